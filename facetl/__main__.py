@@ -1,0 +1,5 @@
+"""`python -m facetl` is the same as `facetl`."""
+
+from facetl.cli.app import main
+
+main()

@@ -1,0 +1,108 @@
+"""`facetl train`: train a head and write its run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.cache import open_collection
+from facetl.cli.screen import EpochTable, counted, put, put_json, put_table, say
+
+
+def train(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
+    models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    validation: Annotated[float, typer.Option("--validation", help="Share of people to choose by.")] = 0.2,
+    test: Annotated[float, typer.Option("--test", help="Share of people held out to measure.")] = 0.2,
+    extractor: options.ExtractorName = "inception_v3",
+    tap: options.Tap = None,
+    grid: options.Grid = None,
+    crop: options.Crop = 1.0,
+    mirror: options.Mirror = None,
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    preset: options.Preset = "balanced",
+    sampler: options.Sampler = None,
+    temperature: options.Temperature = None,
+    candidates: options.Candidates = None,
+    uniform_share: options.UniformShare = None,
+    warmup: options.Warmup = None,
+    mining: options.Mining = None,
+    widths: options.Widths = None,
+    activations: options.Activations = None,
+    dropout: options.Dropout = None,
+    standardise: options.Standardise = None,
+    margin: options.Margin = None,
+    learning_rate: options.LearningRate = None,
+    schedule: options.Schedule = None,
+    batch_size: options.BatchSize = None,
+    epochs: options.Epochs = None,
+    patience: options.Patience = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
+    from facetl.errors import RunError
+    from facetl.training.settings import preset as settings_of
+
+    if not run or Path(run).name != run or run.startswith("."):
+        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
+    settings = settings_of(
+        preset,
+        **options.head_layers(widths, activations, preset),
+        sampler=sampler,
+        temperature=temperature,
+        candidates=candidates,
+        uniform_share=uniform_share,
+        warmup=warmup,
+        mining=mining,
+        dropout=dropout,
+        standardise=standardise,
+        margin=margin,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        batch_size=batch_size,
+        epochs=epochs,
+        patience=patience,
+        validation=validation,
+        seed=seed,
+    )
+    collection = open_collection(
+        folder,
+        options.extractor_spec(extractor, tap, grid, crop, mirror, preset),
+        weights=weights,
+        cache=cache,
+        verbose=verbose,
+    ).with_splits(seed=seed, validation=validation, test=test)
+    from facetl.startup import start_tensorflow
+
+    start_tensorflow()
+    from facetl.recognition.run import split_counts, train_run
+
+    counts = split_counts(collection)
+    say(
+        "people (photos): "
+        + ", ".join(f"{side} {count['people']:,} ({count['photos']:,})" for side, count in counts.items())
+        + f"; {counts['train']['people_with_one_photo']:,} of the training people have one photo and serve as "
+        f"negatives only; skipped {counted(collection.report.skipped)}"
+    )
+    report = train_run(collection, settings, models / run, resume=resume, on_epoch=EpochTable())
+    if json:
+        put_json(report.to_json())
+        return
+    from facetl.evaluation.results_table import results_table
+
+    trained = report.verifications["trained"]
+    put_table(
+        results_table(report.verifications),
+        title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs, {trained.folds} folds",
+    )
+    put(f"best epoch {report.best_epoch} of {report.epochs}, {report.seconds:.0f} s")
+    put(f"run        {report.folder}")
+    put(f"report     {report.folder / 'report.html'}")

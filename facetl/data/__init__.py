@@ -1,0 +1,19 @@
+"""Photos of people: where they lie, who is on them, and on which side of a split they stand."""
+
+from __future__ import annotations
+
+from facetl.data.manifest import IMAGE_SUFFIXES, Manifest, Photo
+from facetl.data.protocols import Pair, PairsProtocol, lfw_photo, read_lfw_pairs
+from facetl.data.sources import Fetched, fetch
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Fetched",
+    "Manifest",
+    "Pair",
+    "PairsProtocol",
+    "Photo",
+    "fetch",
+    "lfw_photo",
+    "read_lfw_pairs",
+]

@@ -1,0 +1,150 @@
+"""The list of photos that everything else works on: a path, a person and a side each."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from facetl.data import splits
+from facetl.data.scan import IMAGE_SUFFIXES, scan
+from facetl.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["IMAGE_SUFFIXES", "Manifest", "Photo"]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo: where it lies, who is on it, and its side.
+
+    `split` is "train", "validation" or "test", or "" before a split.
+    """
+
+    path: Path
+    identity: str
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Photos in order of (identity, relative path), and how many files were passed over, by reason."""
+
+    root: Path
+    photos: tuple[Photo, ...]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_folder(cls, root: Path | str) -> Manifest:
+        """List ROOT/Person_Name/**/photo.jpg without opening a single photo.
+
+        The name of the first folder below the root, NFC-normalised, is the identity; folders inside it belong
+        to the same person. Whatever cannot be a photo of a person is counted in `skipped` under "hidden",
+        "not-an-image", "empty-file", "empty-folder", "not-in-a-person-folder", "unreadable", "link-loop",
+        "broken-link" or "repeated-link" (a link to what the scan already holds), and never fatal.
+
+        Raises DataError when the root is missing, no folder or unreadable, or holds no photo of a person.
+        """
+        found = scan(Path(root))
+        if not found.photos:
+            counted = (
+                ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "nothing"
+            )
+            raise DataError(
+                f"photos must lie in a folder per person (ROOT/Person_Name/photo.jpg), got {counted} in "
+                f"{found.root}. Put each person's photos into a folder with the person's name."
+            )
+        photos = [Photo(path=path, identity=_identity(folder)) for folder, path in found.photos]
+        photos.sort(key=lambda photo: (photo.identity, photo.path.relative_to(found.root).as_posix()))
+        return cls(root=found.root, photos=tuple(photos), skipped=dict(sorted(found.skipped.items())))
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """The people, sorted; a label is an index into these."""
+        return tuple(sorted({photo.identity for photo in self.photos}))
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Who is on each photo, int32 [photos], read-only."""
+        index = {identity: label for label, identity in enumerate(self.identities)}
+        labels = np.fromiter(
+            (index[photo.identity] for photo in self.photos), dtype=np.int32, count=len(self)
+        )
+        labels.setflags(write=False)
+        return labels
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """Where each photo lies [photos]."""
+        return tuple(photo.path for photo in self.photos)
+
+    def counts(self) -> dict[str, int]:
+        """Count the photos of each person, people sorted."""
+        counted = Counter(photo.identity for photo in self.photos)
+        return {identity: counted[identity] for identity in self.identities}
+
+    def with_splits(self, *, seed: int, validation: float, test: float) -> Manifest:
+        """Put every person, with all photos, on one side; see `facetl.data.splits.assign`.
+
+        Raises DataError for fractions that make no sense or too few people.
+        """
+        sides = splits.assign(self.counts(), seed=seed, validation=validation, test=test)
+        return replace(
+            self, photos=tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos)
+        )
+
+    def subset(self, split: str) -> Manifest:
+        """Keep the photos of one side; `identities` and `labels` are then of that side alone.
+
+        Raises DataError for a side that does not exist.
+        """
+        if split not in ("", *splits.SIDES):
+            raise DataError(f"a side is one of {', '.join(splits.SIDES)}, got {split!r}.")
+        return replace(self, photos=tuple(photo for photo in self.photos if photo.split == split))
+
+    def select(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | Sequence[int]) -> Manifest:
+        """Keep the photos of a boolean mask [photos], or of indices [n] in their order.
+
+        Raises DataError when a mask's length is not the number of photos or an index is out of range.
+        """
+        chosen = np.asarray(which)
+        if chosen.size == 0 and chosen.dtype != np.bool_:
+            chosen = chosen.astype(np.intp)
+        if chosen.dtype == np.bool_:
+            if chosen.shape != (len(self),):
+                raise DataError(
+                    f"a mask must have one entry a photo, [{len(self)}], got {list(chosen.shape)}."
+                )
+            chosen = np.flatnonzero(chosen)
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+            raise DataError(
+                f"photos are selected by a mask or by integers [n], got {chosen.dtype} {list(chosen.shape)}."
+            )
+        if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise DataError(f"indices must be 0 to {len(self) - 1}, got {chosen.min()} to {chosen.max()}.")
+        return replace(self, photos=tuple(self.photos[index] for index in chosen.tolist()))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the photos as a table with columns path, identity and split."""
+        import pandas as pd
+
+        rows = [(str(photo.path), photo.identity, photo.split) for photo in self.photos]
+        return pd.DataFrame(rows, columns=["path", "identity", "split"])
+
+
+def _identity(folder: str) -> str:
+    # A folder name that is not UTF-8 reaches Python as lone surrogates, which no JSON or HTML could carry.
+    readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", readable)

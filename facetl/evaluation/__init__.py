@@ -1,0 +1,1 @@
+"""Metrics, protocols' scoring, baselines, plots and the report. Imports no TensorFlow."""

@@ -1,0 +1,192 @@
+"""Verification metrics: pure functions on the distances of pairs of photos.
+
+Throughout, `distances` is float [pairs], `same` is bool [pairs], and a pair is accepted as the same person
+when distance <= threshold. FAR is the share of pairs of different people that are accepted, TAR the share of
+pairs of one person that are, and FRR is 1 − TAR.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from facetl.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_BLOCK = 4096  # rows subtracted at once: keeps the float64 temporaries small at thousands of dimensions
+_ROUNDING = 1e-9  # 1/1e-3 is not exactly 1000 in binary
+
+
+class Roc(NamedTuple):
+    """A receiver operating characteristic, from nothing accepted to everything accepted.
+
+    thresholds: float64 [points], ascending distances, the first −inf; far, tar: float64 [points], in [0, 1].
+    """
+
+    thresholds: Floats
+    far: Floats
+    tar: Floats
+
+
+class ErrorRates(NamedTuple):
+    """False accept rate and false reject rate at one threshold, each in [0, 1]."""
+
+    far: float
+    frr: float
+
+
+def squared_distances(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
+    """Squared Euclidean distance of each row of `a` to the same row of `b`.
+
+    a, b: float [pairs, dim]; returns float64 [pairs], in [0, 4] where the rows have unit norm.
+    The difference is squared, never 2 − 2·cos: that loses the digits of small distances.
+    Raises DataError where the shapes differ.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.ndim != 2 or a.shape != b.shape:
+        raise DataError(
+            f"Distances need two [pairs, dim] arrays of one shape. Received: {a.shape}, {b.shape}."
+        )
+    distances = np.empty(len(a), np.float64)
+    for start in range(0, len(a), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        difference = a[rows].astype(np.float64) - b[rows].astype(np.float64)
+        distances[rows] = np.einsum("ij,ij->i", difference, difference)
+    return distances
+
+
+def roc(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
+    """The ROC with one point for each distinct distance, so that ties are accepted together.
+
+    Raises DataError unless there are pairs of both kinds.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    thresholds, accepted_same, accepted = _cumulative(distances, same)
+    positives = int(accepted_same[-1])
+    negatives = int(accepted[-1]) - positives
+    return Roc(
+        thresholds=np.concatenate([[-np.inf], thresholds]),
+        far=np.concatenate([[0.0], (accepted - accepted_same) / negatives]),
+        tar=np.concatenate([[0.0], accepted_same / positives]),
+    )
+
+
+def auc(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
+    """Area under the ROC: how often a pair of one person is nearer than a pair of two, ties counting half."""
+    curve = roc(distances, same)
+    return float(np.trapezoid(curve.tar, curve.far))
+
+
+def eer(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
+    """Equal error rate: where FAR = FRR on the ROC, its points joined by straight lines."""
+    curve = roc(distances, same)
+    excess = curve.far + curve.tar - 1.0  # FAR − FRR: never falls, −1 at the first point, 1 at the last
+    right = int(np.argmax(excess >= 0.0))
+    left = right - 1
+    share = -excess[left] / (excess[right] - excess[left])
+    return float(curve.far[left] + share * (curve.far[right] - curve.far[left]))
+
+
+def negatives_needed(far: float) -> int:
+    """How many pairs of different people it takes for one false accept to be at most a share `far`."""
+    if not 0.0 < far <= 1.0:
+        raise DataError(f"A false accept rate must be in (0, 1]. Received: {far}.")
+    return math.ceil(1.0 / far - _ROUNDING)
+
+
+def tar_at_far(distances: npt.ArrayLike, same: npt.ArrayLike, far: float) -> float | None:
+    """True accept rate at the loosest observed threshold whose FAR does not exceed `far`.
+
+    None where there are fewer than `negatives_needed(far)` pairs of different people: a rate of 0.001 cannot
+    be seen in 200 pairs. Nothing is interpolated: the operating point is one that the pairs really reached.
+    """
+    needed = negatives_needed(far)
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    negatives = int(np.count_nonzero(~same))
+    if negatives < needed:
+        return None
+    curve = roc(distances, same)
+    allowed = math.floor(far * negatives + _ROUNDING)
+    within = np.rint(curve.far * negatives) <= allowed
+    return float(curve.tar[within][-1])
+
+
+def best_threshold(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
+    """The threshold of highest accuracy, in the middle of the gap between two neighbouring distances.
+
+    Where several gaps are equally good the widest wins, then the one of smaller distance.
+    Raises DataError unless there are pairs of both kinds.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    steps, accepted_same, accepted = _cumulative(distances, same)
+    # Cut i accepts the i smallest distinct distances, i = 0 … n. Counts, not shares: equal must be equal.
+    right = np.concatenate([[0], accepted_same - (accepted - accepted_same)])
+    width = np.concatenate([[0.0], np.diff(steps), [0.0]])
+    best = np.flatnonzero(right == right.max())
+    cut = int(best[np.argmax(width[best])])
+    if cut == 0:
+        return float(np.nextafter(steps[0], -np.inf))
+    if cut == len(steps):
+        return float(steps[-1])
+    below, above = float(steps[cut - 1]), float(steps[cut])
+    middle = below + (above - below) / 2.0
+    return middle if middle < above else below  # neighbouring floats have no middle
+
+
+def accuracy_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.ArrayLike) -> float:
+    """Share of pairs judged rightly at `threshold`, a number or float [pairs]."""
+    distances, same = checked_pairs(distances, same)
+    return float(np.mean((distances <= np.asarray(threshold)) == same))
+
+
+def far_frr_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.ArrayLike) -> ErrorRates:
+    """False accept and false reject rate at `threshold`, a number or float [pairs].
+
+    Raises DataError unless there are pairs of both kinds.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    accepted = distances <= np.asarray(threshold)
+    return ErrorRates(far=float(np.mean(accepted[~same])), frr=float(np.mean(~accepted[same])))
+
+
+def checked_pairs(
+    distances: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = False
+) -> tuple[Floats, Bools]:
+    """Distances as float64 [pairs] and kinds as bool [pairs], or a DataError that says what is wrong."""
+    distances = np.asarray(distances, np.float64)
+    same = np.asarray(same).astype(np.bool_)
+    if distances.ndim != 1 or distances.shape != same.shape:
+        raise DataError(
+            f"Pairs need one distance and one same/different each. Received: {distances.shape}, {same.shape}."
+        )
+    if not len(distances):
+        raise DataError("Scoring needs at least one pair. Received: none.")
+    broken = int(np.count_nonzero(~np.isfinite(distances)))
+    if broken:
+        raise DataError(
+            f"Distances must be finite. Received: {broken} of {len(distances)} that are not; "
+            "check the embeddings for NaN."
+        )
+    positives = int(np.count_nonzero(same))
+    if both_kinds and positives in (0, len(same)):
+        raise DataError(
+            "Scoring needs pairs of the same person and of different people. "
+            f"Received: {positives} same, {len(same) - positives} different."
+        )
+    return distances, same
+
+
+def _cumulative(
+    distances: Floats, same: Bools
+) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Distinct distances ascending, and how many same pairs and pairs in all are accepted at each."""
+    order = np.argsort(distances, kind="stable")
+    ascending = distances[order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(ascending) > 0), len(ascending) - 1)
+    accepted_same = np.cumsum(same[order], dtype=np.int64)[last_of_tie]
+    return ascending[last_of_tie], accepted_same, last_of_tie.astype(np.int64) + 1

@@ -1,0 +1,169 @@
+"""The frozen extractor: a net cut after its tap, from prepared pixels to a flat feature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facetl.errors import WeightsError
+from facetl.features import weights as weights_module
+from facetl.features import zoo
+from facetl.features.spec import AVERAGE, ExtractorSpec
+from facetl.features.weights import Weights
+from facetl.imaging.preparation import prepare
+
+GRAPH_INPUT = "Model_Input:0"
+GRAPH_OUTPUT = "Model_Output:0"
+_GRAPH_SIZE = 299
+
+
+class Extractor(tf.Module):
+    """Turns photos into features.
+
+    Attributes:
+        spec: its settings.
+        weights: which weights it holds.
+        size: side of the net's input, pixels.
+        dim: length of a feature.
+    """
+
+    def __init__(self, spec: ExtractorSpec, weights: Weights) -> None:
+        super().__init__(name="extractor")
+        self.spec = spec
+        self.weights = weights
+        # The net itself is held so that a SavedModel tracks its variables.
+        self._net, self._trunk, self.size = _graph_def(spec) if spec.is_graph_def else _keras_net(spec, weights)
+        shape = self._trunk(tf.zeros((1, self.size, self.size, 3))).shape
+        self.dim = _feature_length(spec, shape)
+        self._forward: Callable[[tf.Tensor], tf.Tensor] | None = None
+        self._prepare = tf.function(
+            lambda image: prepare(image, size=self.size, crop=self.spec.crop),
+            input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)],
+        )
+
+    def features(self, images: tf.Tensor) -> tf.Tensor:
+        """Return the features of photos of one size, as graph operations.
+
+        Args:
+            images: [batch, height, width, 3] uint8 or float in 0–255, RGB, upright.
+
+        Returns:
+            [batch, dim] float32.
+        """
+        return self._features_of_prepared(prepare(images, size=self.size, crop=self.spec.crop))
+
+    def extract(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the features of photos of any sizes: [height, width, 3] uint8 RGB each → [n, dim] float32."""
+        if not images:
+            return np.zeros((0, self.dim), np.float32)
+        prepared = tf.stack([self._prepare(image) for image in images])
+        if self._forward is None:
+            self._forward = _frozen(self._features_of_prepared, self.size)
+        return np.asarray(self._forward(prepared))
+
+    def _features_of_prepared(self, pixels: tf.Tensor) -> tf.Tensor:
+        feature = self._pooled(pixels)
+        if self.spec.mirror:
+            feature = (feature + self._pooled(tf.reverse(pixels, axis=[2]))) / 2
+        return feature
+
+    def _pooled(self, pixels: tf.Tensor) -> tf.Tensor:
+        maps = self._trunk(pixels)
+        if len(maps.shape) == 2:
+            return maps
+        grid = 1 if self.spec.tap == AVERAGE else self.spec.grid
+        rows = tf.constant(_pooling_matrix(maps.shape[1], grid))
+        columns = tf.constant(_pooling_matrix(maps.shape[2], grid))
+        cells = tf.einsum("gh,bhwc->bgwc", rows, maps)
+        cells = tf.einsum("kw,bgwc->bgkc", columns, cells)
+        return tf.reshape(cells, (-1, grid * grid * maps.shape[3]))
+
+
+def make_extractor(spec: ExtractorSpec, weights: Weights) -> Extractor:
+    """Build the extractor of `spec` with `weights`; WeightsError when net, tap or weights do not fit."""
+    return Extractor(spec, weights)
+
+
+def _keras_net(spec: ExtractorSpec, weights: Weights) -> tuple[object, Callable[[tf.Tensor], tf.Tensor], int]:
+    """Build a net of keras.applications, cut after the tap; nothing behind it is computed."""
+    net = zoo.net(spec.name)
+    model = net.build(None)
+    weights_module.load(model, weights)
+    model.trainable = False
+    if spec.tap != AVERAGE:
+        layers = [layer.name for layer in model.layers]
+        if spec.tap not in layers:
+            known = [name for name in layers if name.startswith(("mixed", "conv", "block", "add", "expanded"))]
+            raise WeightsError(
+                f"tap: expected avg or a layer of {spec.name}, got {spec.tap!r}. Some of its {len(layers)} layers: "
+                f"{', '.join((known or layers)[:12])}."
+            )
+        model = keras.Model(model.input, model.get_layer(spec.tap).output)
+    if len(model.output.shape) not in (2, 4):
+        raise WeightsError(f"tap: expected a layer with a map or a vector, {spec.tap} gives {model.output.shape}.")
+    return model, lambda pixels: model(net.preprocess(pixels), training=False), net.size
+
+
+def _graph_def(spec: ExtractorSpec) -> tuple[object, Callable[[tf.Tensor], tf.Tensor], int]:
+    """Load a frozen GraphDef whose input takes RGB in [−1, 1], as InceptionV3 does."""
+    path = Path(spec.name)
+    graph_def = tf.compat.v1.GraphDef()
+    try:
+        graph_def.ParseFromString(path.read_bytes())
+    except Exception as error:
+        raise WeightsError(f"{path}: expected a frozen TensorFlow GraphDef ({type(error).__name__}).") from error
+    output = GRAPH_OUTPUT if spec.tap == AVERAGE else spec.tap if ":" in spec.tap else f"{spec.tap}:0"
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
+    try:
+        entry = wrapped.graph.get_tensor_by_name(GRAPH_INPUT)
+        pruned = wrapped.prune(entry, wrapped.graph.get_tensor_by_name(output))
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path}: expected tensors {GRAPH_INPUT} and {output} in the graph. {error}") from error
+    size = (entry.shape[1] if entry.shape.rank == 4 else None) or _GRAPH_SIZE
+
+    def trunk(pixels: tf.Tensor) -> tf.Tensor:
+        result = pruned(pixels / 127.5 - 1.0)
+        result = result[0] if isinstance(result, (list, tuple)) else result
+        # A graph's pool may keep its 1×1 map.
+        return tf.ensure_shape(result, [None, *result.shape[1:]])
+
+    return pruned, trunk, size
+
+
+def _feature_length(spec: ExtractorSpec, shape: tf.TensorShape) -> int:
+    if len(shape) == 2:
+        return int(shape[1])
+    grid = 1 if spec.tap == AVERAGE else spec.grid
+    if grid > min(shape[1], shape[2]):
+        raise WeightsError(f"grid: {spec.tap} has a map of {shape[1]}×{shape[2]}, got a grid of {grid}×{grid}.")
+    return grid * grid * int(shape[3])
+
+
+def _pooling_matrix(length: int, cells: int) -> np.ndarray:
+    """Return [cells, length] weights that average `length` positions into `cells`; float32, rows sum to 1.
+
+    Cell i covers positions floor(i·length/cells) to ceil((i+1)·length/cells), as adaptive average pooling does.
+    """
+    matrix = np.zeros((cells, length), np.float32)
+    for cell in range(cells):
+        start, stop = cell * length // cells, -((cell + 1) * length // -cells)
+        matrix[cell, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _frozen(function: Callable[[tf.Tensor], tf.Tensor], size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Compile with the weights as constants, so that batch normalisation folds into the convolutions."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    concrete = tf.function(function).get_concrete_function(tf.TensorSpec((None, size, size, 3), tf.float32))
+    frozen = convert_variables_to_constants_v2(concrete)
+
+    def forward(pixels: tf.Tensor) -> tf.Tensor:
+        result = frozen(pixels)
+        return result[0] if isinstance(result, (list, tuple)) else result
+
+    return forward

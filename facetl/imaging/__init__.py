@@ -1,0 +1,1 @@
+"""From a photo's bytes to the pixels that a net expects."""

@@ -1,0 +1,1 @@
+"""The Recognizer, extractor and head in one saved artefact, and the runs that make it."""

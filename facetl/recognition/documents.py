@@ -1,0 +1,145 @@
+"""What a run tells its reader: report.html, MODEL_CARD.md and TensorBoard's projector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from facetl.evaluation.report import HeldOut, Mistake, write_report
+from facetl.evaluation.results_table import results_table
+from facetl.evaluation.verification import hardest_mistakes
+from facetl.features.collection import Collection
+from facetl.imaging.decode import read_photo
+from facetl.training.fitting import FittedHead
+from facetl.training.tensorboard import write_projector
+
+if TYPE_CHECKING:
+    from facetl.recognition.run import Evaluated
+
+THUMBNAIL = 64
+_PORTRAIT = 128
+# The projector and the t-SNE stay quick with this many photos of held-out people.
+_MOST_PHOTOS = 2000
+
+
+def write(
+    folder: Path,
+    name: str,
+    collection: Collection,
+    fitted: FittedHead,
+    evaluated: Evaluated,
+    config: Mapping[str, Any],
+) -> None:
+    """Write the report, the model card and the projector of a run into its folder."""
+    manifest = collection.manifest.subset("test")
+    shown = np.arange(min(len(manifest), _MOST_PHOTOS))
+    people = list(manifest.identities)
+    write_report(
+        folder / "report.html",
+        title=name,
+        verifications=evaluated.verifications,
+        curves={method: (values, evaluated.pairs.same) for method, values in evaluated.distances.items()},
+        held_out=HeldOut(evaluated.embeddings[shown], manifest.labels[shown], people),
+        mistakes=_mistakes(evaluated, manifest.paths, [photo.identity for photo in manifest.photos]),
+        history=fitted.history,
+        settings={"extractor": config["extractor"]["spec"], "training": config["settings"]},
+    )
+    write_projector(
+        folder / "logs",
+        evaluated.embeddings[shown],
+        [manifest.photos[row].identity for row in shown],
+        [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
+    )
+    (folder / "MODEL_CARD.md").write_text(_model_card(name, collection, fitted, evaluated, config))
+
+
+def thumbnail(path: Path, side: int) -> np.ndarray:
+    """Return a photo's centre square as [side, side, 3] uint8 RGB."""
+    image = read_photo(path)
+    square = min(image.shape[:2])
+    top, left = ((length - square) // 2 for length in image.shape[:2])
+    return cv2.resize(
+        image[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA
+    )
+
+
+def _mistakes(evaluated: Evaluated, paths: tuple[Path, ...], names: list[str]) -> list[Mistake]:
+    distances, pairs = evaluated.distances["trained"], evaluated.pairs
+    mistakes = []
+    for pair in hardest_mistakes(distances, pairs.same, threshold=evaluated.threshold):
+        first, second = int(pairs.first[pair]), int(pairs.second[pair])
+        caption = names[first] if pairs.same[pair] else f"{names[first]} · {names[second]}"
+        mistakes.append(
+            Mistake(
+                _jpeg(paths[first]), _jpeg(paths[second]), float(distances[pair]), bool(pairs.same[pair]), caption
+            )
+        )
+    return mistakes
+
+
+def _jpeg(path: Path) -> bytes:
+    _, encoded = cv2.imencode(".jpg", thumbnail(path, _PORTRAIT)[:, :, ::-1])
+    return bytes(encoded.tobytes())
+
+
+def _model_card(
+    name: str,
+    collection: Collection,
+    fitted: FittedHead,
+    evaluated: Evaluated,
+    config: Mapping[str, Any],
+) -> str:
+    rows = results_table(evaluated.verifications)
+    table = [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:])]
+    sides = {side: collection.manifest.subset(side) for side in ("train", "validation", "test")}
+    split = [
+        f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos"
+        for side, manifest in sides.items()
+    ]
+    spec = collection.spec
+    crop = "the whole photo" if spec.crop == 1 else f"the central square, {spec.crop:.3f} of the shorter side"
+    trained = evaluated.verifications["trained"]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            "A face embedding: photo → 128 numbers of unit length; two photos show one person when the squared "
+            f"distance is at most {evaluated.threshold:.3f}.".replace("128", str(fitted.head.output_shape[-1])),
+            "",
+            "## What it is",
+            "",
+            f"- Extractor: {spec.name}, tap {spec.tap}, grid {spec.grid}×{spec.grid}, on {crop}"
+            + (", averaged with its mirror image." if spec.mirror else "."),
+            f"- Weights: {collection.weights.description}.",
+            f"- Head: {' → '.join(map(str, config['settings']['widths']))}, triplet loss, best of "
+            f"{len(fitted.history)} epochs: {fitted.best_epoch}, by AUC on validation people.",
+            f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
+            "",
+            "## How good it is",
+            "",
+            f"Verification on {trained.pairs:,} pairs of test people, whom neither training nor any choice has "
+            f"seen, in {trained.folds} folds of people; thresholds from the validation people.",
+            "",
+            *table,
+            "",
+            f"At the threshold: FAR {trained.far_at_threshold:.3f}, FRR {trained.frr_at_threshold:.3f}.",
+            "",
+            "## Data",
+            "",
+            *split,
+            "",
+            "## Limits",
+            "",
+            "The extractor was never trained on faces: expect far less than from a face-trained net. The figures "
+            "hold for people and photos like those above. Do not use it to grant access or to decide about people.",
+            "",
+        ]
+    )
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

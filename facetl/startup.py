@@ -1,0 +1,58 @@
+"""Starts TensorFlow quietly, and with no telemetry.
+
+TensorFlow's C++ side writes to file descriptor 2 while it is being imported, before any log level is obeyed;
+only a redirect of the descriptor itself keeps that off the user's screen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_started = False
+_verbose = False
+
+
+def set_verbose(verbose: bool) -> None:
+    """Choose whether TensorFlow's own messages are shown; counts before it is started."""
+    global _verbose
+    _verbose = verbose
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow once, silenced unless verbose, its own messages shown if the import fails."""
+    global _started
+    if _started:
+        return
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if _verbose:
+        import tensorflow  # noqa: F401
+    else:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        with _held_back_stderr():
+            import tensorflow as tf
+
+            # The first op initialises devices, which writes its own lines.
+            tf.constant(0)
+            tf.get_logger().setLevel("ERROR")
+    _started = True
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        own = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(own, held.read())
+            raise
+        finally:
+            os.dup2(own, 2)
+            os.close(own)

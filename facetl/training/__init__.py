@@ -1,0 +1,1 @@
+"""Trains the head: samplers → tf.data → head with triplet loss."""

@@ -1,0 +1,145 @@
+"""What happens between epochs: learning rate, refreshed triplets, validation, stopping, the collapse guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from facetl.errors import CollapseError
+from facetl.evaluation.metrics import accuracy_at, auc, best_threshold
+from facetl.evaluation.pairs import Pairs
+from facetl.evaluation.projection import Rows
+from facetl.evaluation.verification import pair_distances
+from facetl.training.feed import PKFeed, TripletFeed
+from facetl.training.head import embed
+from facetl.training.schedules import learning_rate
+from facetl.training.settings import TrainingSettings
+
+
+class SetLearningRate(keras.callbacks.Callback):
+    """Sets each epoch's rate from `schedules.learning_rate` and logs it."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the rate before the first step."""
+        self.model.optimizer.learning_rate = learning_rate(epoch, self.settings)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the rate that the optimiser really holds."""
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class RefreshTriplets(keras.callbacks.Callback):
+    """Draws the epoch's triplets, from the current head's embeddings where the sampler looks at them."""
+
+    def __init__(self, feed: TripletFeed | PKFeed, features: Rows) -> None:
+        super().__init__()
+        self.feed = feed
+        self.features = features
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Embed all training photos if needed, and refresh the feed."""
+        wanted = self.feed.needs_embeddings(epoch)
+        self.feed.refresh(epoch, embed(self.model.head, self.features) if wanted else None)
+
+
+class Validate(keras.callbacks.Callback):
+    """Verifies pairs of validation people after each epoch.
+
+    Logs `val_auc`, `val_accuracy` (at the best threshold of these pairs, so slightly optimistic) and `spread`, the
+    variance of the embeddings in [0, 1]: 1 − |mean embedding|². Keeps the last `distances` for the histograms.
+    """
+
+    def __init__(self, features: Rows, pairs: Pairs) -> None:
+        super().__init__()
+        self.features = features
+        self.pairs = pairs
+        self.distances: np.ndarray = np.zeros(0)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Embed the validation photos and log how well their pairs are told apart."""
+        embeddings = embed(self.model.head, self.features)
+        self.distances = pair_distances(embeddings, self.pairs)
+        if logs is not None:
+            same = self.pairs.same
+            logs["val_auc"] = auc(self.distances, same)
+            logs["val_accuracy"] = accuracy_at(self.distances, same, best_threshold(self.distances, same))
+            logs["spread"] = spread(embeddings)
+
+
+def spread(embeddings: np.ndarray) -> float:
+    """Return the total variance of unit vectors, [n, dim] → 1 − |mean|² in [0, 1]; 0 when all are one point."""
+    return float(1 - np.sum(np.square(np.mean(embeddings, axis=0, dtype=np.float64))))
+
+
+class CollapseGuard(keras.callbacks.Callback):
+    """Stops a training whose head maps everyone to one point, or only ever sees triplets it cannot solve.
+
+    Collapse is a spread below `least_spread`, or for `patience` epochs running a loss within 2% of the margin with
+    98% of the triplets active: then d(a, p) = d(a, n), and the gradient only shrinks the embedding
+    (Hermans, Beyer, Leibe, 2017, section 4).
+    """
+
+    def __init__(self, *, margin: float, least_spread: float = 0.02, patience: int = 3) -> None:
+        super().__init__()
+        self.margin = margin
+        self.least_spread = least_spread
+        self.patience = patience
+        self.stuck = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Raise CollapseError when the signs are there."""
+        logs = logs or {}
+        at_margin = abs(logs["loss"] - self.margin) <= 0.02 * self.margin and logs["active"] >= 0.98
+        self.stuck = self.stuck + 1 if at_margin else 0
+        if logs["spread"] < self.least_spread or self.stuck >= self.patience:
+            raise CollapseError(
+                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f} at margin {self.margin}, "
+                f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
+                "Try a higher --temperature, more --candidates, a larger --uniform-share, a longer --warmup or a "
+                "lower --learning-rate."
+            )
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras' own early stopping, whose memory can be saved and put back."""
+
+    _MEMORY = ("best", "wait", "best_epoch", "stopped_epoch")
+
+    def __init__(self, *, patience: int, memory: dict[str, Any] | None = None) -> None:
+        super().__init__(monitor="val_auc", mode="max", patience=patience, restore_best_weights=True)
+        self._memory = memory
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin anew, or where the memory left off."""
+        super().on_train_begin(logs)
+        for name, value in (self._memory or {}).items():
+            setattr(self, name, value)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what a resumed training needs to go on as if it had not stopped."""
+        return {name: getattr(self, name) for name in self._MEMORY} | {"best_weights": self.best_weights}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience has run out."""
+        return bool(self.wait >= self.patience)
+
+
+class AfterEpoch(keras.callbacks.Callback):
+    """Calls a function with (epoch, logs) when all else of an epoch is done."""
+
+    def __init__(self, function: Callable[[int, dict[str, float]], None]) -> None:
+        super().__init__()
+        self.function = function
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Call it."""
+        self.function(epoch, {name: float(value) for name, value in (logs or {}).items()})

@@ -1,0 +1,89 @@
+"""The tf.data pipeline: indices in, features of each batch's unique photos out."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from facetl.evaluation.projection import Rows
+from facetl.training.samplers import PKSampler, Sampler
+
+
+class TripletFeed:
+    """Batches of triplets; each photo of a batch is gathered once and passes the head once.
+
+    `refresh` sets the epoch's triplets; every iteration over `dataset` then walks through them.
+    Elements: features [unique photos, dim] float32 and triplets [batch, 3] int32 into them.
+    """
+
+    def __init__(self, features: Rows, sampler: Sampler, *, batch_size: int) -> None:
+        self._features = features
+        self._sampler = sampler
+        self._batch_size = batch_size
+        self._triplets = sampler.triplets(0) if not sampler.needs_embeddings(0) else None
+        self.steps = -(-self._count() // batch_size)
+
+    def needs_embeddings(self, epoch: int) -> bool:
+        """Tell whether `refresh` wants embeddings for this epoch."""
+        return self._sampler.needs_embeddings(epoch)
+
+    def refresh(self, epoch: int, embeddings: np.ndarray | None) -> None:
+        """Draw the epoch's triplets; `embeddings` are [photos, width] float32 of the current head."""
+        self._triplets = self._sampler.triplets(epoch, embeddings)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the pipeline of one epoch."""
+        dim = self._features.shape[1]
+
+        def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+            features, triplets = tf.numpy_function(self._gather, [step], [tf.float32, tf.int32], stateful=True)
+            return {
+                "features": tf.ensure_shape(features, [None, dim]),
+                "triplets": tf.ensure_shape(triplets, [None, 3]),
+            }
+
+        return tf.data.Dataset.range(self.steps).map(batch).prefetch(2)
+
+    def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        assert self._triplets is not None
+        triplets = self._triplets[step * self._batch_size : (step + 1) * self._batch_size]
+        unique, inverse = np.unique(triplets, return_inverse=True)
+        features = np.asarray(self._features[unique], np.float32)
+        return features, inverse.reshape(triplets.shape).astype(np.int32)
+
+    def _count(self) -> int:
+        people = getattr(self._sampler, "people")  # noqa: B009 - not part of what a sampler must have
+        return len(people.anchors) * getattr(self._sampler, "rounds", 1)
+
+
+class PKFeed:
+    """Batches of P people × K photos. Elements: features [photos, dim] float32 and labels [photos] int32."""
+
+    def __init__(self, features: Rows, labels: np.ndarray, sampler: PKSampler) -> None:
+        self._features = features
+        self._labels = np.asarray(labels, np.int32)
+        self._sampler = sampler
+        self._batches: list[np.ndarray] = []
+        self.steps = sampler.steps
+
+    def needs_embeddings(self, epoch: int) -> bool:
+        """Mining happens inside the batch."""
+        return False
+
+    def refresh(self, epoch: int, embeddings: np.ndarray | None) -> None:
+        """Draw the epoch's batches."""
+        self._batches = self._sampler.batches(epoch)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the pipeline of one epoch."""
+        dim = self._features.shape[1]
+
+        def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+            features, labels = tf.numpy_function(self._gather, [step], [tf.float32, tf.int32], stateful=True)
+            return {"features": tf.ensure_shape(features, [None, dim]), "labels": tf.ensure_shape(labels, [None])}
+
+        return tf.data.Dataset.range(self.steps).map(batch).prefetch(2)
+
+    def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._batches[step]
+        return np.asarray(self._features[rows], np.float32), self._labels[rows]

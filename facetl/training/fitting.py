@@ -1,0 +1,196 @@
+"""Fits a head on features: one function from arrays to a trained, chosen, reproducible head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from facetl.evaluation.pairs import sample_pairs
+from facetl.evaluation.projection import Rows
+from facetl.training.callbacks import (
+    AfterEpoch,
+    CollapseGuard,
+    EarlyStopping,
+    RefreshTriplets,
+    SetLearningRate,
+    Validate,
+)
+from facetl.training.checkpoint import Checkpoint
+from facetl.training.feed import PKFeed, TripletFeed
+from facetl.training.head import build_trunk, join
+from facetl.training.samplers import PKSampler, make_sampler
+from facetl.training.settings import TrainingSettings
+from facetl.training.standardisation import Standardisation
+from facetl.training.tensorboard import TensorBoardLog
+from facetl.training.trainer import TripletTrainer
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A trained head and how it came about.
+
+    Attributes:
+        head: features [batch, dim] → unit embeddings [batch, width], weights of the best epoch.
+        untrained: the same net before its first step.
+        history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
+        best_epoch: counted from 1.
+        seconds: of this process, not of an interrupted one before it.
+    """
+
+    head: keras.Model
+    untrained: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+
+
+def fit_head(
+    features: Rows,
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    validation: tuple[Rows, np.ndarray],
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    logs: Path | None = None,
+) -> FittedHead:
+    """Train a head with triplet loss, and keep the epoch that verifies validation people best.
+
+    Args:
+        features: [photos, dim] float; indexable by an integer array.
+        labels: [photos] int, the person of each.
+        settings: every choice.
+        validation: features and labels of people who are not in `labels`.
+        on_epoch: called after each epoch with its number, from 0, and its logs.
+        checkpoint: where the state is saved after each epoch; with `resume`, it is continued from there.
+        logs: folder for TensorBoard.
+
+    Raises:
+        TrainingError: too few people or photos. CollapseError: the head maps everyone to one point.
+    """
+    began = time.monotonic()
+    # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(settings.seed)
+    front = Standardisation.fit(features, settings)
+    front_model = front.model(features.shape[1])
+    rows, held_out = front.reduce(features), front.reduce(validation[0])
+    trunk = build_trunk(front_model.output_shape[-1], settings)
+    untrained = keras.models.clone_model(trunk)
+    untrained.set_weights(trunk.get_weights())
+    head = join(front_model, trunk)
+    # Whitened once, the features are small: only the layers behind the projection run at every step.
+    reduced = rows is not None and held_out is not None
+    trainer = TripletTrainer(trunk if reduced else head, margin=settings.margin, mining=settings.mining)
+    fit = _Fit(
+        trainer,
+        rows if rows is not None else features,
+        np.asarray(labels),
+        held_out if held_out is not None else validation[0],
+        np.asarray(validation[1]),
+        settings,
+    )
+    fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
+    return FittedHead(
+        head=head,
+        untrained=join(front_model, untrained),
+        history=pd.DataFrame(fit.history),
+        best_epoch=fit.stopping.best_epoch + 1,
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Fit:
+    """One call of Keras' `fit` with everything around it."""
+
+    def __init__(
+        self,
+        trainer: TripletTrainer,
+        features: Rows,
+        labels: np.ndarray,
+        held_out: Rows,
+        held_out_labels: np.ndarray,
+        settings: TrainingSettings,
+    ) -> None:
+        self.trainer = trainer
+        self.settings = settings
+        self.features = features
+        self.history: list[dict[str, float]] = []
+        sampler = make_sampler(labels, settings)
+        self.feed: TripletFeed | PKFeed
+        if isinstance(sampler, PKSampler):
+            self.feed = PKFeed(features, labels, sampler)
+        else:
+            self.feed = TripletFeed(features, sampler, batch_size=settings.batch_size)
+        self.validate = Validate(held_out, sample_pairs(held_out_labels, seed=settings.seed))
+        self.stopping = EarlyStopping(patience=settings.patience)
+        optimizer = keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None)
+        trainer.compile(optimizer=optimizer, jit_compile=False)
+        optimizer.build(trainer.trainable_variables)
+
+    def run(
+        self,
+        *,
+        on_epoch: Callable[[int, dict[str, float]], None],
+        checkpoint: Path | None,
+        resume: bool,
+        logs: Path | None,
+    ) -> None:
+        start = self._restore(checkpoint) if checkpoint is not None and resume and checkpoint.is_file() else 0
+        if start >= self.settings.epochs or self.stopping.exhausted:
+            # It was killed after its last epoch: nothing is left but to take the best weights.
+            self.trainer.set_weights(self.stopping.best_weights)
+            return
+
+        def note(epoch: int, values: dict[str, float]) -> None:
+            self.history.append({"epoch": float(epoch + 1), **values})
+            if checkpoint is not None:
+                self._save(checkpoint, epoch + 1)
+            on_epoch(epoch, values)
+
+        callbacks: list[keras.callbacks.Callback] = [
+            SetLearningRate(self.settings),
+            RefreshTriplets(self.feed, self.features),
+            self.validate,
+            CollapseGuard(margin=self.settings.margin),
+            self.stopping,
+        ]
+        if logs is not None:
+            callbacks.append(TensorBoardLog(logs, self.validate))
+        callbacks.append(AfterEpoch(note))
+        self.trainer.fit(
+            self.feed.dataset(),
+            epochs=self.settings.epochs,
+            initial_epoch=start,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+
+    def _variables(self) -> list[Any]:
+        return [*self.trainer.head.variables, *self.trainer.optimizer.variables]
+
+    def _save(self, path: Path, epochs: int) -> None:
+        memory = self.stopping.memory()
+        best_weights = memory.pop("best_weights")
+        variables = [np.asarray(variable.value) for variable in self._variables()]
+        Checkpoint(epochs, variables, best_weights, memory, self.history, self.settings.to_json()).save(path)
+
+    def _restore(self, path: Path) -> int:
+        state = Checkpoint.load(path, settings=self.settings.to_json())
+        for variable, value in zip(self._variables(), state.variables, strict=True):
+            variable.assign(value)
+        memory = {**state.stopping, "best_weights": state.best_weights}
+        self.stopping = EarlyStopping(patience=self.settings.patience, memory=memory)
+        self.stopping.on_train_begin()
+        self.history = list(state.history)
+        return state.epochs

@@ -1,0 +1,58 @@
+"""The head: dense layers from a feature to an L2-normalised embedding."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from facetl.evaluation.projection import Rows
+from facetl.training.settings import TrainingSettings
+from facetl.training.standardisation import Standardisation
+
+_BLOCK = 4096
+
+
+def build_trunk(dim: int, settings: TrainingSettings) -> keras.Model:
+    """Build the trainable layers, [batch, dim] → [batch, widths[-1]] unit vectors; initial weights follow the seed."""
+    inputs = keras.Input((dim,), name="standardised")
+    outputs = inputs
+    for position, (units, activation, normalised) in enumerate(
+        zip(settings.widths, settings.activations, settings.normalised, strict=True)
+    ):
+        dropout = settings.dropout if position else settings.input_dropout
+        if dropout:
+            seed = settings.seed * 1000 + 100 + position
+            outputs = keras.layers.Dropout(dropout, seed=seed, name=f"dropout_{position}")(outputs)
+        outputs = keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed * 1000 + position),
+            name=f"dense_{position}",
+        )(outputs)
+        if normalised:
+            outputs = keras.layers.UnitNormalization(name=f"unit_{position}")(outputs)
+    return keras.Model(inputs, outputs, name="trunk")
+
+
+def join(front: keras.Model, trunk: keras.Model) -> keras.Model:
+    """Return the whole head, from the features themselves; the layers are shared, not copied."""
+    inputs = keras.Input(front.input_shape[1:], name="features")
+    outputs = inputs
+    for layer in [*front.layers[1:], *trunk.layers[1:]]:
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs, name="head")
+
+
+def build_head(standardisation: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
+    """Build an untrained head on features of length `dim`."""
+    front = standardisation.model(dim)
+    return join(front, build_trunk(front.output_shape[-1], settings))
+
+
+def embed(model: keras.Model, features: Rows) -> np.ndarray:
+    """Embed features in blocks, [photos, dim] any float → [photos, width] float32."""
+    embeddings = np.empty((features.shape[0], model.output_shape[-1]), np.float32)
+    for start in range(0, features.shape[0], _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, features.shape[0]))
+        embeddings[rows] = model(np.asarray(features[rows], np.float32), training=False)
+    return embeddings

@@ -1,0 +1,122 @@
+"""The fixed front of a head: signed root, standardising, PCA whitening, learnt from the training photos alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from facetl.evaluation.projection import Rows, moments, principal_axes
+from facetl.training.settings import TrainingSettings
+
+# Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
+MAX_PHOTOS = 10_000
+# Components may not use up the photos: the last ones would hold single people's noise.
+_PHOTOS_PER_COMPONENT = 2
+_BLOCK = 1024
+
+
+@keras.saving.register_keras_serializable(package="facetl")
+class SignedRoot(keras.layers.Layer):
+    """Takes sign(x)·√|x| of each feature, which tames the long tail of ReLU maps.
+
+    References:
+        Perronnin, Sánchez, Mensink: Improving the Fisher Kernel for Large-Scale Image Classification, ECCV 2010.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return an array of the same shape, [..., dim]."""
+        return keras.ops.sign(inputs) * keras.ops.sqrt(keras.ops.abs(inputs))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape stays."""
+        return input_shape
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """What was learnt: y = (root(x) − mean) / scale, then y @ axes.
+
+    Attributes:
+        root: whether the signed root comes first.
+        mean, scale: [dim] float32, or None to leave the features as they are.
+        axes: [dim, components] float32 whitening directions of the standardised features, or None.
+    """
+
+    root: bool
+    mean: np.ndarray | None
+    scale: np.ndarray | None
+    axes: np.ndarray | None
+
+    @classmethod
+    def fit(cls, features: Rows, settings: TrainingSettings) -> Standardisation:
+        """Learn from training features, [photos, dim] float."""
+        if settings.standardise == "none":
+            return cls(settings.root, None, None, None)
+        rooted = _Rooted(features) if settings.root else features
+        rng = np.random.default_rng([settings.seed, 1])
+        if features.shape[0] > MAX_PHOTOS:
+            rooted = _Subset(rooted, np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False)))
+        mean, scale = moments(rooted)
+        # A feature that hardly ever fires would be blown up to the weight of the others.
+        scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
+        if settings.standardise == "features":
+            return cls(settings.root, mean, scale, None)
+        components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
+        axes, deviation = principal_axes(rooted, mean, scale, components, rng)
+        return cls(settings.root, mean, scale, axes / np.maximum(deviation, 1e-6))
+
+    def reduce(self, features: Rows) -> np.ndarray | None:
+        """Return whitened features, [photos, components] float32; None where nothing is projected."""
+        if self.axes is None:
+            return None
+        reduced = np.empty((features.shape[0], self.axes.shape[1]), np.float32)
+        front = self.model(features.shape[1])
+        for start in range(0, features.shape[0], _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, features.shape[0]))
+            reduced[rows] = front(np.asarray(features[rows], np.float32))
+        return reduced
+
+    def model(self, dim: int) -> keras.Model:
+        """Return the same as a Keras model, frozen, [batch, dim] → [batch, components or dim]."""
+        inputs = keras.Input((dim,), name="features")
+        outputs = inputs
+        if self.root:
+            outputs = SignedRoot(name="root")(outputs)
+        if self.mean is not None and self.scale is not None:
+            outputs = keras.layers.Normalization(
+                mean=self.mean, variance=np.square(self.scale), name="standardise", dtype="float32"
+            )(outputs)
+        if self.axes is not None:
+            whiten = keras.layers.Dense(self.axes.shape[1], use_bias=False, name="whiten")
+            outputs = whiten(outputs)
+            whiten.set_weights([self.axes])
+        model = keras.Model(inputs, outputs, name="front")
+        model.trainable = False
+        return model
+
+
+class _Rooted:
+    """Rows with the signed root taken as they are read."""
+
+    def __init__(self, features: Rows) -> None:
+        self._features = features
+        self.shape = features.shape
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        values = np.asarray(self._features[rows], np.float32)
+        return np.sign(values) * np.sqrt(np.abs(values))
+
+
+class _Subset:
+    """Some rows of others."""
+
+    def __init__(self, features: Rows, rows: np.ndarray) -> None:
+        self._features = features
+        self._rows = rows
+        self.shape = (len(rows), features.shape[1])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self._features[self._rows[rows]], np.float32)

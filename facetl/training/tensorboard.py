@@ -1,0 +1,97 @@
+"""TensorBoard: scalars, distance histograms, the graph, and the projector with face thumbnails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facetl.training.callbacks import Validate
+
+# TensorBoard's projector takes a sprite of at most 8192 × 8192 pixels.
+_SPRITE_SIDE = 8192
+_THUMBNAIL = 64
+_NAMES = {
+    "loss": "training/loss",
+    "active": "training/active_triplets",
+    "learning_rate": "training/learning_rate",
+    "val_accuracy": "validation/accuracy",
+    "val_auc": "validation/auc",
+    "spread": "validation/embedding_spread",
+}
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Writes each epoch's logs, the validation pairs' distances, and once the head's graph."""
+
+    def __init__(self, folder: Path, validate: Validate) -> None:
+        super().__init__()
+        self.folder = folder
+        self.validate = validate
+        self.writer: Any = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Open the event file."""
+        self.writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the epoch under its number, counted from 1."""
+        distances, same = self.validate.distances, self.validate.pairs.same
+        with self.writer.as_default(step=epoch + 1):
+            for name, tag in _NAMES.items():
+                if name in (logs or {}):
+                    tf.summary.scalar(tag, logs[name])  # type: ignore[index]
+            tf.summary.histogram("distance/same_person", distances[same])
+            tf.summary.histogram("distance/different_people", distances[~same])
+            if epoch == 0:
+                self._graph()
+        self.writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the event file."""
+        self.writer.close()
+
+    def _graph(self) -> None:
+        head = self.model.head
+        signature = tf.TensorSpec((None, head.input_shape[-1]), tf.float32)
+        tf.summary.graph(tf.function(lambda features: head(features)).get_concrete_function(signature).graph)
+
+
+def write_projector(
+    folder: Path, embeddings: np.ndarray, names: Sequence[str], thumbnails: Sequence[np.ndarray]
+) -> None:
+    """Write embeddings [n, dim] with names and thumbnails ([64, 64, 3] uint8 RGB each) for the projector tab.
+
+    The files hold biometric data and are readable by their owner alone. More photos than a sprite can hold are
+    left out, the last ones first.
+    """
+    import cv2
+
+    side = min(int(np.ceil(np.sqrt(len(embeddings)))), _SPRITE_SIDE // _THUMBNAIL)
+    count = min(len(embeddings), side * side)
+    sprite = np.zeros((side * _THUMBNAIL, side * _THUMBNAIL, 3), np.uint8)
+    for place, image in enumerate(thumbnails[:count]):
+        top, left = (part * _THUMBNAIL for part in divmod(place, side))
+        sprite[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = image
+    _, png = cv2.imencode(".png", sprite[:, :, ::-1])
+    _write(folder / "embeddings.tsv", "\n".join("\t".join(f"{x:.5f}" for x in row) for row in embeddings[:count]))
+    # A tab or a line break in a folder's name would shift the table.
+    _write(folder / "names.tsv", "\n".join(" ".join(name.split()) or "-" for name in names[:count]))
+    _write(folder / "sprite.png", png.tobytes())
+    _write(
+        folder / "projector_config.pbtxt",
+        'embeddings {\n  tensor_name: "held-out people"\n  tensor_path: "embeddings.tsv"\n'
+        '  metadata_path: "names.tsv"\n  sprite {\n    image_path: "sprite.png"\n'
+        f"    single_image_dim: {_THUMBNAIL}\n    single_image_dim: {_THUMBNAIL}\n  }}\n}}\n",
+    )
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
