@@ -28,9 +28,7 @@ Gather = Callable[[np.ndarray], np.ndarray]
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--dim", type=int, default=14112)
     parser.add_argument("--batch", type=int, default=1024)
@@ -119,16 +117,12 @@ def main() -> None:
                 assert np.array_equal(result[-1], table[rows[-1]]), name
                 del result
     limit = best["memory, the limit"]
-    print(
-        f"{options.rows} rows of {options.dim} float16, {options.batch} at random, best of {options.rounds}"
-    )
+    print(f"{options.rows} rows of {options.dim} float16, {options.batch} at random, best of {options.rounds}")
     print(f"{'way':<20}{'rows/s':>12}{'GB/s':>8}{'of the limit':>14}")
     for name, took in best.items():
         rate = options.batch / took
         print(f"{name:<20}{rate:>12,.0f}{rate * table[0].nbytes / 1e9:>8.2f}{limit / took:>13.0%}")
-    print(
-        f"written durably in {seconds['write']:.2f} s, first read with checks {seconds['first_read']:.2f} s"
-    )
+    print(f"written durably in {seconds['write']:.2f} s, first read with checks {seconds['first_read']:.2f} s")
     record = {
         "benchmark": "cache_gather",
         **{name: getattr(options, name) for name in ("rows", "dim", "batch")},

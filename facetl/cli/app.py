@@ -58,5 +58,8 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.", file=sys.stderr)
+        print(
+            f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.",
+            file=sys.stderr,
+        )
         sys.exit(1)

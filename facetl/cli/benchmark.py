@@ -41,6 +41,7 @@ def lfw(
     warmup: options.Warmup = None,
     mining: options.Mining = None,
     standardise: options.Standardise = None,
+    components: options.Components = None,
     margin: options.Margin = None,
     learning_rate: options.LearningRate = None,
     epochs: options.Epochs = None,
@@ -63,6 +64,7 @@ def lfw(
         warmup=warmup,
         mining=mining,
         standardise=standardise,
+        components=components,
         margin=margin,
         learning_rate=learning_rate,
         epochs=epochs,
@@ -83,7 +85,8 @@ def lfw(
 
     def tell(fold: FoldReport) -> None:
         say(
-            f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, trained on {fold.train_people:,} people, "
+            f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, "
+            f"trained on {fold.train_people:,} people, "
             f"best epoch {fold.best_epoch} of {fold.epochs}, {fold.seconds:.0f} s"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class _FillByDefault(TyperGroup):
     """`facetl cache DIR` fills; `verify`, `gc` and `info` are commands of their own."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put `fill` in front unless a command or a call for help comes first."""
         if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
             args = ["fill", *args]

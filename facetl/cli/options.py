@@ -30,18 +30,22 @@ Grid = Annotated[
 Crop = Annotated[
     float,
     typer.Option(
-        "--crop", help="Central square as a fraction of the shorter side; 1 is the whole photo (cropped faces)."
+        "--crop",
+        help="Central square as a fraction of the shorter side; 1 is the whole photo (cropped faces).",
     ),
 ]
 Mirror = Annotated[
-    bool | None, typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror.")
+    bool | None,
+    typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
 ]
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
 Preset = Annotated[str, typer.Option("--preset", help="balanced, or tutorial: the classical recipe.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every random choice.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most.")]
 Sampler = Annotated[str | None, typer.Option("--sampler", help="neighbours, random or pk.")]
-Temperature = Annotated[float | None, typer.Option("--temperature", help="Of the neighbours' weights; smaller is sharper.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="Of the neighbours' weights; smaller is sharper.")
+]
 Candidates = Annotated[int | None, typer.Option("--candidates", min=1, help="Nearest photos of others to draw from.")]
 UniformShare = Annotated[float | None, typer.Option("--uniform-share", help="Share of triplets drawn uniformly.")]
 Warmup = Annotated[int | None, typer.Option("--warmup", min=0, help="Epochs of uniform draws at first.")]
@@ -52,7 +56,8 @@ Schedule = Annotated[str | None, typer.Option("--schedule", help="decay or cosin
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Triplets a step.")]
 Patience = Annotated[int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")]
 Dropout = Annotated[float | None, typer.Option("--dropout", help="Share of the hidden layers' inputs dropped.")]
-Standardise = Annotated[str | None, typer.Option("--standardise", help="none, features or whiten.")]
+Standardise = Annotated[str | None, typer.Option("--standardise", help="none, features, whiten or within.")]
+Components = Annotated[int | None, typer.Option("--components", min=2, help="Principal components kept.")]
 Widths = Annotated[str | None, typer.Option("--widths", help="Units of the dense layers, as 512,256,128.")]
 Activations = Annotated[
     str | None, typer.Option("--activations", help="One per layer, or one for all, as sigmoid,sigmoid,tanh.")
@@ -91,8 +96,6 @@ def head_layers(widths: str | None, activations: str | None, preset: str) -> dic
     if len(names) == 1:
         names *= len(units)
     if len(names) != len(units):
-        raise TrainingError(
-            f"--activations: expected one, or one for each of {len(units)} layers, got {len(names)}."
-        )
+        raise TrainingError(f"--activations: expected one, or one for each of {len(units)} layers, got {len(names)}.")
     normalised = base.normalised if len(units) == len(base.normalised) else (*[False] * (len(units) - 1), True)
     return {"widths": units, "activations": names, "normalised": normalised}

@@ -56,9 +56,7 @@ class Manifest:
         """
         found = scan(Path(root))
         if not found.photos:
-            counted = (
-                ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "nothing"
-            )
+            counted = ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "nothing"
             raise DataError(
                 f"photos must lie in a folder per person (ROOT/Person_Name/photo.jpg), got {counted} in "
                 f"{found.root}. Put each person's photos into a folder with the person's name."
@@ -79,9 +77,7 @@ class Manifest:
     def labels(self) -> npt.NDArray[np.int32]:
         """Who is on each photo, int32 [photos], read-only."""
         index = {identity: label for label, identity in enumerate(self.identities)}
-        labels = np.fromiter(
-            (index[photo.identity] for photo in self.photos), dtype=np.int32, count=len(self)
-        )
+        labels = np.fromiter((index[photo.identity] for photo in self.photos), dtype=np.int32, count=len(self))
         labels.setflags(write=False)
         return labels
 
@@ -101,9 +97,7 @@ class Manifest:
         Raises DataError for fractions that make no sense or too few people.
         """
         sides = splits.assign(self.counts(), seed=seed, validation=validation, test=test)
-        return replace(
-            self, photos=tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos)
-        )
+        return replace(self, photos=tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos))
 
     def subset(self, split: str) -> Manifest:
         """Keep the photos of one side; `identities` and `labels` are then of that side alone.
@@ -124,9 +118,7 @@ class Manifest:
             chosen = chosen.astype(np.intp)
         if chosen.dtype == np.bool_:
             if chosen.shape != (len(self),):
-                raise DataError(
-                    f"a mask must have one entry a photo, [{len(self)}], got {list(chosen.shape)}."
-                )
+                raise DataError(f"a mask must have one entry a photo, [{len(self)}], got {list(chosen.shape)}.")
             chosen = np.flatnonzero(chosen)
         if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
             raise DataError(

@@ -60,9 +60,7 @@ def read_lfw_pairs(path: Path | str) -> PairsProtocol:
     folds, each = _header(path, lines[0] if lines else "")
     expected = folds * each * 2
     if len(lines) - 1 < expected:
-        raise _wrong(
-            path, len(lines) + 1, f"expected {expected} pairs ({folds} x 2 x {each}), got {len(lines) - 1}."
-        )
+        raise _wrong(path, len(lines) + 1, f"expected {expected} pairs ({folds} x 2 x {each}), got {len(lines) - 1}.")
     pairs = []
     for index, line in enumerate(lines[1:]):
         if index == expected:
@@ -83,9 +81,7 @@ def lfw_photo(root: Path | str, name: str, number: int) -> Path:
     Names composed and decomposed (NFC, NFD) find each other. Raises DataError when there is no such file.
     """
     folder = Path(root)
-    for spelling in dict.fromkeys(
-        (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    ):
+    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
         for suffix in _LFW_SUFFIXES:
             candidate = folder / spelling / f"{spelling}_{number:04d}{suffix}"
             if candidate.is_file():
@@ -102,13 +98,9 @@ def _lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise DataError(f"pairs file {path} does not exist. Give the path of a pairs.txt. {_SEE}") from None
     except IsADirectoryError:
-        raise DataError(
-            f"pairs file expected, got the folder {path}. Give the path of a pairs.txt. {_SEE}"
-        ) from None
+        raise DataError(f"pairs file expected, got the folder {path}. Give the path of a pairs.txt. {_SEE}") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.name}: expected UTF-8 text, got byte {error.object[error.start]:#x}. {_SEE}"
-        ) from None
+        raise DataError(f"{path.name}: expected UTF-8 text, got byte {error.object[error.start]:#x}. {_SEE}") from None
     except OSError as error:
         raise DataError(f"pairs file {path} cannot be read: {error.strerror}. {_SEE}") from None
     # Not str.splitlines, which would also break at characters that may stand in a name.
@@ -131,13 +123,9 @@ def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:
     # Tabs where there are any, since a name may contain a space.
     fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
     if len(fields) == 3:
-        pair = Pair(
-            _photo(path, at, fields[0], fields[1]), _photo(path, at, fields[0], fields[2]), True, fold
-        )
+        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[0], fields[2]), True, fold)
     elif len(fields) == 4:
-        pair = Pair(
-            _photo(path, at, fields[0], fields[1]), _photo(path, at, fields[2], fields[3]), False, fold
-        )
+        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[2], fields[3]), False, fold)
     else:
         raise _wrong(path, at, f"expected 3 or 4 fields, got {len(fields)}.")
     if pair.same and pair.first == pair.second:

@@ -93,14 +93,10 @@ def restore(photo: bytes) -> bytes:
         photo = b"\n".join(pieces)
         if len(photo) == _length() - 1:
             # The first three ends of line belong to the header.
-            kept = [
-                b"\n".join(pieces[:at]) + b"\r\n" + b"\n".join(pieces[at:]) for at in range(4, len(pieces))
-            ]
+            kept = [b"\n".join(pieces[:at]) + b"\r\n" + b"\n".join(pieces[at:]) for at in range(4, len(pieces))]
             photo = min(kept, key=_roughness, default=photo)
     if len(photo) != _length() or not photo.startswith(_HEADER):
-        raise DataError(
-            f"a sample photo must be a PGM of 92 x 112 pixels, got {len(photo)} bytes: {photo[:16]!r}."
-        )
+        raise DataError(f"a sample photo must be a PGM of 92 x 112 pixels, got {len(photo)} bytes: {photo[:16]!r}.")
     return photo
 
 

@@ -40,18 +40,13 @@ def scan(root: Path) -> Scan:
     try:
         entries = _entries(found.root)
     except FileNotFoundError:
-        raise DataError(
-            f"a folder of people is needed, but {found.root} does not exist. Check the path."
-        ) from None
+        raise DataError(f"a folder of people is needed, but {found.root} does not exist. Check the path.") from None
     except NotADirectoryError:
         raise DataError(
-            f"a folder of people is needed, got the file {found.root}. "
-            "Give the folder that holds a folder per person."
+            f"a folder of people is needed, got the file {found.root}. Give the folder that holds a folder per person."
         ) from None
     except OSError as error:
-        raise DataError(
-            f"the folder {found.root} cannot be read: {error.strerror}. Check its permissions."
-        ) from None
+        raise DataError(f"the folder {found.root} cannot be read: {error.strerror}. Check its permissions.") from None
     _Walk(found).people(entries)
     return found
 

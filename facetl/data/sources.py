@@ -65,9 +65,7 @@ def fetch(name: str, out: Path | str, *, progress: Progress | None = None) -> Fe
         )
     folder = Path(name).expanduser()
     if name in ("", "tfds:") or not (folder.exists() or os.sep in name):
-        raise DataError(
-            f"a source is sample, lfw, tfds:NAME or a folder of people, got {name!r}. Check the name."
-        )
+        raise DataError(f"a source is sample, lfw, tfds:NAME or a folder of people, got {name!r}. Check the name.")
     return _fetched(name, Manifest.from_folder(folder), terms=_read_terms(folder))
 
 
@@ -107,9 +105,7 @@ def _made(
     except OSError as error:
         # Another process may have been faster with the same source.
         if not _complete(source, out):
-            raise DataError(
-                f"{source} cannot be renamed to {out}: {error.strerror}. Choose another folder."
-            ) from error
+            raise DataError(f"{source} cannot be renamed to {out}: {error.strerror}. Choose another folder.") from error
         shutil.rmtree(partial, ignore_errors=True)
     return _fetched(source, Manifest.from_folder(out), terms=terms)
 

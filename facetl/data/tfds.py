@@ -185,9 +185,7 @@ def _encoded(name: str, image: Any) -> tuple[bytes, str]:
     for magic, suffix in _SUFFIXES.items():
         if content.startswith(magic):
             return content, suffix
-    raise DataError(
-        f"tfds:NAME must hold JPEG or PNG photos, {name} holds one that starts with {content[:8]!r}."
-    )
+    raise DataError(f"tfds:NAME must hold JPEG or PNG photos, {name} holds one that starts with {content[:8]!r}.")
 
 
 def _photo(out: Path, folder: str, number: int, encoded: tuple[bytes, str]) -> None:

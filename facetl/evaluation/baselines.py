@@ -21,6 +21,7 @@ from facetl.evaluation.projection import (
     projected,
 )
 
+
 class Raw:
     """Features minus the mean of the training features, L2-normalised; nothing else is learnt."""
 
@@ -52,9 +53,7 @@ class Lda:
     photo count among the means but say nothing of the scatter within a person.
     """
 
-    def __init__(
-        self, *, components: int = 400, dim: int = 128, shrinkage: float = 0.05, seed: int = 0
-    ) -> None:
+    def __init__(self, *, components: int = 400, dim: int = 128, shrinkage: float = 0.05, seed: int = 0) -> None:
         self.components = components
         self.dim = dim
         self.shrinkage = shrinkage
@@ -113,5 +112,3 @@ class Lda:
         last = len(within) - 1
         vectors = scipy.linalg.eigh(between, within, subset_by_index=(last - dim + 1, last))[1]
         return np.asarray(vectors[:, ::-1])
-
-

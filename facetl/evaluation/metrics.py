@@ -49,9 +49,7 @@ def squared_distances(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 2 or a.shape != b.shape:
-        raise DataError(
-            f"Distances need two [pairs, dim] arrays of one shape. Received: {a.shape}, {b.shape}."
-        )
+        raise DataError(f"Distances need two [pairs, dim] arrays of one shape. Received: {a.shape}, {b.shape}.")
     distances = np.empty(len(a), np.float64)
     for start in range(0, len(a), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -154,9 +152,7 @@ def far_frr_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.Arr
     return ErrorRates(far=float(np.mean(accepted[~same])), frr=float(np.mean(~accepted[same])))
 
 
-def checked_pairs(
-    distances: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = False
-) -> tuple[Floats, Bools]:
+def checked_pairs(distances: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = False) -> tuple[Floats, Bools]:
     """Distances as float64 [pairs] and kinds as bool [pairs], or a DataError that says what is wrong."""
     distances = np.asarray(distances, np.float64)
     same = np.asarray(same).astype(np.bool_)
@@ -181,9 +177,7 @@ def checked_pairs(
     return distances, same
 
 
-def _cumulative(
-    distances: Floats, same: Bools
-) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _cumulative(distances: Floats, same: Bools) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Distinct distances ascending, and how many same pairs and pairs in all are accepted at each."""
     order = np.argsort(distances, kind="stable")
     ascending = distances[order]

@@ -50,9 +50,7 @@ def sample_pairs(
     """
     people, photos = np.unique(np.asarray(labels), return_inverse=True)
     counts = np.bincount(photos, minlength=len(people)).astype(np.int64)
-    rows = np.argsort(photos, kind="stable").astype(
-        np.int64
-    )  # rows of person p: rows[starts[p]:starts[p + 1]]
+    rows = np.argsort(photos, kind="stable").astype(np.int64)  # rows of person p: rows[starts[p]:starts[p + 1]]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     possible = np.minimum(counts * (counts - 1) // 2, per_person)
     different = int((len(photos) ** 2 - np.sum(counts**2)) // 2)
@@ -82,9 +80,7 @@ def identity_folds(labels: npt.ArrayLike, *, folds: int, seed: int | np.random.G
     """
     people, photos = np.unique(np.asarray(labels), return_inverse=True)
     if folds < 1 or len(people) < folds:
-        raise DataError(
-            f"Each fold needs a person of its own. Received: {len(people)} people, {folds} folds."
-        )
+        raise DataError(f"Each fold needs a person of its own. Received: {len(people)} people, {folds} folds.")
     rng = np.random.default_rng(seed)
     counts = np.bincount(photos, minlength=len(people))
     shuffled = rng.permutation(len(people))

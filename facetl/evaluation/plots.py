@@ -134,15 +134,12 @@ def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figur
     return figure
 
 
-def distance_histogram(
-    positives: npt.ArrayLike, negatives: npt.ArrayLike, threshold: float | None = None
-) -> Figure:
+def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, threshold: float | None = None) -> Figure:
     """Squared distances, float [pairs], of pairs of one person and of two, with the threshold between."""
     positives, negatives = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
     if not len(positives) or not len(negatives):
         raise DataError(
-            "Histograms need pairs of both kinds. "
-            f"Received: {len(positives)} same, {len(negatives)} different."
+            f"Histograms need pairs of both kinds. Received: {len(positives)} same, {len(negatives)} different."
         )
     with _styled():
         figure, axes = _axes(5.6, 4.2)
@@ -285,9 +282,7 @@ def figure_svg(figure: Figure, *, name: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(
-        r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL
-    )  # its style is a rule for the whole page
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)  # its style is a rule for the whole page
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)  # needless inside HTML, and the only addresses in it
     svg = re.sub(r'(?<= id=")(?=[^"]+")', f"{name}-", svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", svg).replace("xlink:href", "href")

@@ -104,9 +104,7 @@ def normalised(rows: Float32s) -> Float32s:
 
 def _checked_shape(features: Rows) -> tuple[int, int]:
     if len(features.shape) != 2 or 0 in features.shape:
-        raise DataError(
-            f"Features must be [photos, dim] with at least one of each. Received: {features.shape}."
-        )
+        raise DataError(f"Features must be [photos, dim] with at least one of each. Received: {features.shape}.")
     return features.shape[0], features.shape[1]
 
 

@@ -109,9 +109,7 @@ def summary(verifications: Mapping[str, Verification], *, main: str = "trained")
         verdict = "no difference beyond two standard errors"
     else:
         verdict = f"{100 * abs(difference):.1f} points {'less' if difference > 0 else 'more'}"
-    return (
-        f"{first} The best of the others, {method_title(rival)}, gets {_percent(others[rival])}: {verdict}."
-    )
+    return f"{first} The best of the others, {method_title(rival)}, gets {_percent(others[rival])}: {verdict}."
 
 
 def _results(verifications: Mapping[str, Verification], main: str) -> str:
@@ -123,9 +121,7 @@ def _results(verifications: Mapping[str, Verification], main: str) -> str:
         row = "".join(f'<td class="number">{_cell(cell)}</td>' for cell in cells[1:])
         mark = ' class="main"' if name == main else ""
         interval = _interval(verifications[name], low)
-        body.append(
-            f'<tr{mark}><th scope="row">{_text(cells[0])}</th><td class="chart">{interval}</td>{row}</tr>'
-        )
+        body.append(f'<tr{mark}><th scope="row">{_text(cells[0])}</th><td class="chart">{interval}</td>{row}</tr>')
     head = "".join(f'<th scope="col" class="number">{_head(cell)}</th>' for cell in heading[1:])
     chart = f'<th scope="col" class="chart"><span class="scale"><i>{low:.1f}</i><i>1.0</i></span></th>'
     unseen = [name for name in FARS if any(v.tar_at_far.get(name) is None for v in verifications.values())]
@@ -217,9 +213,7 @@ def _mistakes(mistakes: Sequence[Mistake], scores: Verification) -> str:
     for same, heading, meaning in kinds:
         cards = "".join(_card(m) for m in mistakes if bool(m.same) is same)
         if cards:
-            groups.append(
-                f'<h3>{heading} <span class="aside">{meaning}</span></h3><div class="cards">{cards}</div>'
-            )
+            groups.append(f'<h3>{heading} <span class="aside">{meaning}</span></h3><div class="cards">{cards}</div>')
     if not groups:
         return ""
     note = f'<p class="note">Farthest on the wrong side of the threshold, {scores.threshold:.2f}.</p>'
@@ -239,9 +233,7 @@ def _data_uri(image: bytes) -> str:
     for signature, media_type in _SIGNATURES:
         if image.startswith(signature):
             return f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}"
-    raise DataError(
-        f"A thumbnail must be PNG or JPEG. Received: {len(image)} bytes that begin {image[:8]!r}."
-    )
+    raise DataError(f"A thumbnail must be PNG or JPEG. Received: {len(image)} bytes that begin {image[:8]!r}.")
 
 
 def _extra_table(name: str, rows: Sequence[Sequence[object]]) -> str:

@@ -178,9 +178,7 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Flo
         raise DataError(f"Embeddings must be [photos, dim]. Received: shape {embeddings.shape}.")
     used = np.unique(np.concatenate([pairs.first, pairs.second]))
     if used[-1] >= len(embeddings):
-        raise DataError(
-            f"Each label needs an embedding. Received: {len(embeddings)} for row {int(used[-1])}."
-        )
+        raise DataError(f"Each label needs an embedding. Received: {len(embeddings)} for row {int(used[-1])}.")
     norms = np.sqrt(np.einsum("ij,ij->i", embeddings[used], embeddings[used], dtype=np.float64))
     # A zero row is what normalising leaves of a photo with no signal; its distances still lie in [0, 4].
     wrong = ~((np.abs(norms - 1.0) <= _NORM_TOLERANCE) | (norms == 0.0))

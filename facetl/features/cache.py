@@ -90,8 +90,7 @@ class EmbeddingCache:
         folder = Path(folder)
         if not _FINGERPRINT.fullmatch(fingerprint):
             raise CacheError(
-                f"A fingerprint is 16 or more hex digits; received {fingerprint!r}. "
-                "Use ExtractorSpec.fingerprint."
+                f"A fingerprint is 16 or more hex digits; received {fingerprint!r}. Use ExtractorSpec.fingerprint."
             )
         lock = None
         if write:
@@ -305,7 +304,5 @@ class EmbeddingCache:
 
 def _key(sha: str) -> bytes:
     if not _SHA256.fullmatch(sha):
-        raise CacheError(
-            f"A photo is named by its sha256, 64 hex digits; received {sha!r}. Hash the photo's bytes."
-        )
+        raise CacheError(f"A photo is named by its sha256, 64 hex digits; received {sha!r}. Hash the photo's bytes.")
     return bytes.fromhex(sha)

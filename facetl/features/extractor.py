@@ -103,8 +103,6 @@ def _keras_net(spec: ExtractorSpec, weights: Weights) -> tuple[object, Callable[
                 f"{', '.join((known or layers)[:12])}."
             )
         model = keras.Model(model.input, model.get_layer(spec.tap).output)
-    if len(model.output.shape) not in (2, 4):
-        raise WeightsError(f"tap: expected a layer with a map or a vector, {spec.tap} gives {model.output.shape}.")
     return model, lambda pixels: model(net.preprocess(pixels), training=False), net.size
 
 
@@ -117,12 +115,16 @@ def _graph_def(spec: ExtractorSpec) -> tuple[object, Callable[[tf.Tensor], tf.Te
     except Exception as error:
         raise WeightsError(f"{path}: expected a frozen TensorFlow GraphDef ({type(error).__name__}).") from error
     output = GRAPH_OUTPUT if spec.tap == AVERAGE else spec.tap if ":" in spec.tap else f"{spec.tap}:0"
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
+    variables = [node.name for node in graph_def.node if node.op in ("VarHandleOp", "VariableV2", "Variable")]
+    if variables:
+        raise WeightsError(f"{path}: expected a frozen GraphDef, but {variables[0]} is a variable. Freeze the graph.")
     try:
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
         entry = wrapped.graph.get_tensor_by_name(GRAPH_INPUT)
         pruned = wrapped.prune(entry, wrapped.graph.get_tensor_by_name(output))
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: expected tensors {GRAPH_INPUT} and {output} in the graph. {error}") from error
+    except (KeyError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"{path}: expected tensors {GRAPH_INPUT} and {output} in the graph. {reason}") from error
     size = (entry.shape[1] if entry.shape.rank == 4 else None) or _GRAPH_SIZE
 
     def trunk(pixels: tf.Tensor) -> tf.Tensor:
@@ -137,6 +139,8 @@ def _graph_def(spec: ExtractorSpec) -> tuple[object, Callable[[tf.Tensor], tf.Te
 def _feature_length(spec: ExtractorSpec, shape: tf.TensorShape) -> int:
     if len(shape) == 2:
         return int(shape[1])
+    if len(shape) != 4:
+        raise WeightsError(f"tap: expected a layer with a map or a vector, {spec.tap} gives {tuple(shape)}.")
     grid = 1 if spec.tap == AVERAGE else spec.grid
     if grid > min(shape[1], shape[2]):
         raise WeightsError(f"grid: {spec.tap} has a map of {shape[1]}×{shape[2]}, got a grid of {grid}×{grid}.")

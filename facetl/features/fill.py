@@ -133,9 +133,7 @@ def fill(
             on_progress(len(unique), len(unique))
     else:
         description = {**_settings(spec), "weights_sha256": weights_sha256}
-        with EmbeddingCache.open(
-            cache_folder, fingerprint=fingerprint, description=description, write=True
-        ) as cache:
+        with EmbeddingCache.open(cache_folder, fingerprint=fingerprint, description=description, write=True) as cache:
             cache.remember_paths(shas)
             work = _plan(cache, shas, len(unique), unreadable, on_progress, reasons)
             work.advance(0)

@@ -59,9 +59,7 @@ class MissingCacheError(CacheError):
     """There is no cache in this folder, or its first writer ended before it was one."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"A cache must be filled before it is read; {folder} holds none. Run `facetl cache`."
-        )
+        super().__init__(f"A cache must be filled before it is read; {folder} holds none. Run `facetl cache`.")
 
 
 class Slot(NamedTuple):
@@ -203,9 +201,7 @@ class Index:
 
     def photos(self) -> list[tuple[str, bytes]]:
         """Every remembered photo: its path and the sha256 it had."""
-        return [
-            (os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")
-        ]
+        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
 
     def count_photos(self) -> int:
         """Remembered photos that have a row of at least one extractor."""
@@ -290,9 +286,7 @@ def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
             # Paths carry people's names: what is dropped is overwritten.
             connection.execute("PRAGMA secure_delete = ON")
             if _version(connection, path) == 0:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         except BaseException:
             connection.close()
             raise

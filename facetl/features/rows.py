@@ -24,9 +24,7 @@ class CachedRows:
     checksum the first time it is read. Safe to read from several threads, and after the cache is closed.
     """
 
-    def __init__(
-        self, shards: Sequence[Shard], keys: Sequence[bytes], slots: Sequence[Slot], *, dim: int
-    ) -> None:
+    def __init__(self, shards: Sequence[Shard], keys: Sequence[bytes], slots: Sequence[Slot], *, dim: int) -> None:
         self._shards = list(shards)
         places = {shard.number: place for place, shard in enumerate(self._shards)}
         self._shard = np.array([places[slot.shard] for slot in slots], dtype=np.intp)
@@ -70,9 +68,7 @@ class CachedRows:
         if out is None:
             out = np.empty((len(wanted), self.shape[1]), DTYPE)
         if out.shape != (len(wanted), self.shape[1]) or out.dtype != DTYPE:
-            raise ValueError(
-                f"out must be float16 {[len(wanted), self.shape[1]]}; received {out.dtype} {out.shape}."
-            )
+            raise ValueError(f"out must be float16 {[len(wanted), self.shape[1]]}; received {out.dtype} {out.shape}.")
         self._copy(wanted, out)
         fresh = np.flatnonzero(~self._checked[wanted])
         if len(fresh):

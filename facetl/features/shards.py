@@ -79,9 +79,7 @@ def make_private_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     if folder.exists():
-        raise CacheError(
-            f"A cache is a folder; {folder} is a file. Choose another place, or move the file away."
-        )
+        raise CacheError(f"A cache is a folder; {folder} is a file. Choose another place, or move the file away.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
@@ -204,9 +202,7 @@ class Shard:
         if whole:
             # A plain view: indexing np.memmap itself costs microseconds a call.
             start = len(layout.header)
-            self.table = np.asarray(
-                np.memmap(self.path, DTYPE, mode="r", offset=start, shape=(whole, layout.dim))
-            )
+            self.table = np.asarray(np.memmap(self.path, DTYPE, mode="r", offset=start, shape=(whole, layout.dim)))
         # For each row, the start of the sha256 under which it was found right: a damaged index may name a row
         # twice, and what is right for one photo is not for the other.
         self.checked = np.zeros(whole, dtype=np.uint64)

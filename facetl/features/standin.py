@@ -8,13 +8,14 @@ Format: the weights manifest of tensorflow/tfjs (`docs/custom_ops` and `io/types
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import math
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def read(archive: Path) -> dict[str, np.ndarray]:
         with tarfile.open(archive, "r:gz") as package:
             manifest = _text(package, f"{_FOLDER}/model.min.js")
             shards = [_shard(package, name) for name in _shard_names(manifest)]
-    except (tarfile.TarError, EOFError, OSError, KeyError, binascii.Error) as error:
+    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, zlib.error) as error:
         raise WeightsError(
             f"{archive}: not a readable {PACKAGE} package ({error}). Delete it and run again."
         ) from error
@@ -93,28 +94,30 @@ def read(archive: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def assign(model, tensors: dict[str, np.ndarray]) -> None:
+def assign(model: Any, tensors: dict[str, np.ndarray]) -> None:
     """Set the convolution and batch-normalisation weights of a Keras InceptionV3 from `tensors`.
 
-    Layers are matched in order of creation, the k-th convolution of one to the k-th of the other; each shape
-    must be equal and every layer must be filled, otherwise WeightsError.
+    Layers are matched in order of creation, the k-th convolution of one to the k-th of the other; both must have
+    as many, and each shape must be equal, otherwise WeightsError.
     """
     layers = {layer.name: layer for layer in model.layers}
-    for kind, stored, variables in (
-        ("conv2d", "conv2d", ("kernel",)),
-        ("batch_normalization", "batch_normalization", ("beta", "moving_mean", "moving_variance")),
+    for kind, variables in (
+        ("conv2d", ("kernel",)),
+        ("batch_normalization", ("beta", "moving_mean", "moving_variance")),
     ):
         own = sorted((name for name in layers if re.fullmatch(rf"{kind}(_\d+)?", name)), key=_number)
+        stored = {name.split("/")[0] for name in tensors if re.match(rf"{kind}_\d+/", name)}
+        if len(own) != len(stored):
+            raise WeightsError(f"stand-in weights: the net has {len(own)} {kind} layers, received {len(stored)}.")
         for position, name in enumerate(own, start=1):
-            values = []
-            for variable, target in zip(variables, layers[name].weights, strict=True):
-                value = tensors.get(f"{stored}_{position}/{variable}")
-                if value is None or value.shape != tuple(target.shape):
-                    raise WeightsError(
-                        f"stand-in weights: layer {name} wants {variable} of shape {tuple(target.shape)}, "
-                        f"received {None if value is None else value.shape} from {stored}_{position}."
-                    )
-                values.append(value)
+            values = [tensors.get(f"{kind}_{position}/{variable}") for variable in variables]
+            wanted = [tuple(target.shape) for target in layers[name].weights]
+            received = [None if value is None else value.shape for value in values]
+            if received != wanted:
+                raise WeightsError(
+                    f"stand-in weights: layer {name} wants {', '.join(variables)} of shapes {wanted}, "
+                    f"received {received} from {kind}_{position}."
+                )
             layers[name].set_weights(values)
 
 

@@ -14,9 +14,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facetl.errors import WeightsError
 from facetl.features import standin
@@ -82,15 +84,18 @@ def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda
     return Weights("stand-in", standin.verify(stand_in), stand_in)
 
 
-def load(model: object, weights: Weights) -> None:
+def load(model: Any, weights: Weights) -> None:
     """Set a Keras net's weights from the file found by `resolve`; WeightsError if they do not fit."""
     if weights.path.suffix == ".tgz":
         standin.verify(weights.path)
         standin.assign(model, standin.read(weights.path))
         return
     try:
-        model.load_weights(weights.path)  # type: ignore[attr-defined]
-    except (ValueError, OSError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns of some layers that it leaves random.
+            warnings.filterwarnings("error", message=r"(?s).*freshly-initialized")
+            model.load_weights(weights.path)
+    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(
             f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). {reason}"
@@ -148,7 +153,7 @@ def _imagenet(name: str) -> Weights:
         # Keras announces downloads on stdout, which belongs to the result.
         with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
             net(name).build("imagenet")
-    except Exception as error:  # noqa: BLE001 - Keras raises bare Exception for a failed download
+    except Exception as error:
         raise WeightsError(
             f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "
             "Connect to the network once, or pass --weights FILE."

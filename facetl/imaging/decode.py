@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facetl.errors import PhotoError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 # Larger than any camera of today; a forged header that claims more would only fill the memory.
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 512 * 1024 * 1024
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+# A file that begins so was a photo once, however little of it is left.
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
+
+# A damaged photo is ours to report, once. Photos are decoded in several threads, where catch_warnings is not safe.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_photo(source: Path | bytes) -> np.ndarray:
@@ -27,19 +38,16 @@ def read_photo(source: Path | bytes) -> np.ndarray:
     data, name = _load(source)
     if not data:
         raise PhotoError("empty-file", f"{name}: a photo must hold pixels, the file is empty.")
-    _check_header(data, name)
-
-    import cv2
-
-    # A damaged file is ours to report, once; OpenCV would also write a line of its own to the screen.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        raise PhotoError("broken", f"{name}: the photo cannot be decoded ({error.err}).") from error
-    if image is None:
-        raise PhotoError("broken", f"{name}: the photo is truncated or damaged. Restore it from a copy.")
-    return np.ascontiguousarray(image)
+    with _opened(data, name) as image:
+        try:
+            # OpenCV is silent about damage in TIFF, Pillow in all else; otherwise their C libraries write to file
+            # descriptor 2, past every log level. But OpenCV would blend a TIFF's transparency with black.
+            opaque_tiff = image.format == "TIFF" and not image.mode.endswith("A")
+            return _by_opencv(data) if opaque_tiff else _by_pillow(image)
+        except Exception as error:  # on forged files Pillow's readers raise whatever they meet
+            raise PhotoError(
+                "broken", f"{name}: the photo is truncated or damaged ({error}). Restore it from a copy."
+            ) from error
 
 
 def _load(source: Path | bytes) -> tuple[bytes, str]:
@@ -53,20 +61,63 @@ def _load(source: Path | bytes) -> tuple[bytes, str]:
         raise PhotoError("unreadable", f"{source}: cannot be read ({error.strerror}).") from error
 
 
-def _check_header(data: bytes, name: str) -> None:
-    """Refuse what is no photo, or claims more pixels than MAX_PIXELS, before anything is decoded."""
+def _opened(data: bytes, name: str) -> Image.Image:
+    """Read the header; refuse what is no photo, or claims more pixels than MAX_PIXELS, before anything is decoded."""
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                width, height = header.size
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise PhotoError("too-large", f"{name}: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
+        if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+            raise PhotoError(
+                "broken", f"{name}: the photo is truncated, damaged or of a rare kind. Restore it, or save it as PNG."
+            ) from error
         raise PhotoError("not-an-image", f"{name}: expected one of {', '.join(FORMATS)}.") from error
-    if width * height > MAX_PIXELS:
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise PhotoError("not-an-image", f"{name}: a photo has 8 or 16 bits a colour, got 32. Save it as PNG.")
+    if image.width * image.height > MAX_PIXELS:
         raise PhotoError(
-            "too-large", f"{name}: a photo may have at most {MAX_PIXELS:,} pixels, got {width}×{height}."
+            "too-large", f"{name}: a photo may have at most {MAX_PIXELS:,} pixels, got {image.width}×{image.height}."
         )
+    return image
+
+
+def _by_opencv(data: bytes) -> np.ndarray:
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError("no pixels")
+    return np.ascontiguousarray(image)
+
+
+def _by_pillow(image: Image.Image) -> np.ndarray:
+    image.load()
+    upright = _upright(image)
+    if upright.mode.startswith("I"):
+        # Pillow would clip 16 bits to 8 instead of scaling them.
+        grey = (np.asarray(upright) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # noqa: BLE001 - a photo with damaged EXIF is still a photo
+        return image
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(orientation)
+    return image if turn is None else image.transpose(turn)

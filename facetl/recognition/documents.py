@@ -62,9 +62,7 @@ def thumbnail(path: Path, side: int) -> np.ndarray:
     image = read_photo(path)
     square = min(image.shape[:2])
     top, left = ((length - square) // 2 for length in image.shape[:2])
-    return cv2.resize(
-        image[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA
-    )
+    return cv2.resize(image[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA)
 
 
 def _mistakes(evaluated: Evaluated, paths: tuple[Path, ...], names: list[str]) -> list[Mistake]:
@@ -75,7 +73,11 @@ def _mistakes(evaluated: Evaluated, paths: tuple[Path, ...], names: list[str]) -
         caption = names[first] if pairs.same[pair] else f"{names[first]} · {names[second]}"
         mistakes.append(
             Mistake(
-                _jpeg(paths[first]), _jpeg(paths[second]), float(distances[pair]), bool(pairs.same[pair]), caption
+                _jpeg(paths[first]),
+                _jpeg(paths[second]),
+                float(distances[pair]),
+                bool(pairs.same[pair]),
+                caption,
             )
         )
     return mistakes
@@ -97,8 +99,7 @@ def _model_card(
     table = [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:])]
     sides = {side: collection.manifest.subset(side) for side in ("train", "validation", "test")}
     split = [
-        f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos"
-        for side, manifest in sides.items()
+        f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
     ]
     spec = collection.spec
     crop = "the whole photo" if spec.crop == 1 else f"the central square, {spec.crop:.3f} of the shorter side"

@@ -70,7 +70,9 @@ class Recognizer:
         stored = config["extractor"]
         weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], Path(stored["weights"]["path"]))
         if not weights.path.is_file():
-            raise RunError(f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again.")
+            raise RunError(
+                f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
+            )
         spec = ExtractorSpec(**stored["spec"])
         return cls(Extractor(spec, weights), head, float(calibration["threshold"]))
 

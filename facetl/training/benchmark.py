@@ -8,7 +8,8 @@ comes from validation people among its training people; the fold's pairs are loo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +60,7 @@ class BenchmarkReport:
         return {
             **trained,
             "folds": [vars(fold) for fold in self.folds],
-            "baselines": {
-                name: scores.to_json() for name, scores in self.verifications.items() if name != "trained"
-            },
+            "baselines": {name: scores.to_json() for name, scores in self.verifications.items() if name != "trained"},
             "missing_pairs": self.missing,
             "seconds": self.seconds,
         }
@@ -109,7 +108,8 @@ def _fold(
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> tuple[FoldReport, dict[str, np.ndarray], dict[str, float]]:
     people = np.array([photo.identity for photo in collection.manifest.photos])
-    outside = ~np.isin(people, sorted(protocol.people(fold)))
+    # A list may spell a name decomposed; identities are composed.
+    outside = ~np.isin(people, sorted(_composed(protocol.people(fold))))
     counts = {name: count for name, count in collection.manifest.counts().items() if name in set(people[outside])}
     sides = assign(counts, seed=settings.seed, validation=settings.validation, test=0.0)
     side = np.array([sides.get(name, "test") for name in people])
@@ -166,9 +166,15 @@ def _rows_of_pairs(collection: Collection, protocol: PairsProtocol) -> tuple[lis
     return folds, missing
 
 
+def _composed(names: Iterable[str]) -> set[str]:
+    return {unicodedata.normalize("NFC", name) for name in names}
+
+
 def _refuse_shared_people(protocol: PairsProtocol) -> None:
     seen: dict[str, int] = {}
     for fold in range(protocol.folds):
-        for name in protocol.people(fold):
+        for name in _composed(protocol.people(fold)):
             if seen.setdefault(name, fold) != fold:
-                raise DataError(f"pairs: a person belongs to one fold, {name} is in folds {seen[name] + 1} and {fold + 1}.")
+                raise DataError(
+                    f"pairs: a person belongs to one fold, {name} is in folds {seen[name] + 1} and {fold + 1}."
+                )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ from facetl.evaluation.projection import Rows
 from facetl.evaluation.verification import pair_distances
 from facetl.training.feed import PKFeed, TripletFeed
 from facetl.training.head import embed
+from facetl.training.losses import hinge
 from facetl.training.schedules import learning_rate
 from facetl.training.settings import TrainingSettings
 
@@ -82,30 +83,43 @@ def spread(embeddings: np.ndarray) -> float:
 class CollapseGuard(keras.callbacks.Callback):
     """Stops a training whose head maps everyone to one point, or only ever sees triplets it cannot solve.
 
-    Collapse is a spread below `least_spread`, or for `patience` epochs running a loss within 2% of the margin with
-    98% of the triplets active: then d(a, p) = d(a, n), and the gradient only shrinks the embedding
-    (Hermans, Beyer, Leibe, 2017, section 4).
+    Collapse is a spread below `least_spread`, or for `patience` epochs running a loss within 2% of that of
+    d(a, p) = d(a, n) with 98% of the triplets active: then the gradient only shrinks the embedding
+    (Hermans, Beyer, Leibe, 2017, section 4). `history` are the logs of the epochs before a resumed training's first.
     """
 
-    def __init__(self, *, margin: float, least_spread: float = 0.02, patience: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        margin: float,
+        softness: float = 0.0,
+        least_spread: float = 0.02,
+        patience: int = 3,
+        history: Sequence[Mapping[str, float]] = (),
+    ) -> None:
         super().__init__()
-        self.margin = margin
+        self.unsolved = float(hinge(margin, softness=softness))
         self.least_spread = least_spread
         self.patience = patience
         self.stuck = 0
+        for logs in history:
+            self._count(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Raise CollapseError when the signs are there."""
         logs = logs or {}
-        at_margin = abs(logs["loss"] - self.margin) <= 0.02 * self.margin and logs["active"] >= 0.98
-        self.stuck = self.stuck + 1 if at_margin else 0
+        self._count(logs)
         if logs["spread"] < self.least_spread or self.stuck >= self.patience:
             raise CollapseError(
-                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f} at margin {self.margin}, "
+                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f} (unsolved: {self.unsolved:.3f}), "
                 f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
                 "Try a higher --temperature, more --candidates, a larger --uniform-share, a longer --warmup or a "
                 "lower --learning-rate."
             )
+
+    def _count(self, logs: Mapping[str, float]) -> None:
+        at_margin = abs(logs["loss"] - self.unsolved) <= 0.02 * self.unsolved and logs["active"] >= 0.98
+        self.stuck = self.stuck + 1 if at_margin else 0
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -130,7 +144,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     @property
     def exhausted(self) -> bool:
         """Whether patience has run out."""
-        return bool(self.wait >= self.patience)
+        return bool(self.wait >= max(self.patience, 1))
 
 
 class AfterEpoch(keras.callbacks.Callback):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class Checkpoint:
         best_weights: of the epoch with the best validation, or None before there is one.
         stopping: memory of the early stopping, without the weights.
         history: one dict of logs per epoch.
-        settings: of the training; a resumed one must have the same.
+        settings: of the training, and a digest of its `data`; a resumed one must have the same.
     """
 
     epochs: int
@@ -65,12 +66,12 @@ class Checkpoint:
                 facts = json.loads(str(stored["facts"]))
                 variables = [stored[f"variable_{i}"] for i in range(facts["variables"])]
                 best = [stored[f"best_{i}"] for i in range(facts["best"])]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(f"{path}: the checkpoint cannot be read ({error}). Train without --resume.") from error
         if facts["settings"] != settings:
             changed = [key for key in settings if facts["settings"].get(key) != settings[key]]
             raise RunError(
-                f"--resume: the settings must be those of the interrupted run, {', '.join(changed) or 'some'} differ. "
-                "Give the same options, or train without --resume."
+                "--resume: settings and data must be those of the interrupted run; received others: "
+                f"{', '.join(changed) or 'some'}. Give the same options and photos, or train without --resume."
             )
         return cls(facts["epochs"], variables, best or None, facts["stopping"], facts["history"], settings)

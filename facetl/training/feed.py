@@ -5,11 +5,27 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from facetl.errors import FacetlError
 from facetl.evaluation.projection import Rows
 from facetl.training.samplers import PKSampler, Sampler
 
 
-class TripletFeed:
+class _Reader:
+    """Reads features for the pipeline, and keeps an error that TensorFlow would wrap beyond recognition."""
+
+    def __init__(self, features: Rows) -> None:
+        self._features = features
+        self.error: FacetlError | None = None
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(self._features[rows], np.float32)
+        except FacetlError as error:
+            self.error = error
+            raise
+
+
+class TripletFeed(_Reader):
     """Batches of triplets; each photo of a batch is gathered once and passes the head once.
 
     `refresh` sets the epoch's triplets; every iteration over `dataset` then walks through them.
@@ -17,11 +33,11 @@ class TripletFeed:
     """
 
     def __init__(self, features: Rows, sampler: Sampler, *, batch_size: int) -> None:
-        self._features = features
+        super().__init__(features)
         self._sampler = sampler
         self._batch_size = batch_size
-        self._triplets = sampler.triplets(0) if not sampler.needs_embeddings(0) else None
-        self.steps = -(-self._count() // batch_size)
+        self._triplets: np.ndarray | None = None
+        self.steps = -(-len(sampler) // batch_size)
 
     def needs_embeddings(self, epoch: int) -> bool:
         """Tell whether `refresh` wants embeddings for this epoch."""
@@ -48,19 +64,14 @@ class TripletFeed:
         assert self._triplets is not None
         triplets = self._triplets[step * self._batch_size : (step + 1) * self._batch_size]
         unique, inverse = np.unique(triplets, return_inverse=True)
-        features = np.asarray(self._features[unique], np.float32)
-        return features, inverse.reshape(triplets.shape).astype(np.int32)
-
-    def _count(self) -> int:
-        people = getattr(self._sampler, "people")  # noqa: B009 - not part of what a sampler must have
-        return len(people.anchors) * getattr(self._sampler, "rounds", 1)
+        return self._read(unique), inverse.reshape(triplets.shape).astype(np.int32)
 
 
-class PKFeed:
+class PKFeed(_Reader):
     """Batches of P people × K photos. Elements: features [photos, dim] float32 and labels [photos] int32."""
 
     def __init__(self, features: Rows, labels: np.ndarray, sampler: PKSampler) -> None:
-        self._features = features
+        super().__init__(features)
         self._labels = np.asarray(labels, np.int32)
         self._sampler = sampler
         self._batches: list[np.ndarray] = []
@@ -80,10 +91,13 @@ class PKFeed:
 
         def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
             features, labels = tf.numpy_function(self._gather, [step], [tf.float32, tf.int32], stateful=True)
-            return {"features": tf.ensure_shape(features, [None, dim]), "labels": tf.ensure_shape(labels, [None])}
+            return {
+                "features": tf.ensure_shape(features, [None, dim]),
+                "labels": tf.ensure_shape(labels, [None]),
+            }
 
         return tf.data.Dataset.range(self.steps).map(batch).prefetch(2)
 
     def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         rows = self._batches[step]
-        return np.asarray(self._features[rows], np.float32), self._labels[rows]
+        return self._read(rows), self._labels[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def fit_head(
     # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(settings.seed)
-    front = Standardisation.fit(features, settings)
+    front = Standardisation.fit(features, np.asarray(labels), settings)
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
     trunk = build_trunk(front_model.output_shape[-1], settings)
@@ -90,7 +91,9 @@ def fit_head(
     head = join(front_model, trunk)
     # Whitened once, the features are small: only the layers behind the projection run at every step.
     reduced = rows is not None and held_out is not None
-    trainer = TripletTrainer(trunk if reduced else head, margin=settings.margin, mining=settings.mining)
+    trainer = TripletTrainer(
+        trunk if reduced else head, margin=settings.margin, softness=settings.softness, mining=settings.mining
+    )
     fit = _Fit(
         trainer,
         rows if rows is not None else features,
@@ -98,6 +101,7 @@ def fit_head(
         held_out if held_out is not None else validation[0],
         np.asarray(validation[1]),
         settings,
+        data=_digest((features, np.asarray(labels)), (validation[0], np.asarray(validation[1]))),
     )
     fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
     return FittedHead(
@@ -120,9 +124,13 @@ class _Fit:
         held_out: Rows,
         held_out_labels: np.ndarray,
         settings: TrainingSettings,
+        *,
+        data: str,
     ) -> None:
         self.trainer = trainer
         self.settings = settings
+        # What a resumed training must share with the interrupted one.
+        self.stated = {**settings.to_json(), "data": data}
         self.features = features
         self.history: list[dict[str, float]] = []
         sampler = make_sampler(labels, settings)
@@ -161,20 +169,25 @@ class _Fit:
             SetLearningRate(self.settings),
             RefreshTriplets(self.feed, self.features),
             self.validate,
-            CollapseGuard(margin=self.settings.margin),
+            CollapseGuard(margin=self.settings.margin, softness=self.settings.softness, history=self.history),
             self.stopping,
         ]
         if logs is not None:
             callbacks.append(TensorBoardLog(logs, self.validate))
         callbacks.append(AfterEpoch(note))
-        self.trainer.fit(
-            self.feed.dataset(),
-            epochs=self.settings.epochs,
-            initial_epoch=start,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            self.trainer.fit(
+                self.feed.dataset(),
+                epochs=self.settings.epochs,
+                initial_epoch=start,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        except tf.errors.OpError:
+            if self.feed.error is not None:
+                raise self.feed.error from None
+            raise
 
     def _variables(self) -> list[Any]:
         return [*self.trainer.head.variables, *self.trainer.optimizer.variables]
@@ -183,10 +196,10 @@ class _Fit:
         memory = self.stopping.memory()
         best_weights = memory.pop("best_weights")
         variables = [np.asarray(variable.value) for variable in self._variables()]
-        Checkpoint(epochs, variables, best_weights, memory, self.history, self.settings.to_json()).save(path)
+        Checkpoint(epochs, variables, best_weights, memory, self.history, self.stated).save(path)
 
     def _restore(self, path: Path) -> int:
-        state = Checkpoint.load(path, settings=self.settings.to_json())
+        state = Checkpoint.load(path, settings=self.stated)
         for variable, value in zip(self._variables(), state.variables, strict=True):
             variable.assign(value)
         memory = {**state.stopping, "best_weights": state.best_weights}
@@ -194,3 +207,14 @@ class _Fit:
         self.stopping.on_train_begin()
         self.history = list(state.history)
         return state.epochs
+
+
+def _digest(*sides: tuple[Rows, np.ndarray]) -> str:
+    """Return a digest of who is on which photo and of the first features: other photos or taps give another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for features, labels in sides:
+        first = np.asarray(features[np.arange(min(8, features.shape[0]))], np.float32)
+        digest.update(
+            repr((features.shape, labels.shape)).encode() + labels.astype(np.int64).tobytes() + first.tobytes()
+        )
+    return digest.hexdigest()

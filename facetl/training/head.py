@@ -26,12 +26,19 @@ def build_trunk(dim: int, settings: TrainingSettings) -> keras.Model:
         outputs = keras.layers.Dense(
             units,
             activation=activation,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=settings.seed * 1000 + position),
+            kernel_initializer=_initialiser(settings.initialiser, seed=settings.seed * 1000 + position),
             name=f"dense_{position}",
         )(outputs)
         if normalised:
             outputs = keras.layers.UnitNormalization(name=f"unit_{position}")(outputs)
     return keras.Model(inputs, outputs, name="trunk")
+
+
+def _initialiser(name: str, *, seed: int) -> keras.initializers.Initializer:
+    if name == "identity":
+        # Not square, it is cut or padded with zeros: the first inputs pass through as they are.
+        return keras.initializers.Identity()
+    return {"glorot": keras.initializers.GlorotUniform, "orthogonal": keras.initializers.Orthogonal}[name](seed=seed)
 
 
 def join(front: keras.Model, trunk: keras.Model) -> keras.Model:

@@ -9,19 +9,30 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from keras import ops
 
 
-def triplet_loss(anchor: Any, positive: Any, negative: Any, *, margin: float) -> Any:
-    """Return max(0, d(anchor, positive) − d(anchor, negative) + margin) per triplet: three [n, dim] → [n]."""
+def triplet_loss(anchor: Any, positive: Any, negative: Any, *, margin: float, softness: float = 0.0) -> Any:
+    """Return hinge(d(anchor, positive) − d(anchor, negative) + margin) per triplet: three [n, dim] → [n]."""
     to_positive = ops.sum(ops.square(anchor - positive), axis=-1)
     to_negative = ops.sum(ops.square(anchor - negative), axis=-1)
-    return ops.relu(to_positive - to_negative + margin)
+    return hinge(to_positive - to_negative + margin, softness=softness)
 
 
-def batch_all_triplet_loss(embeddings: Any, labels: Any, *, margin: float) -> Any:
+def hinge(violation: Any, *, softness: float = 0.0) -> Any:
+    """Return max(0, x), or with softness s above 0 the smooth s · log(1 + exp(x / s)); any shape."""
+    return ops.softplus(violation / softness) * softness if softness else ops.relu(violation)
+
+
+def active(losses: Any, *, softness: float = 0.0) -> Any:
+    """Tell of each loss whether its triplet violates the margin; any shape → bool."""
+    return losses > softness * math.log(2)
+
+
+def batch_all_triplet_loss(embeddings: Any, labels: Any, *, margin: float, softness: float = 0.0) -> Any:
     """Return the loss of every valid triplet of a batch, [m, dim] and [m] → [valid triplets].
 
     Valid is (a, p, n) with p another photo of a's person and n of another person. The mean over those above
@@ -29,12 +40,12 @@ def batch_all_triplet_loss(embeddings: Any, labels: Any, *, margin: float) -> An
     """
     distances = pairwise_squared_distances(embeddings)
     positive, negative = _masks(labels)
-    losses = ops.relu(ops.expand_dims(distances, 2) - ops.expand_dims(distances, 1) + margin)
+    violation = ops.expand_dims(distances, 2) - ops.expand_dims(distances, 1) + margin
     valid = ops.logical_and(ops.expand_dims(positive, 2), ops.expand_dims(negative, 1))
-    return losses[valid]
+    return hinge(violation[valid], softness=softness)
 
 
-def batch_hard_triplet_loss(embeddings: Any, labels: Any, *, margin: float) -> Any:
+def batch_hard_triplet_loss(embeddings: Any, labels: Any, *, margin: float, softness: float = 0.0) -> Any:
     """Return per anchor the loss of its farthest positive and nearest negative, [m, dim] and [m] → [anchors].
 
     Photos with no other photo of their person in the batch, or with no other person, are no anchors.
@@ -44,7 +55,7 @@ def batch_hard_triplet_loss(embeddings: Any, labels: Any, *, margin: float) -> A
     farthest = ops.max(ops.where(positive, distances, -1.0), axis=1)
     nearest = ops.min(ops.where(negative, distances, 5.0), axis=1)
     anchors = ops.logical_and(ops.any(positive, axis=1), ops.any(negative, axis=1))
-    return ops.relu(farthest - nearest + margin)[anchors]
+    return hinge((farthest - nearest + margin)[anchors], softness=softness)
 
 
 def pairwise_squared_distances(embeddings: Any) -> Any:

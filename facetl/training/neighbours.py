@@ -34,9 +34,7 @@ def nearest_others(
 
 
 @tf.function(reduce_retracing=True)
-def _block(
-    table: tf.Tensor, people: tf.Tensor, block: tf.Tensor, candidates: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _block(table: tf.Tensor, people: tf.Tensor, block: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     similarity = tf.matmul(tf.gather(table, block), table, transpose_b=True)
     own = tf.equal(tf.gather(people, block)[:, None], people[None, :])
     similarity = tf.where(own, -2.0, similarity)

@@ -20,6 +20,10 @@ MAX_POSITIVES = 64
 class Sampler(Protocol):
     """Draws an epoch's triplets."""
 
+    def __len__(self) -> int:
+        """Triplets an epoch."""
+        ...
+
     def needs_embeddings(self, epoch: int) -> bool:
         """Tell whether `triplets` of this epoch looks at the embeddings."""
         ...
@@ -55,6 +59,24 @@ class People:
                 f"{len(self.labels)} photos. Add photos."
             )
 
+    def epoch_anchors(self, rounds: int, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Return `rounds` shuffled passes over the anchors, at most `most` photos of a person in each (0: all)."""
+        return np.concatenate([rng.permutation(self._anchors_of_a_round(most, rng)) for _ in range(rounds)])
+
+    def count_anchors(self, rounds: int, most: int) -> int:
+        """Return the length of `epoch_anchors`."""
+        able = self.counts[self.counts >= 2]
+        return rounds * int(np.minimum(able, most or able).sum())
+
+    def _anchors_of_a_round(self, most: int, rng: np.random.Generator) -> np.ndarray:
+        if not most or self.counts.max() <= most:
+            return self.anchors
+        # Sorted by person, then by lot: the first `most` of each person.
+        lot = rng.random(len(self.anchors))
+        ordered = self.anchors[np.lexsort((lot, self.start[self.anchors]))]
+        first = np.searchsorted(self.start[ordered], self.start[ordered])
+        return ordered[np.arange(len(ordered)) - first < most]
+
     def uniform_positives(self, anchors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw for each anchor another photo of the same person, all equally likely."""
         step = rng.integers(1, self.size[anchors])
@@ -68,12 +90,20 @@ class People:
 
 
 class RandomSampler:
-    """Every anchor `rounds` times an epoch, with a random positive and a random negative."""
+    """Every anchor `rounds` times an epoch, with a random positive and a random negative.
 
-    def __init__(self, labels: np.ndarray, *, rounds: int = 1, seed: int = 0) -> None:
+    `anchors_per_person` above 0 bounds how many photos of a person are anchors in a round, drawn anew each time.
+    """
+
+    def __init__(self, labels: np.ndarray, *, rounds: int = 1, anchors_per_person: int = 0, seed: int = 0) -> None:
         self.people = People(labels)
         self.rounds = rounds
+        self.anchors_per_person = anchors_per_person
         self.seed = seed
+
+    def __len__(self) -> int:
+        """Triplets an epoch."""
+        return self.people.count_anchors(self.rounds, self.anchors_per_person)
 
     def needs_embeddings(self, epoch: int) -> bool:
         """Random draws look at no embeddings."""
@@ -82,7 +112,7 @@ class RandomSampler:
     def triplets(self, epoch: int, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Return [rounds · anchors, 3] int32 rows of anchor, positive, negative."""
         rng = np.random.default_rng([self.seed, epoch])
-        anchors = shuffled_rounds(self.people.anchors, self.rounds, rng)
+        anchors = self.people.epoch_anchors(self.rounds, self.anchors_per_person, rng)
         positives = self.people.uniform_positives(anchors, rng)
         return np.stack([anchors, positives, self.people.uniform_negatives(anchors, rng)], axis=1)
 
@@ -105,6 +135,7 @@ class NeighbourSampler:
         warmup: int,
         ramp: int,
         rounds: int = 1,
+        anchors_per_person: int = 0,
         seed: int = 0,
     ) -> None:
         self.people = People(labels)
@@ -114,7 +145,12 @@ class NeighbourSampler:
         self.warmup = warmup
         self.ramp = ramp
         self.rounds = rounds
+        self.anchors_per_person = anchors_per_person
         self.seed = seed
+
+    def __len__(self) -> int:
+        """Triplets an epoch."""
+        return self.people.count_anchors(self.rounds, self.anchors_per_person)
 
     def share(self, epoch: int) -> float:
         """Return the share of triplets drawn by weight in this epoch, counted from 0."""
@@ -128,7 +164,7 @@ class NeighbourSampler:
     def triplets(self, epoch: int, embeddings: np.ndarray | None = None) -> np.ndarray:
         """Return [rounds · anchors, 3] int32 rows; `embeddings` are [n, dim] float32 unit vectors of this epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        anchors = shuffled_rounds(self.people.anchors, self.rounds, rng)
+        anchors = self.people.epoch_anchors(self.rounds, self.anchors_per_person, rng)
         positives = self.people.uniform_positives(anchors, rng)
         negatives = self.people.uniform_negatives(anchors, rng)
         weighted = np.flatnonzero(rng.random(len(anchors)) < self.share(epoch))
@@ -148,7 +184,9 @@ class NeighbourSampler:
             width = min(int(others.max()), MAX_POSITIVES)
             first = rng.integers(0, np.where(others > width, others, 1))
             step = 1 + (first[:, None] + np.arange(width)) % others[:, None]
-            rows = people.order[people.start[block][:, None] + (people.place[block][:, None] + step) % people.size[block][:, None]]
+            rows = people.order[
+                people.start[block][:, None] + (people.place[block][:, None] + step) % people.size[block][:, None]
+            ]
             distances = 2 - 2 * np.einsum("ad,akd->ak", embeddings[block], embeddings[rows])
             logits = np.where(np.arange(width) < others[:, None], distances / self.temperature, -np.inf)
             drawn[part] = np.take_along_axis(rows, _draw(logits, rng), axis=1)[:, 0]
@@ -180,36 +218,36 @@ class PKSampler:
         self.photos = photos
         self.seed = seed
         if self.people_per_batch < 2:
-            raise TrainingError("pk: expected at least 2 people with 2 photos each. Add photos, or use --sampler random.")
+            raise TrainingError(
+                "pk: expected at least 2 people with 2 photos each. Add photos, or use --sampler random."
+            )
 
     @property
     def steps(self) -> int:
         """Batches an epoch: enough to meet every person once, or to see as many photos as there are anchors."""
         size = self.people_per_batch * min(self.photos, int(self.people.counts.max()))
-        return max(len(self.eligible) // self.people_per_batch, -(-len(self.people.anchors) // size), 1)
+        return max(-(-len(self.eligible) // self.people_per_batch), -(-len(self.people.anchors) // size))
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return this epoch's batches, each [photos] int32 rows."""
         rng = np.random.default_rng([self.seed, epoch])
         needed = self.steps * self.people_per_batch
-        turns = -(-needed // len(self.eligible))
-        people = np.concatenate([rng.permutation(self.eligible) for _ in range(turns)])[:needed]
-        return [self._batch(chosen, rng) for chosen in people.reshape(self.steps, self.people_per_batch)]
+        people = np.empty(0, np.int64)
+        while len(people) < needed:
+            turn = rng.permutation(self.eligible)
+            # Those who stand in the batch where two turns meet come again only after it.
+            begun = len(people) % self.people_per_batch
+            twice = np.isin(turn, people[len(people) - begun :])
+            people = np.concatenate([people, turn[~twice], turn[twice]])
+        return [self._batch(chosen, rng) for chosen in people[:needed].reshape(self.steps, self.people_per_batch)]
 
     def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        # The end of one permutation and the start of the next may name a person twice.
-        chosen = np.unique(chosen)
         sizes = self.people.counts[chosen]
         keys = rng.random((len(chosen), int(sizes.max())))
         keys[np.arange(keys.shape[1]) >= sizes[:, None]] = np.inf
         places = np.argsort(keys, axis=1)[:, : self.photos]
         inside = np.arange(places.shape[1]) < np.minimum(sizes, self.photos)[:, None]
         return self.people.order[(self.people.starts[chosen][:, None] + places)[inside]]
-
-
-def shuffled_rounds(anchors: np.ndarray, rounds: int, rng: np.random.Generator) -> np.ndarray:
-    """Return every anchor once per round, each round in an order of its own."""
-    return np.concatenate([rng.permutation(anchors) for _ in range(rounds)])
 
 
 def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> RandomSampler | NeighbourSampler | PKSampler:
@@ -219,7 +257,9 @@ def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> RandomSample
             labels, people=settings.people_per_batch, photos=settings.photos_per_person, seed=settings.seed
         )
     if settings.sampler == "random":
-        return RandomSampler(labels, rounds=settings.rounds, seed=settings.seed)
+        return RandomSampler(
+            labels, rounds=settings.rounds, anchors_per_person=settings.anchors_per_person, seed=settings.seed
+        )
     return NeighbourSampler(
         labels,
         temperature=settings.temperature,
@@ -228,6 +268,7 @@ def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> RandomSample
         warmup=settings.warmup,
         ramp=settings.ramp,
         rounds=settings.rounds,
+        anchors_per_person=settings.anchors_per_person,
         seed=settings.seed,
     )
 

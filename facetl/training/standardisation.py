@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.evaluation.projection import Rows, moments, principal_axes
+from facetl.evaluation.projection import Rows, moments, principal_axes, projected
 from facetl.training.settings import TrainingSettings
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
@@ -16,6 +16,9 @@ MAX_PHOTOS = 10_000
 # Components may not use up the photos: the last ones would hold single people's noise.
 _PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
+# The scatter within a person with hundreds of photos must not stand for everyone's.
+_WEIGHT = 10
+_NO_SCATTER = 1e-9
 
 
 @keras.saving.register_keras_serializable(package="facetl")
@@ -51,14 +54,15 @@ class Standardisation:
     axes: np.ndarray | None
 
     @classmethod
-    def fit(cls, features: Rows, settings: TrainingSettings) -> Standardisation:
-        """Learn from training features, [photos, dim] float."""
+    def fit(cls, features: Rows, labels: np.ndarray, settings: TrainingSettings) -> Standardisation:
+        """Learn from training features, [photos, dim] float, and who is on them, [photos] int."""
         if settings.standardise == "none":
             return cls(settings.root, None, None, None)
         rooted = _Rooted(features) if settings.root else features
         rng = np.random.default_rng([settings.seed, 1])
         if features.shape[0] > MAX_PHOTOS:
-            rooted = _Subset(rooted, np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False)))
+            chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
+            rooted, labels = _Subset(rooted, chosen), labels[chosen]
         mean, scale = moments(rooted)
         # A feature that hardly ever fires would be blown up to the weight of the others.
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
@@ -66,7 +70,12 @@ class Standardisation:
             return cls(settings.root, mean, scale, None)
         components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
-        return cls(settings.root, mean, scale, axes / np.maximum(deviation, 1e-6))
+        axes /= np.maximum(deviation, 1e-6)
+        if settings.standardise == "within":
+            scaled = axes / scale[:, None]
+            whitened = projected(rooted, scaled, mean @ scaled)
+            axes = axes @ _within_whitening(whitened, labels, settings.shrinkage)
+        return cls(settings.root, mean, scale, axes)
 
     def reduce(self, features: Rows) -> np.ndarray | None:
         """Return whitened features, [photos, components] float32; None where nothing is projected."""
@@ -96,6 +105,29 @@ class Standardisation:
         model = keras.Model(inputs, outputs, name="front")
         model.trainable = False
         return model
+
+
+def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Return the map that makes the scatter within people spherical, and the mean square of the rows 1.
+
+    rows: [photos, components] float32, centred. People with many photos count as _WEIGHT photos at most, those
+    with one say nothing. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, 2006).
+    """
+    _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(means, person, rows)
+    deviation = rows - (means / counts[:, None])[person]
+    weight = np.minimum(1.0, _WEIGHT / counts)
+    freedom = float(np.sum(weight * (counts - 1)))
+    within = (deviation * weight[person][:, None]).T @ deviation / max(freedom, 1e-12)
+    level = np.trace(within) / len(within)
+    if level <= _NO_SCATTER:  # copies of one photo for every person: there is nothing to whiten by
+        return np.eye(len(within), dtype=np.float32)
+    within = (1 - shrinkage) * within + (shrinkage + 1e-6) * level * np.eye(len(within))
+    values, vectors = np.linalg.eigh(within)
+    whitening = vectors / np.sqrt(np.maximum(values, _NO_SCATTER * level))
+    scale = np.sqrt(np.mean(np.square(rows @ whitening)))
+    return np.asarray(whitening / max(scale, 1e-12), np.float32)
 
 
 class _Rooted:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from facetl.training.losses import batch_all_triplet_loss, batch_hard_triplet_loss, triplet_loss
+from facetl.training.losses import active, batch_all_triplet_loss, batch_hard_triplet_loss, triplet_loss
 
 
 class TripletTrainer(keras.Model):
@@ -16,10 +16,11 @@ class TripletTrainer(keras.Model):
     Inputs with `triplets` [n, 3] use these; inputs with `labels` [m] are mined inside the batch by `mining`.
     """
 
-    def __init__(self, head: keras.Model, *, margin: float, mining: str = "batch-hard") -> None:
+    def __init__(self, head: keras.Model, *, margin: float, softness: float = 0.0, mining: str = "batch-hard") -> None:
         super().__init__(name="triplet_trainer")
         self.head = head
         self.margin = margin
+        self.softness = softness
         self.mining = mining
         self.active = keras.metrics.Mean(name="active")
 
@@ -35,19 +36,19 @@ class TripletTrainer(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Return the mean triplet loss and note the share of triplets that are active, loss above 0."""
+        """Return the mean triplet loss and note the share of triplets that are active, violating the margin."""
         losses = self._loss_per_triplet(x, y_pred)
-        active = tf.cast(losses > 0, tf.float32)
+        violated = tf.cast(active(losses, softness=self.softness), tf.float32)
         count = tf.cast(tf.size(losses), tf.float32)
-        self.active.update_state(tf.math.divide_no_nan(tf.reduce_sum(active), count), sample_weight=count)
+        self.active.update_state(tf.math.divide_no_nan(tf.reduce_sum(violated), count), sample_weight=count)
         # Batch-all is dominated by triplets that are solved: its mean is over the active ones.
-        divisor = tf.reduce_sum(active) if "labels" in x and self.mining == "batch-all" else count
+        divisor = tf.reduce_sum(violated) if "labels" in x and self.mining == "batch-all" else count
         return tf.math.divide_no_nan(tf.reduce_sum(losses), divisor)
 
     def _loss_per_triplet(self, x: dict[str, Any], embeddings: Any) -> Any:
         if "triplets" in x:
             triplets = x["triplets"]
             anchor, positive, negative = (tf.gather(embeddings, triplets[:, part]) for part in range(3))
-            return triplet_loss(anchor, positive, negative, margin=self.margin)
+            return triplet_loss(anchor, positive, negative, margin=self.margin, softness=self.softness)
         mined = batch_all_triplet_loss if self.mining == "batch-all" else batch_hard_triplet_loss
-        return mined(embeddings, x["labels"], margin=self.margin)
+        return mined(embeddings, x["labels"], margin=self.margin, softness=self.softness)

@@ -219,19 +219,13 @@ def test_folders_that_cannot_serve_are_one_line(root: Path) -> None:
 
 
 def people(tmp_path: Path) -> Manifest:
-    photos = [
-        Photo(tmp_path / f"{name}/{k}.jpg", name)
-        for name, n in (("a", 2), ("b", 3), ("c", 1))
-        for k in range(n)
-    ]
+    photos = [Photo(tmp_path / f"{name}/{k}.jpg", name) for name, n in (("a", 2), ("b", 3), ("c", 1)) for k in range(n)]
     return Manifest(root=tmp_path, photos=tuple(photos), skipped={"hidden": 1})
 
 
 def test_splits_keep_a_person_together(tmp_path: Path) -> None:
     photos = tuple(Photo(tmp_path / f"p{i}/{k}.jpg", f"p{i}") for i in range(60) for k in range(1 + i % 4))
-    manifest = Manifest(root=tmp_path, photos=photos, skipped={}).with_splits(
-        seed=4, validation=0.2, test=0.3
-    )
+    manifest = Manifest(root=tmp_path, photos=photos, skipped={}).with_splits(seed=4, validation=0.2, test=0.3)
     sides = {name: manifest.subset(name) for name in ("train", "validation", "test")}
     assert sum(len(each) for each in sides.values()) == len(photos)
     names = [set(each.identities) for each in sides.values()]

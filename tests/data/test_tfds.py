@@ -55,9 +55,7 @@ def test_class_labels_become_folders(mocked: Any, tmp_path: Path) -> None:
     for index in range(12):
         label = str(int(source[index]["label"]))
         counted[label] += 1
-        pixels = cv2.imread(
-            str(tmp_path / f"out/{label}/{label}_{counted[label]:04d}.png"), cv2.IMREAD_GRAYSCALE
-        )
+        pixels = cv2.imread(str(tmp_path / f"out/{label}/{label}_{counted[label]:04d}.png"), cv2.IMREAD_GRAYSCALE)
         assert pixels.shape == (28, 28)
     assert Manifest.from_folder(tmp_path / "out").counts() == dict(sorted(counted.items()))
 
@@ -85,9 +83,7 @@ def test_an_interrupted_fetch_keeps_what_it_has(mocked: Any, tmp_path: Path) -> 
         os.utime(partial / name, (1, 1))
     (partial / early[0]).with_name(".torn.png.partial").write_bytes(b"torn")
     sources.fetch("tfds:mnist", tmp_path / "out")
-    assert [
-        name for name in photos(tmp_path / "out") if (tmp_path / "out" / name).stat().st_mtime == 1
-    ] == early
+    assert [name for name in photos(tmp_path / "out") if (tmp_path / "out" / name).stat().st_mtime == 1] == early
     assert not list(tmp_path.glob(".out*"))
     assert not list((tmp_path / "out").rglob(".*"))
     assert len(photos(tmp_path / "out")) == 12
@@ -168,9 +164,7 @@ def test_lfw_photos_get_lfws_numbers(
 
 def test_lfw_numbers_are_never_guessed() -> None:
     people = {f"Person_{i}": 1 + i % 5 for i in range(60)}
-    keys = [
-        f"{name}/{name}_{number:04d}.jpg" for name, count in people.items() for number in range(1, count + 1)
-    ]
+    keys = [f"{name}/{name}_{number:04d}.jpg" for name, count in people.items() for number in range(1, count + 1)]
     keys.sort(key=lambda key: int(hashlib.md5(b"train" + key.encode()).hexdigest(), 16))
     labels = [key.split("/")[0] for key in keys]
     assert tfds.lfw_numbers(labels) == [int(key[-8:-4]) for key in keys]

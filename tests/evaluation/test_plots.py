@@ -41,9 +41,7 @@ def test_histograms_need_both_kinds_but_not_different_values():
 def test_tsne_names_the_people_with_most_photos():
     rng = np.random.default_rng(0)
     labels = np.repeat([4, 0, 2], [3, 9, 6])
-    figure = plots.tsne_plot(
-        rng.standard_normal((18, 8)), labels, ["Al", "-", "Bo_B", "-", "Cy"], seed=0, named=2
-    )
+    figure = plots.tsne_plot(rng.standard_normal((18, 8)), labels, ["Al", "-", "Bo_B", "-", "Cy"], seed=0, named=2)
     assert [text.get_text() for text in figure.axes[0].texts] == ["Al", "Bo B"]
     assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [3, 9, 6]
 

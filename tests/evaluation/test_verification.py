@@ -26,9 +26,7 @@ SAME = np.array([True, False, False, True, True, False, False, True])
 FOLD = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 
 
-def people(
-    seed: int, *, count: int = 12, photos: int = 6, noise: float = 0.6
-) -> tuple[np.ndarray, np.ndarray]:
+def people(seed: int, *, count: int = 12, photos: int = 6, noise: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
     """Unit-norm Gaussian identities: embeddings [photos, 16] in mixed order, and their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(count), photos))

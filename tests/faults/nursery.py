@@ -3,7 +3,7 @@
 Reads a JSON order a line from stdin, forks, does it in the child and, when that has ended, prints its exit
 status. Orders: {"do": "fill" | "gc", "cache", "photos", "log", "pause", "kill_after", "die_at"}. `log` gets a
 line for each batch once `append` has returned. The child is killed after `kill_after` seconds. With `die_at`
-it kills itself with SIGKILL just before its n-th write, sync, rename, removal or SQL statement, counted from 1,
+it kills itself with SIGKILL just before its n-th write, sync, rename, removal or SQL statement (from 1),
 and halfway through a write.
 """
 

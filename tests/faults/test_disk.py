@@ -111,9 +111,7 @@ def test_short_writes_are_finished(folder: Path, monkeypatch: pytest.MonkeyPatch
         np.testing.assert_array_equal(cache.rows(late), rows_for(late))
 
 
-def test_a_disk_that_is_full_only_at_fsync_commits_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_only_at_fsync_commits_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -23,9 +23,7 @@ def rows_for(names: list[str]) -> np.ndarray:
     return np.array([[int(name[i : i + 2], 16) for i in range(0, 2 * DIM, 2)] for name in names], np.float32)
 
 
-def make(
-    tmp_path: Path, count: int = 10, fingerprint: str = FINGERPRINT
-) -> tuple[Path, list[Path], list[str]]:
+def make(tmp_path: Path, count: int = 10, fingerprint: str = FINGERPRINT) -> tuple[Path, list[Path], list[str]]:
     """A cache of `count` little files, in shards of 4 rows."""
     folder = tmp_path / "photos"
     folder.mkdir(exist_ok=True)

@@ -155,9 +155,7 @@ def test_a_row_does_not_depend_on_its_batch(photos: list[Path], tmp_path: Path) 
         np.testing.assert_allclose(table, tables[0], rtol=2**-10, atol=1e-4)
 
 
-def test_batches_are_full_and_bounded(
-    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_are_full_and_bounded(photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = Tiny()
     run(photos, tmp_path / "c", net, batch_size=16)
     assert net.batches == [16, 16, 16, 2]
@@ -218,9 +216,7 @@ def test_a_photo_changed_between_hashing_and_decoding_mislabels_nothing(
     monkeypatch.setattr(fill_module, "digests", honest)
     again = run(photos, tmp_path / "c", Tiny())
     assert again.report.computed == 1
-    np.testing.assert_allclose(
-        stored(tmp_path / "c", again)[photos[4]], expected(photos[4]), rtol=2e-3, atol=1e-3
-    )
+    np.testing.assert_allclose(stored(tmp_path / "c", again)[photos[4]], expected(photos[4]), rtol=2e-3, atol=1e-3)
 
 
 def test_a_full_cache_is_used_while_another_process_writes(photos: list[Path], tmp_path: Path) -> None:

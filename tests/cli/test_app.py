@@ -1,0 +1,143 @@
+"""The command line's promises: exit codes, one line an error, one JSON object, light help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from facetl.cli import app as app_module
+from facetl.errors import FacetlError
+
+VERBS = (
+    ("data", "fetch"),
+    ("cache", "fill"),
+    ("cache", "verify"),
+    ("cache", "gc"),
+    ("cache", "info"),
+    ("train",),
+    ("benchmark", "lfw"),
+)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "facetl", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_help_imports_no_tensorflow() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "facetl", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "facetl.cli.train" in imported
+    heavy = imported & {"tensorflow", "keras", "cv2", "sklearn", "pandas", "numpy", "matplotlib"}
+    assert not heavy
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help(verb: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app_module.app, [*verb, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert "--json" in result.output
+
+
+def test_every_verb_is_listed_here() -> None:
+    import typer
+
+    root = typer.main.get_command(app_module.app)
+    found = set()
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found |= {(name, sub) for sub in inner} if inner else {(name,)}
+    assert found == set(VERBS)
+
+
+def test_every_verb_is_documented() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    for verb in VERBS:
+        spoken = "cache DIR" if verb == ("cache", "fill") else " ".join(verb)
+        assert f"facetl {spoken}" in readme, verb
+
+
+def test_version() -> None:
+    import facetl
+
+    assert run("--version").stdout == f"facetl {facetl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cache", "/nonexistent"),
+        ("train", "/nonexistent", "--run", "x"),
+        ("train", ".", "--run", "../x"),
+        ("train", ".", "--run", "x", "--sampler", "best"),
+        ("train", ".", "--run", "x", "--preset", "best of all"),
+        ("train", ".", "--run", "x", "--widths", "a,b"),
+        ("cache", ".", "--crop", "7"),
+        ("cache", ".", "--extractor", "no_such_net"),
+        ("cache", "info", "--cache", "/nonexistent"),
+        ("cache", "verify", "--cache", "/nonexistent"),
+        ("benchmark", "lfw", ".", "--pairs", "/nonexistent"),
+        ("data", "fetch", "no-such-source", "/tmp/never"),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_user_error_is_one_line_and_exit_code_1(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "Someone").mkdir()
+    (tmp_path / "Someone" / "a.png").write_bytes(b"not a picture")
+    given = [str(tmp_path) if argument == "." else argument for argument in arguments]
+    done = run(*given)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("facetl: ")
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert run("train").returncode == 2
+    assert run("no-such-verb").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(FacetlError("a\nb"), 1), (KeyboardInterrupt(), 130), (OSError(28, "full", "f"), 1)]
+)
+def test_how_a_verb_ends(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(app_module, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        app_module.main()
+    assert ended.value.code == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_cache_info_verify_and_gc_agree(tmp_path: Path) -> None:
+    import numpy as np
+
+    from facetl.features.cache import EmbeddingCache
+
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"a photo")
+    import hashlib
+
+    sha, gone = hashlib.sha256(b"a photo").hexdigest(), hashlib.sha256(b"another").hexdigest()
+    folder = tmp_path / "cache"
+    with EmbeddingCache.open(folder, fingerprint="ab" * 32, description={"name": "net"}, write=True) as cache:
+        cache.append([sha, gone], np.arange(6, dtype=np.float32).reshape(2, 3))
+        cache.remember_paths({photo: sha, tmp_path / "gone.png": gone})
+    info = json.loads(run("cache", "info", "--cache", folder, "--json").stdout)
+    assert (info["photos"], info["extractors"][0]["rows"]) == (2, 2)
+    assert json.loads(run("cache", "verify", "--cache", folder, "--json").stdout)["corrupt"] == 0
+    collected = json.loads(run("cache", "gc", "--cache", folder, "--json").stdout)
+    assert (collected["dropped"], collected["kept"]) == (1, 1)
+    assert "net" in run("cache", "info", "--cache", folder).stdout

@@ -1,0 +1,203 @@
+"""What happens between epochs, each callback by itself, by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from gaussians import small_settings
+
+from facetl.errors import CollapseError
+from facetl.evaluation.pairs import Pairs
+from facetl.training.callbacks import (
+    AfterEpoch,
+    CollapseGuard,
+    EarlyStopping,
+    RefreshTriplets,
+    SetLearningRate,
+    Validate,
+    spread,
+)
+
+# Unit vectors; squared distances 01 0.4, 12 0.8, 03 3.2, 13 2.0, 04 4.0.
+POINTS = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8], [-1.0, 0.0]], np.float32)
+PAIRS = Pairs(np.array([0, 1, 0, 1, 0]), np.array([1, 2, 3, 3, 4]), np.array([True, True, True, False, False]))
+
+
+def unit_head() -> keras.Model:
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.UnitNormalization()(inputs))
+
+
+def test_spread_by_hand() -> None:
+    # The mean is (0.04, 0.48).
+    assert spread(POINTS) == pytest.approx(1 - 0.04**2 - 0.48**2, abs=1e-6)
+    assert spread(np.repeat(POINTS[1:2], 5, axis=0)) == pytest.approx(0, abs=1e-6)
+    assert spread(np.array([[1.0, 0.0], [-1.0, 0.0]], np.float32)) == 1.0
+
+
+def test_validate_logs_what_the_pairs_say() -> None:
+    validate = Validate(POINTS * np.array([[3], [1], [7], [2], [0.5]], np.float32), PAIRS)
+    validate.set_model(SimpleNamespace(head=unit_head()))
+    logs: dict[str, Any] = {"loss": 0.1}
+    validate.on_epoch_end(0, logs)
+    np.testing.assert_allclose(validate.distances, [0.4, 0.8, 3.2, 2.0, 4.0], atol=1e-5)
+    # Of the 3 × 2 comparisons one is wrong, 3.2 against 2.0; any threshold misjudges one pair of five.
+    assert logs["val_auc"] == pytest.approx(5 / 6)
+    assert logs["val_accuracy"] == pytest.approx(4 / 5)
+    assert logs["spread"] == pytest.approx(0.768, abs=1e-5)
+    assert logs["loss"] == 0.1
+
+
+def test_the_rate_is_set_before_an_epoch_and_logged_as_the_optimiser_holds_it() -> None:
+    optimizer = keras.optimizers.Adam(123.0)
+    callback = SetLearningRate(small_settings(schedule="decay", learning_rate=0.08, decay=0.5))
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    callback.on_epoch_begin(3)
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+    logs: dict[str, Any] = {}
+    callback.on_epoch_end(3, logs)
+    assert logs == {"learning_rate": pytest.approx(0.01)}
+    optimizer.learning_rate = 0.5  # whatever meddles with it shows
+    callback.on_epoch_end(3, logs)
+    assert logs["learning_rate"] == 0.5
+
+
+def test_a_refresh_embeds_with_the_current_head_only_where_wanted() -> None:
+    class Feed:
+        seen: dict[int, np.ndarray | None]
+
+        def __init__(self) -> None:
+            self.seen = {}
+
+        def needs_embeddings(self, epoch: int) -> bool:
+            return epoch > 0
+
+        def refresh(self, epoch: int, embeddings: np.ndarray | None) -> None:
+            self.seen[epoch] = embeddings
+
+    feed = Feed()
+    callback = RefreshTriplets(feed, POINTS * 3)  # type: ignore[arg-type]
+    callback.set_model(SimpleNamespace(head=unit_head()))
+    callback.on_epoch_begin(0)
+    callback.on_epoch_begin(1)
+    assert feed.seen[0] is None
+    np.testing.assert_allclose(feed.seen[1], POINTS, atol=1e-6)
+
+
+def guarded(epochs: list[tuple[float, float, float]], **options: float) -> int:
+    """Return how many epochs of (loss, active, spread) pass before the guard stops; all of them if it does not."""
+    guard = CollapseGuard(**{"margin": 0.2, **options})  # type: ignore[arg-type]
+    for epoch, (loss, active, spread_) in enumerate(epochs):
+        try:
+            guard.on_epoch_end(epoch, {"loss": loss, "active": active, "spread": spread_})
+        except CollapseError:
+            return epoch
+    return len(epochs)
+
+
+class TestCollapseGuard:
+    def test_everyone_at_one_point(self) -> None:
+        assert guarded([(0.1, 0.5, 0.6), (0.1, 0.5, 0.019)]) == 1
+        assert guarded([(0.1, 0.5, 0.021)] * 5) == 5
+
+    def test_the_error_is_one_line_that_says_what_to_try(self) -> None:
+        with pytest.raises(
+            CollapseError, match=r"epoch 5: loss 0\.123 .* 40% .* spread .* 0\.010.*--temperature"
+        ) as caught:
+            CollapseGuard(margin=0.2).on_epoch_end(4, {"loss": 0.123, "active": 0.4, "spread": 0.01})
+        assert "\n" not in str(caught.value)
+
+    def test_a_loss_stuck_at_the_margin_for_three_epochs(self) -> None:
+        assert guarded([(0.201, 1.0, 0.5)] * 3) == 2
+        assert guarded([(0.199, 0.99, 0.5)] * 2 + [(0.15, 0.8, 0.5)] + [(0.199, 0.99, 0.5)] * 2) == 5
+
+    def test_with_softness_the_margin_costs_more(self) -> None:
+        unsolved = 0.5 * math.log(1 + math.exp(0.2 / 0.5))
+        assert guarded([(unsolved, 1.0, 0.5)] * 3, softness=0.5) == 2
+        assert guarded([(0.2, 1.0, 0.5)] * 6, softness=0.5) == 6
+
+    @pytest.mark.parametrize(
+        "healthy",
+        [
+            (0.2, 0.7, 0.5),  # at the margin by chance: many triplets are solved
+            (0.25, 1.0, 0.5),  # hard triplets, wrong way round, but not at one point
+            (0.0, 0.0, 0.9),  # all solved
+            (0.15, 1.0, 0.5),
+        ],
+    )
+    def test_healthy_logs_pass(self, healthy: tuple[float, float, float]) -> None:
+        assert guarded([healthy] * 8) == 8
+
+
+def test_a_resumed_guard_counts_the_epochs_before() -> None:
+    stuck = {"loss": 0.2, "active": 1.0, "spread": 0.5}
+    guard = CollapseGuard(margin=0.2, history=[{**stuck, "loss": 0.1}, stuck, stuck])
+    with pytest.raises(CollapseError, match="epoch 4"):
+        guard.on_epoch_end(3, stuck)
+
+
+class Recorded:
+    """A model that remembers one weight an epoch."""
+
+    def __init__(self) -> None:
+        self.weights = [np.zeros(1)]
+        self.stop_training = False
+
+    def get_weights(self) -> list[np.ndarray]:
+        return [weight.copy() for weight in self.weights]
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        self.weights = [weight.copy() for weight in weights]
+
+
+def stopped_at(aucs: list[float], *, cut: int) -> tuple[int, int, float]:
+    """Run early stopping, cut in two with its memory carried over; return last epoch, best epoch, kept weight."""
+    memory: dict[str, Any] | None = None
+    model = Recorded()
+    for start, stop in ((0, cut), (cut, len(aucs))):
+        stopping = EarlyStopping(patience=3, memory=memory)
+        stopping.set_model(model)
+        stopping.on_train_begin()
+        for epoch in range(start, stop):
+            model.weights = [np.full(1, 10.0 * epoch)]
+            stopping.on_epoch_end(epoch, {"val_auc": aucs[epoch]})
+            if model.stop_training:
+                break
+        memory = stopping.memory()
+    assert stopping.exhausted == model.stop_training
+    stopping.on_train_end()
+    return epoch, stopping.best_epoch, float(model.weights[0][0])
+
+
+@pytest.mark.parametrize("cut", range(6))
+def test_early_stopping_goes_on_from_its_memory(cut: int) -> None:
+    # The best is epoch 2; epochs 3, 4 and 5 are no better, and epoch 6 is never seen.
+    assert stopped_at([0.7, 0.6, 0.9, 0.9, 0.8, 0.85, 0.99, 0.99], cut=cut) == (5, 2, 20.0)
+
+
+def test_early_stopping_lets_progress_go_on() -> None:
+    assert stopped_at([0.5, 0.4, 0.6, 0.5, 0.5, 0.7], cut=4) == (5, 5, 50.0)
+
+
+def test_a_patience_of_none_is_not_exhausted_by_a_better_epoch() -> None:
+    stopping = EarlyStopping(patience=0)
+    stopping.set_model(Recorded())
+    stopping.on_train_begin()
+    stopping.on_epoch_end(0, {"val_auc": 0.6})
+    stopping.on_epoch_end(1, {"val_auc": 0.7})
+    assert not stopping.exhausted
+    stopping.on_epoch_end(2, {"val_auc": 0.65})
+    assert stopping.exhausted
+    assert stopping.model.stop_training
+
+
+def test_after_epoch_gives_plain_numbers() -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    AfterEpoch(lambda epoch, logs: seen.append((epoch, logs))).on_epoch_end(4, {"loss": np.float32(0.5)})
+    assert seen == [(4, {"loss": 0.5})]
+    assert type(seen[0][1]["loss"]) is float

@@ -1,0 +1,111 @@
+"""TensorBoard's files, read back by TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from gaussians import gaussian_people, small_settings
+from google.protobuf import text_format
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from tensorboard.util import tensor_util
+
+from facetl.training import tensorboard as tensorboard_module
+from facetl.training.fitting import FittedHead, fit_head
+from facetl.training.tensorboard import write_projector
+
+SCALARS = {
+    "training/loss": "loss",
+    "training/active_triplets": "active",
+    "training/learning_rate": "learning_rate",
+    "validation/accuracy": "val_accuracy",
+    "validation/auc": "val_auc",
+    "validation/embedding_spread": "spread",
+}
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedHead, EventAccumulator]:
+    folder = tmp_path_factory.mktemp("logs")
+    fitted = fit_head(
+        *gaussian_people(8, 4, seed=0),
+        small_settings(epochs=3, standardise="whiten"),
+        validation=gaussian_people(4, 3, seed=0, first=50),
+        logs=folder,
+    )
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "graph": 1})
+    events.Reload()
+    return fitted, events
+
+
+def test_every_epochs_scalars_are_those_of_the_history(logged: tuple[FittedHead, EventAccumulator]) -> None:
+    fitted, events = logged
+    for tag, column in SCALARS.items():
+        points = events.Tensors(tag)
+        assert [point.step for point in points] == [1, 2, 3]
+        values = [float(tensor_util.make_ndarray(point.tensor_proto)) for point in points]
+        np.testing.assert_allclose(values, fitted.history[column], rtol=1e-6)
+
+
+def test_distances_of_both_kinds_as_histograms(logged: tuple[FittedHead, EventAccumulator]) -> None:
+    events = logged[1]
+    assert set(events.Tags()["tensors"]) == {*SCALARS, "distance/same_person", "distance/different_people"}
+    means = {}
+    for tag in ("distance/same_person", "distance/different_people"):
+        points = events.Tensors(tag)
+        assert [point.step for point in points] == [1, 2, 3]
+        assert events.SummaryMetadata(tag).plugin_data.plugin_name == "histograms"
+        left, right, count = tensor_util.make_ndarray(points[-1].tensor_proto).T
+        # Four people with three photos each have 12 pairs of one person.
+        assert count.sum() == 12
+        assert left.min() >= 0
+        assert right.max() <= 4
+        means[tag] = np.sum((left + right) / 2 * count) / 12
+    assert means["distance/same_person"] < means["distance/different_people"]
+
+
+def test_the_graph_shows_the_head(logged: tuple[FittedHead, EventAccumulator]) -> None:
+    names = {node.name for node in logged[1].Graph().node}
+    assert any("dense_0" in name for name in names)
+    assert any("dense_1" in name for name in names)
+
+
+def projected(folder: Path, count: int, names: list[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+    embeddings = np.linspace(-1, 1, count * 3).reshape(count, 3)
+    thumbnails = [np.full((64, 64, 3), (10 * place, 5, 250 - 10 * place), np.uint8) for place in range(count)]
+    write_projector(folder, embeddings, names, thumbnails)
+    return embeddings, thumbnails
+
+
+def test_the_projectors_files_fit_together(tmp_path: Path) -> None:
+    names = ["Ada", "Bob\tthe\nBuilder", "  ", "Žofie", "Ada"]
+    embeddings, thumbnails = projected(tmp_path, 5, names)
+    config = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    (entry,) = config.embeddings
+    vectors = np.loadtxt(tmp_path / entry.tensor_path, delimiter="\t")
+    np.testing.assert_allclose(vectors, embeddings, atol=1e-5)
+    # One column has no header: a line per vector.
+    assert (tmp_path / entry.metadata_path).read_text().split("\n") == ["Ada", "Bob the Builder", "-", "Žofie", "Ada"]
+    assert list(entry.sprite.single_image_dim) == [64, 64]
+    sprite = cv2.imread(str(tmp_path / entry.sprite.image_path))[:, :, ::-1]
+    assert sprite.shape == (192, 192, 3)  # ⌈√5⌉ a side
+    for place, image in enumerate(thumbnails):
+        top, left = 64 * (place // 3), 64 * (place % 3)
+        np.testing.assert_array_equal(sprite[top : top + 64, left : left + 64], image)
+    assert not sprite[64:, 128:].any()
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_photos_that_a_sprite_cannot_hold_are_left_out_of_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard_module, "_SPRITE_SIDE", 2 * 64 + 10)
+    projected(tmp_path, 7, [f"p{place}" for place in range(7)])
+    assert len((tmp_path / "embeddings.tsv").read_text().split("\n")) == 4
+    assert (tmp_path / "names.tsv").read_text().split("\n") == ["p0", "p1", "p2", "p3"]
+    assert cv2.imread(str(tmp_path / "sprite.png")).shape == (128, 128, 3)
