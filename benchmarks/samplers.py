@@ -1,7 +1,9 @@
 """Neighbours against random: the same features, front, first weights and gradient steps, over seeds.
 
-Run: python benchmarks/samplers.py [LFW_FOLDER] [--seeds 5]. LFW_FOLDER holds images/ and pairs.txt and is taken from
-FACETL_LFW_DEV when not given; without either, the benchmark says so and ends. Prints a table and a JSON line.
+Run: python benchmarks/samplers.py [LFW_FOLDER] [--seeds 5] [--sweep]. LFW_FOLDER holds images/ and pairs.txt; without
+it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. A head per fold of View 2 and seed; epoch and
+threshold from validation people. `--sweep` tries neighbours at other temperatures, candidates, shares and warm-ups with
+one seed, on validation people alone. Prints a table and a JSON line.
 """
 
 from __future__ import annotations
@@ -10,62 +12,130 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facetl.startup import start_tensorflow
 
-SAMPLERS = ("neighbours", "random")
 LFW_CROP = 0.512
+SWEEP: dict[str, dict[str, Any]] = {
+    "default": {},
+    "temperature 0.1": {"temperature": 0.1},
+    "temperature 0.2": {"temperature": 0.2},
+    "temperature 1": {"temperature": 1.0},
+    "candidates 64": {"candidates": 64},
+    "candidates 500": {"candidates": 500},
+    "uniform share 0": {"uniform_share": 0.0},
+    "uniform share 0.5": {"uniform_share": 0.5},
+    "no warm-up": {"warmup": 0, "ramp": 0},
+    "warm-up 5": {"warmup": 5},
+    "sharp": {"temperature": 0.05, "candidates": 64, "uniform_share": 0.0, "warmup": 0, "ramp": 0},
+    "random": {"sampler": "random"},
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold behind its front: rows [photos, components] float32, and who is where."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    side: np.ndarray
+    pairs: Any
+
+    def of(self, side: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and labels of one side."""
+        chosen = self.side == side
+        return self.rows[chosen], self.labels[chosen]
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("FACETL_LFW_DEV"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sweep", action="store_true")
     arguments = parser.parse_args()
     if arguments.folder is None:
         print("samplers: needs LFW; give its folder or set FACETL_LFW_DEV")
         return
     start_tensorflow()
+    tried = SWEEP if arguments.sweep else {"neighbours": {}, "random": {"sampler": "random"}}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in tried}
+    for seed in range(1 if arguments.sweep else arguments.seeds):
+        folds = _folds(Path(arguments.folder), seed)
+        for name, changes in tried.items():
+            scores = [_score(fold, seed, changes) for fold in folds]
+            results[name].append({key: float(np.mean([score[key] for score in scores])) for key in scores[0]})
+            print(f"seed {seed} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+    shown = ("val_auc",) if arguments.sweep else ("val_auc", "auc", "accuracy")
+    print(f"{'':20s}" + "".join(f"{column:>18s}" for column in shown) + f"{'s a head':>10s}")
+    for name, rows in results.items():
+        cells = "".join(f"{_mean_error([row[column] for row in rows]):>18s}" for column in shown)
+        print(f"{name:20s}{cells}{np.mean([row['seconds'] for row in rows]):10.1f}")
+    print(json.dumps({"benchmark": "samplers", "sweep": arguments.sweep, "results": results}))
+
+
+def _folds(folder: Path, seed: int) -> list[Fold]:
+    """Fit each fold's front once, for all that are compared."""
     from facetl.data.manifest import Manifest
     from facetl.data.protocols import read_lfw_pairs
     from facetl.features.collection import Collection, default_cache_folder
     from facetl.features.spec import ExtractorSpec
-    from facetl.training.benchmark import benchmark_lfw
+    from facetl.training.benchmark import rows_of_pairs, sides_of_fold
     from facetl.training.settings import BALANCED
+    from facetl.training.standardisation import Standardisation
 
-    folder = Path(arguments.folder)
+    settings = replace(BALANCED, seed=seed)
     protocol = read_lfw_pairs(folder / "pairs.txt")
     collection = Collection.open(
         Manifest.from_folder(folder / "images"), ExtractorSpec.of(crop=LFW_CROP), cache=default_cache_folder()
     )
-    scores: dict[str, dict[str, list[float]]] = {}
-    for sampler in SAMPLERS:
-        found: dict[str, list[float]] = {"accuracy": [], "auc": [], "seconds": []}
-        for seed in range(arguments.seeds):
-            # Patience as long as the training: both take every step.
-            settings = replace(BALANCED, sampler=sampler, seed=seed, patience=BALANCED.epochs)
-            report = benchmark_lfw(collection, protocol, settings)
-            trained = report.verifications["trained"]
-            found["accuracy"].append(trained.accuracy)
-            found["auc"].append(trained.auc)
-            found["seconds"].append(sum(fold.seconds for fold in report.folds) / len(report.folds))
-            print(f"{sampler} seed {seed}: {trained.accuracy:.4f}", file=sys.stderr, flush=True)
-        scores[sampler] = found
-    print(f"{'sampler':12s}{'accuracy':>18s}{'AUC':>18s}{'s a head':>10s}")
-    for sampler, found in scores.items():
-        accuracy, auc = (_mean_error(found[name]) for name in ("accuracy", "auc"))
-        print(f"{sampler:12s}{accuracy:>18s}{auc:>18s}{np.mean(found['seconds']):10.1f}")
-    print(json.dumps({"benchmark": "samplers", "seeds": arguments.seeds, **scores}))
+    pairs, _ = rows_of_pairs(collection, protocol)
+    folds = []
+    for fold in range(protocol.folds):
+        side = sides_of_fold(collection, protocol, fold, settings)
+        features, labels, _ = collection.rows(side == "train")
+        rows = Standardisation.fit(features, labels, settings).reduce(collection.features)
+        assert rows is not None
+        folds.append(Fold(rows, collection.manifest.labels, side, pairs[fold]))
+    return folds
+
+
+def _score(fold: Fold, seed: int, changes: dict[str, Any]) -> dict[str, float]:
+    from facetl.errors import CollapseError
+    from facetl.evaluation.metrics import accuracy_at, auc
+    from facetl.evaluation.verification import pair_distances, threshold_from
+    from facetl.training.fitting import fit_head
+    from facetl.training.head import embed
+    from facetl.training.settings import BALANCED
+
+    # Patience as long as the training: all take every step. The front is behind the rows already.
+    settings = replace(BALANCED, seed=seed, patience=BALANCED.epochs, standardise="none", root=False, **changes)
+    held_out, held_out_labels = fold.of("validation")
+    began = time.perf_counter()
+    try:
+        fitted = fit_head(*fold.of("train"), settings, validation=(held_out, held_out_labels))
+    except CollapseError:
+        return dict.fromkeys(("val_auc", "auc", "accuracy", "seconds"), float("nan"))
+    seconds = time.perf_counter() - began
+    threshold = threshold_from(embed(fitted.head, held_out), held_out_labels, seed=seed)
+    distances = pair_distances(embed(fitted.head, fold.rows), fold.pairs)
+    return {
+        "val_auc": float(fitted.history.val_auc.max()),
+        "auc": auc(distances, fold.pairs.same),
+        "accuracy": accuracy_at(distances, fold.pairs.same, threshold),
+        "seconds": seconds,
+    }
 
 
 def _mean_error(values: list[float]) -> str:
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.4f} ± {error:.4f}"
+    error = f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.4f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.4f}{error}"
 
 
 if __name__ == "__main__":

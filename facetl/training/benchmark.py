@@ -79,19 +79,19 @@ def benchmark_lfw(
     Raises DataError when the photos do not hold the protocol's people, or two folds share one.
     """
     began = time.monotonic()
-    rows_of_pairs, missing = _rows_of_pairs(collection, protocol)
+    pairs_of_folds, missing = rows_of_pairs(collection, protocol)
     scored: dict[str, list[np.ndarray]] = {}
     thresholds: dict[str, dict[int, float]] = {}
     folds = []
     for fold in range(protocol.folds):
-        report, distances, cuts = _fold(collection, protocol, fold, rows_of_pairs[fold], settings, on_epoch)
+        report, distances, cuts = _fold(collection, protocol, fold, pairs_of_folds[fold], settings, on_epoch)
         for name, values in distances.items():
             scored.setdefault(name, []).append(values)
             thresholds.setdefault(name, {})[fold] = cuts[name]
         folds.append(report)
         on_fold(report)
-    same = np.concatenate([pairs.same for pairs in rows_of_pairs])
-    fold_of = np.repeat(np.arange(protocol.folds), [len(pairs.same) for pairs in rows_of_pairs])
+    same = np.concatenate([pairs.same for pairs in pairs_of_folds])
+    fold_of = np.repeat(np.arange(protocol.folds), [len(pairs.same) for pairs in pairs_of_folds])
     verifications = {
         name: verify_at(np.concatenate(values), same, threshold=thresholds[name], fold=fold_of)
         for name, values in scored.items()
@@ -107,12 +107,7 @@ def _fold(
     settings: TrainingSettings,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> tuple[FoldReport, dict[str, np.ndarray], dict[str, float]]:
-    people = np.array([photo.identity for photo in collection.manifest.photos])
-    # A list may spell a name decomposed; identities are composed.
-    outside = ~np.isin(people, sorted(_composed(protocol.people(fold))))
-    counts = {name: count for name, count in collection.manifest.counts().items() if name in set(people[outside])}
-    sides = assign(counts, seed=settings.seed, validation=settings.validation, test=0.0)
-    side = np.array([sides.get(name, "test") for name in people])
+    side = sides_of_fold(collection, protocol, fold, settings)
     features, labels, _ = collection.rows(side == "train")
     held_out, held_out_labels, held_out_manifest = collection.rows(side == "validation")
     fitted = fit_head(features, labels, settings, validation=(held_out, held_out_labels), on_epoch=on_epoch)
@@ -139,7 +134,16 @@ def _fold(
     return report, distances, thresholds
 
 
-def _rows_of_pairs(collection: Collection, protocol: PairsProtocol) -> tuple[list[Pairs], int]:
+def sides_of_fold(collection: Collection, protocol: PairsProtocol, fold: int, settings: TrainingSettings) -> np.ndarray:
+    """Return each photo's side in a fold, [photos] of `train`, `validation` or, for the fold's people, `test`."""
+    # A list may spell a name decomposed; identities are composed.
+    tested = _composed(protocol.people(fold))
+    counts = {name: count for name, count in collection.manifest.counts().items() if name not in tested}
+    sides = assign(counts, seed=settings.seed, validation=settings.validation, test=0.0)
+    return np.array([sides.get(photo.identity, "test") for photo in collection.manifest.photos])
+
+
+def rows_of_pairs(collection: Collection, protocol: PairsProtocol) -> tuple[list[Pairs], int]:
     """Find each pair's rows, fold by fold; count pairs of which a photo is not there."""
     root = collection.manifest.root
     row_of: dict[Path, int] = {path: row for row, path in enumerate(collection.manifest.paths)}

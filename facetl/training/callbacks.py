@@ -64,6 +64,10 @@ class Validate(keras.callbacks.Callback):
         self.pairs = pairs
         self.distances: np.ndarray = np.zeros(0)
 
+    def auc_of(self, head: keras.Model) -> float:
+        """Return the AUC of the validation pairs under a head."""
+        return auc(pair_distances(embed(head, self.features), self.pairs), self.pairs.same)
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Embed the validation photos and log how well their pairs are told apart."""
         embeddings = embed(self.model.head, self.features)
@@ -136,6 +140,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         super().on_train_begin(logs)
         for name, value in (self._memory or {}).items():
             setattr(self, name, value)
+
+    def begin_with(self, auc: float, weights: list[Any]) -> None:
+        """Take the state before the first epoch as the one to beat; its `best_epoch` is −1."""
+        self._memory = {"best": auc, "best_epoch": -1, "best_weights": weights, "wait": 0, "stopped_epoch": 0}
 
     def memory(self) -> dict[str, Any]:
         """Return what a resumed training needs to go on as if it had not stopped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ class FittedHead:
 
     Attributes:
         head: features [batch, dim] → unit embeddings [batch, width], weights of the best epoch.
-        untrained: the same net before its first step.
+        untrained: the same layers at random weights, behind a front that has seen no labels.
         history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
-        best_epoch: counted from 1.
+        best_epoch: counted from 1; 0 is the start, when no epoch was better.
         seconds: of this process, not of an interrupted one before it.
     """
 
@@ -86,8 +86,6 @@ def fit_head(
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
     trunk = build_trunk(front_model.output_shape[-1], settings)
-    untrained = keras.models.clone_model(trunk)
-    untrained.set_weights(trunk.get_weights())
     head = join(front_model, trunk)
     # Whitened once, the features are small: only the layers behind the projection run at every step.
     reduced = rows is not None and held_out is not None
@@ -106,11 +104,18 @@ def fit_head(
     fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
     return FittedHead(
         head=head,
-        untrained=join(front_model, untrained),
+        untrained=untrained_head(front, features.shape[1], settings),
         history=pd.DataFrame(fit.history),
         best_epoch=fit.stopping.best_epoch + 1,
         seconds=time.monotonic() - began,
     )
+
+
+def untrained_head(front: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
+    """Build the baseline that has learnt nothing about people, on features of length `dim`."""
+    plain = front.without_labels().model(dim)
+    initialiser = "glorot" if settings.initialiser == "identity" else settings.initialiser
+    return join(plain, build_trunk(plain.output_shape[-1], replace(settings, initialiser=initialiser)))
 
 
 class _Fit:
@@ -158,6 +163,10 @@ class _Fit:
             # It was killed after its last epoch: nothing is left but to take the best weights.
             self.trainer.set_weights(self.stopping.best_weights)
             return
+
+        if start == 0:
+            # The start is an epoch to choose, too: a head that training makes worse on validation is not kept.
+            self.stopping.begin_with(self.validate.auc_of(self.trainer.head), self.trainer.get_weights())
 
         def note(epoch: int, values: dict[str, float]) -> None:
             self.history.append({"epoch": float(epoch + 1), **values})

@@ -9,7 +9,7 @@ from facetl.errors import TrainingError
 
 SAMPLERS = ("neighbours", "random", "pk")
 SCHEDULES = ("decay", "cosine")
-STANDARDISATIONS = ("none", "features", "whiten", "within")
+STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
 MININGS = ("batch-hard", "batch-all")
 
@@ -26,7 +26,9 @@ class TrainingSettings:
         input_dropout: the same before the first.
         root: take the signed square root of the features first (power normalisation; Perronnin et al. 2010).
         standardise: `none`, `features` (zero mean, unit variance), `whiten` (the same, then PCA to `components`), or
-            `within` (then also whitened by the scatter within a person; Hatch, Kajarekar, Stolcke 2006).
+            `within` (then also whitened by the scatter within a person; Hatch, Kajarekar, Stolcke 2006), or
+            `discriminant` (then also turned so that the directions that tell people apart best come first, each scaled
+            by how far it can be trusted; Ioffe 2006).
         components: principal components kept; at most half as many as there are training photos.
         shrinkage: of the scatter within a person towards a multiple of the identity, in [0, 1].
         initialiser: of the dense layers, `glorot` or `orthogonal`.
@@ -56,10 +58,10 @@ class TrainingSettings:
     dropout: float = 0.0
     input_dropout: float = 0.5
     root: bool = True
-    standardise: str = "within"
+    standardise: str = "discriminant"
     components: int = 300
-    shrinkage: float = 0.02
-    initialiser: str = "orthogonal"
+    shrinkage: float = 0.05
+    initialiser: str = "identity"
     margin: float = 0.2
     softness: float = 0.5
     sampler: str = "neighbours"

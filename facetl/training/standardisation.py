@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -45,13 +45,15 @@ class Standardisation:
     Attributes:
         root: whether the signed root comes first.
         mean, scale: [dim] float32, or None to leave the features as they are.
-        axes: [dim, components] float32 whitening directions of the standardised features, or None.
+        axes: [dim, components] float32 directions of the standardised features, or None.
+        whitened: the same, whitened alone.
     """
 
     root: bool
     mean: np.ndarray | None
     scale: np.ndarray | None
     axes: np.ndarray | None
+    whitened: np.ndarray | None = None
 
     @classmethod
     def fit(cls, features: Rows, labels: np.ndarray, settings: TrainingSettings) -> Standardisation:
@@ -71,11 +73,16 @@ class Standardisation:
         components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
         axes /= np.maximum(deviation, 1e-6)
-        if settings.standardise == "within":
+        whitened = axes
+        if settings.standardise in ("within", "discriminant"):
             scaled = axes / scale[:, None]
-            whitened = projected(rooted, scaled, mean @ scaled)
-            axes = axes @ _within_whitening(whitened, labels, settings.shrinkage)
-        return cls(settings.root, mean, scale, axes)
+            rows = projected(rooted, scaled, mean @ scaled)
+            axes = axes @ _supervised(rows, labels, settings)
+        return cls(settings.root, mean, scale, axes, whitened)
+
+    def without_labels(self) -> Standardisation:
+        """Return what was learnt without looking at who is on the photos: at most whitening."""
+        return replace(self, axes=self.whitened)
 
     def reduce(self, features: Rows) -> np.ndarray | None:
         """Return whitened features, [photos, components] float32; None where nothing is projected."""
@@ -107,11 +114,26 @@ class Standardisation:
         return model
 
 
-def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Return the map that makes the scatter within people spherical, and the mean square of the rows 1.
+def _supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings) -> np.ndarray:
+    """Return the map [components, components] that `within` or `discriminant` adds; mean square of the rows then 1.
 
-    rows: [photos, components] float32, centred. People with many photos count as _WEIGHT photos at most, those
-    with one say nothing. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, 2006).
+    rows: [photos, components] float32, centred. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke,
+    2006); `discriminant` then scales each direction by √(b / (b + 1)), b its variance between people for 1 within
+    them (Ioffe, Probabilistic Linear Discriminant Analysis, 2006).
+    """
+    mapping = _within_whitening(rows, labels, settings.shrinkage)
+    if settings.standardise == "discriminant":
+        values, vectors = np.linalg.eigh(np.cov((rows @ mapping).T))
+        between = np.maximum(values - 1, 1e-3)
+        mapping = mapping @ (vectors * np.sqrt(between / (between + 1)))[:, ::-1]
+    scale = np.sqrt(np.mean(np.square(rows @ mapping)))
+    return np.asarray(mapping / max(scale, 1e-12), np.float32)
+
+
+def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Return the map that makes the scatter within people spherical, of variance 1.
+
+    People with many photos count as _WEIGHT photos at most, those with one say nothing.
     """
     _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
     means = np.zeros((len(counts), rows.shape[1]))
@@ -122,12 +144,10 @@ def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) ->
     within = (deviation * weight[person][:, None]).T @ deviation / max(freedom, 1e-12)
     level = np.trace(within) / len(within)
     if level <= _NO_SCATTER:  # copies of one photo for every person: there is nothing to whiten by
-        return np.eye(len(within), dtype=np.float32)
-    within = (1 - shrinkage) * within + (shrinkage + 1e-6) * level * np.eye(len(within))
+        return np.eye(len(within))
+    within = (1 - shrinkage) * within + shrinkage * level * np.eye(len(within))
     values, vectors = np.linalg.eigh(within)
-    whitening = vectors / np.sqrt(np.maximum(values, _NO_SCATTER * level))
-    scale = np.sqrt(np.mean(np.square(rows @ whitening)))
-    return np.asarray(whitening / max(scale, 1e-12), np.float32)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, _NO_SCATTER * level)))
 
 
 class _Rooted:

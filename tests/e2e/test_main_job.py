@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from machine import Trained
 
 METHODS = ("raw", "lda", "untrained", "trained")

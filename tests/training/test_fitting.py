@@ -124,17 +124,29 @@ class TestLearning:
 class TestChoosing:
     @pytest.fixture(scope="class")
     def overshot(self) -> FittedHead:
-        return fitted_with(small_settings(learning_rate=1e-2, decay=1.0, epochs=9, patience=3))
+        return fitted_with(small_settings(standardise="none", learning_rate=1e-2, decay=1.0, epochs=9, patience=3))
 
     def test_the_weights_are_those_of_the_best_epoch(self, overshot: FittedHead) -> None:
         history = overshot.history
-        assert overshot.best_epoch == int(np.argmax(history["val_auc"])) + 1 < len(history)
+        assert 1 < overshot.best_epoch == int(np.argmax(history["val_auc"])) + 1 < len(history)
         pairs = sample_pairs(VALIDATION[1], seed=3)
         embeddings = embed(overshot.head, VALIDATION[0])
         distances = squared_distances(embeddings[pairs.first], embeddings[pairs.second])
         best = history.iloc[overshot.best_epoch - 1]
         assert auc(distances, pairs.same) == best["val_auc"]
         assert accuracy_at(distances, pairs.same, best_threshold(distances, pairs.same)) == best["val_accuracy"]
+
+    def test_a_head_that_training_only_makes_worse_stays_as_it_began(self, tmp_path: Path) -> None:
+        changes = {"learning_rate": 1e-2, "decay": 1.0, "patience": 4, "standardise": "features", "dropout": 0.0}
+        changes |= {"input_dropout": 0.0, "sampler": "random", "rounds": 3, "softness": 0.0, "weight_decay": 0.0}
+        kept = fit(**changes)
+        assert kept.best_epoch == 0
+        assert len(kept.history) == 4
+        for ours, theirs in zip(kept.head.get_weights(), kept.untrained.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        # That the start is the one to beat outlives an interruption.
+        interrupted(tmp_path / "state.npz", 2, **changes)
+        assert_identical(fit(tmp_path / "state.npz", resume=True, **changes), kept)
 
     def test_patience_ends_it(self, overshot: FittedHead) -> None:
         assert len(overshot.history) == overshot.best_epoch + 3 < 9

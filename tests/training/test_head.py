@@ -112,6 +112,13 @@ def test_initial_weights_follow_the_seed(initialiser: str) -> None:
     assert not np.allclose(first[0], first[1])
 
 
+def test_an_identity_head_begins_as_the_first_inputs_themselves() -> None:
+    trunk = build_trunk(9, small_settings(widths=(12, 5), initialiser="identity"))
+    rows = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)
+    first = rows[:, :5]
+    np.testing.assert_allclose(trunk(rows), first / np.linalg.norm(first, axis=1, keepdims=True), rtol=1e-5)
+
+
 def test_join_is_the_trunk_behind_the_front_with_shared_layers(people: tuple[np.ndarray, np.ndarray]) -> None:
     settings = small_settings(root=True, standardise="within", components=6)
     front = Standardisation.fit(*people, settings).model(32)

@@ -125,6 +125,39 @@ def test_within_makes_the_scatter_within_people_spherical() -> None:
     assert not np.allclose(within_scatter(rows, labels, most=1000) / level, np.eye(8), atol=0.05)
 
 
+def test_discriminant_weighs_each_direction_by_how_far_it_can_be_trusted() -> None:
+    features, labels = skewed_people(people=30, photos=5)
+    settings = small_settings(standardise="discriminant", components=10, shrinkage=0.0)
+    rows = Standardisation.fit(features, labels, settings).reduce(features)
+    assert rows is not None
+    assert np.mean(rows.astype(np.float64) ** 2) == pytest.approx(1, rel=1e-3)
+    within, total = within_scatter(rows, labels, most=10), np.cov(rows.T.astype(np.float64))
+    for scatter in (within, total):
+        across = scatter - np.diag(np.diag(scatter))
+        np.testing.assert_allclose(across, 0, atol=5e-3 * np.diag(scatter).max())
+    # In units of the scatter within: total 1 + b, and the direction's weight b / (b + 1).
+    ratio = np.diag(total) / np.diag(within)
+    assert np.all(np.diff(ratio) < 0)
+    between = np.maximum(ratio - 1, 1e-3)
+    weight = between / (between + 1)
+    trusted = weight > 0.05
+    assert trusted.sum() >= 3
+    measured = np.diag(within) / within[0, 0]
+    np.testing.assert_allclose(measured[trusted], (weight / weight[0])[trusted], rtol=0.03)
+
+
+@pytest.mark.parametrize("standardise", ["whiten", "within", "discriminant"])
+def test_without_labels_is_whitening_alone(standardise: str) -> None:
+    features, labels = skewed_people()
+    settings = small_settings(standardise=standardise, components=8)
+    plain = Standardisation.fit(features, labels, settings).without_labels().reduce(features)
+    shuffled = np.random.default_rng(2).permutation(labels)
+    again = Standardisation.fit(features, shuffled, settings).without_labels().reduce(features)
+    assert plain is not None
+    np.testing.assert_array_equal(plain, again)
+    np.testing.assert_allclose(plain.T.astype(np.float64) @ plain / len(plain), np.eye(8), atol=2e-3)
+
+
 def test_shrinkage_moves_within_whitening_towards_none() -> None:
     features, labels = skewed_people()
 

@@ -1,0 +1,102 @@
+"""What the README and the notebook tell people to run, runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from machine import Trained
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = re.findall(r"^    (facetl .*)$", README, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def room(trained: Trained, tmp_path: Path) -> Path:
+    """Return a folder as the README's reader has it: a run named family, and two photos."""
+    (tmp_path / "models").mkdir()
+    shutil.copytree(trained.folder, tmp_path / "models" / "family")
+    for name, photo in (("one.jpg", "Person_02/00.png"), ("other.jpg", "Person_02/01.png")):
+        cv2.imwrite(str(tmp_path / name), cv2.imread(str(trained.photos / photo)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", CODE, ids=range(len(CODE)))
+def test_the_readmes_code_runs(code: str, room: Path, trained: Trained) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=room,
+        env=trained.machine.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    if "print" in code:
+        assert done.stdout in ("one person\n", "two people\n")
+
+
+def test_the_readmes_code_was_found() -> None:
+    assert len(CODE) == 2
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_readmes_commands_exist_with_their_options(line: str) -> None:
+    from facetl.cli.app import app
+
+    words = shlex.split(line)[1:]
+    verb = [words[0]] if words[0] in ("train", "cache") else words[:2]
+    verb = ["cache", "fill"] if words[0] == "cache" and words[1] not in ("verify", "gc", "info") else verb
+    result = CliRunner().invoke(app, [*verb, "--help"], terminal_width=200)
+    assert result.exit_code == 0
+    for option in (word for word in words if word.startswith("--")):
+        assert option in result.output, option
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))
+def test_the_readmes_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), target
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README))
+def test_the_readmes_links_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists(), link
+
+
+def test_the_notebook_runs_and_holds_no_output(trained: Trained, tmp_path: Path) -> None:
+    notebook = json.loads((ROOT / "notebooks" / "first_run.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    code = "\n\n".join("".join(cell["source"]) for cell in cells)
+    environment = {**trained.machine.environment(), "FACETL_RUN": str(trained.folder), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_nothing_of_this_machine_is_in_the_repository() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    home = os.path.expanduser("~root") + os.sep
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in (".png", ".lock") or not path.is_file() or path == Path(__file__):
+            continue
+        text = path.read_text()
+        assert str(ROOT.parent) + os.sep not in text, name
+        assert home not in text, name
