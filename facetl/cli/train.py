@@ -105,6 +105,7 @@ def train(
         results_table(report.verifications),
         title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs, {trained.folds} folds",
     )
-    put(f"best epoch {report.best_epoch} of {report.epochs}, {report.seconds:.0f} s")
+    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
+    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
     put(f"run        {report.folder}")
     put(f"report     {report.folder / 'report.html'}")

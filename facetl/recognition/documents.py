@@ -117,7 +117,9 @@ def _model_card(
             + (", averaged with its mirror image." if spec.mirror else "."),
             f"- Weights: {collection.weights.description}.",
             f"- Head: {' → '.join(map(str, config['settings']['widths']))}, triplet loss, best of "
-            f"{len(fitted.history)} epochs: {fitted.best_epoch}, by AUC on validation people.",
+            f"{len(fitted.history)} epochs: {fitted.best_epoch}"
+            + (", the start" if fitted.best_epoch == 0 else "")
+            + ", by AUC on validation people.",
             f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
             "",
             "## How good it is",

@@ -41,7 +41,7 @@ class RunReport:
 
     Attributes:
         folder: the run's folder.
-        epochs: trained, in all processes; `best_epoch` is the one kept, counted from 1.
+        epochs: trained, in all processes; `best_epoch` is the one kept, counted from 1; 0 is the start.
         verifications: method → scores on people held out of training and choosing.
         split: side → how many people and photos.
     """

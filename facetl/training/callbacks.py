@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,9 +88,11 @@ def spread(embeddings: np.ndarray) -> float:
 class CollapseGuard(keras.callbacks.Callback):
     """Stops a training whose head maps everyone to one point, or only ever sees triplets it cannot solve.
 
-    Collapse is a spread below `least_spread`, or for `patience` epochs running a loss within 2% of that of
-    d(a, p) = d(a, n) with 98% of the triplets active: then the gradient only shrinks the embedding
-    (Hermans, Beyer, Leibe, 2017, section 4). `history` are the logs of the epochs before a resumed training's first.
+    Collapse is a spread that has fallen below `least_spread` and a tenth of its highest; or, over `window` epochs, a
+    mean loss within 5% of that of d(a, p) = d(a, n) with 98% of the triplets active and a spread that has not
+    doubled: then the gradient only shrinks the embedding (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head
+    starts at one point and leaves it: its spread grows. `history` are the logs of the epochs before a resumed
+    training's first.
     """
 
     def __init__(
@@ -98,22 +101,23 @@ class CollapseGuard(keras.callbacks.Callback):
         margin: float,
         softness: float = 0.0,
         least_spread: float = 0.02,
-        patience: int = 3,
+        window: int = 5,
         history: Sequence[Mapping[str, float]] = (),
     ) -> None:
         super().__init__()
         self.unsolved = float(hinge(margin, softness=softness))
         self.least_spread = least_spread
-        self.patience = patience
-        self.stuck = 0
+        self.window = window
+        self.highest = 0.0
+        self.recent: deque[tuple[float, float, float]] = deque(maxlen=window)
         for logs in history:
-            self._count(logs)
+            self._note(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Raise CollapseError when the signs are there."""
         logs = logs or {}
-        self._count(logs)
-        if logs["spread"] < self.least_spread or self.stuck >= self.patience:
+        self._note(logs)
+        if self._fallen() or self._stuck():
             raise CollapseError(
                 f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f} (unsolved: {self.unsolved:.3f}), "
                 f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
@@ -121,9 +125,20 @@ class CollapseGuard(keras.callbacks.Callback):
                 "lower --learning-rate."
             )
 
-    def _count(self, logs: Mapping[str, float]) -> None:
-        at_margin = abs(logs["loss"] - self.unsolved) <= 0.02 * self.unsolved and logs["active"] >= 0.98
-        self.stuck = self.stuck + 1 if at_margin else 0
+    def _note(self, logs: Mapping[str, float]) -> None:
+        self.recent.append((logs["loss"], logs["active"], logs["spread"]))
+        self.highest = max(self.highest, logs["spread"])
+
+    def _fallen(self) -> bool:
+        now = self.recent[-1][2]
+        return now < self.least_spread and now < 0.1 * self.highest
+
+    def _stuck(self) -> bool:
+        if len(self.recent) < self.window:
+            return False
+        loss, active, _ = np.mean(self.recent, axis=0)
+        at_margin = abs(loss - self.unsolved) <= 0.05 * self.unsolved and active >= 0.98
+        return bool(at_margin and self.recent[-1][2] < 2 * self.recent[0][2])
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

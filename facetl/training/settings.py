@@ -156,8 +156,9 @@ TUTORIAL = TrainingSettings(
     schedule="decay",
     decay=0.999,
     weight_decay=0.0,
-    batch_size=1024,
-    epochs=25,
+    batch_size=64,
+    epochs=60,
+    patience=60,
 )
 
 PRESETS = {"balanced": BALANCED, "tutorial": TUTORIAL}

@@ -101,25 +101,32 @@ def guarded(epochs: list[tuple[float, float, float]], **options: float) -> int:
 
 
 class TestCollapseGuard:
-    def test_everyone_at_one_point(self) -> None:
+    def test_everyone_falls_to_one_point(self) -> None:
         assert guarded([(0.1, 0.5, 0.6), (0.1, 0.5, 0.019)]) == 1
-        assert guarded([(0.1, 0.5, 0.021)] * 5) == 5
+        assert guarded([(0.1, 0.5, 0.6)] + [(0.1, 0.5, 0.021)] * 5) == 6
+
+    def test_a_head_that_starts_at_one_point_and_leaves_it_goes_on(self) -> None:
+        growing = [(0.2, 1.0, 0.0001 * 1.3**epoch) for epoch in range(20)]
+        assert guarded(growing) == 20
+        assert guarded([(0.2, 1.0, 0.0001)] * 6) == 4
 
     def test_the_error_is_one_line_that_says_what_to_try(self) -> None:
+        guard = CollapseGuard(margin=0.2, history=[{"loss": 0.1, "active": 0.4, "spread": 0.5}])
         with pytest.raises(
             CollapseError, match=r"epoch 5: loss 0\.123 .* 40% .* spread .* 0\.010.*--temperature"
         ) as caught:
-            CollapseGuard(margin=0.2).on_epoch_end(4, {"loss": 0.123, "active": 0.4, "spread": 0.01})
+            guard.on_epoch_end(4, {"loss": 0.123, "active": 0.4, "spread": 0.01})
         assert "\n" not in str(caught.value)
 
-    def test_a_loss_stuck_at_the_margin_for_three_epochs(self) -> None:
-        assert guarded([(0.201, 1.0, 0.5)] * 3) == 2
-        assert guarded([(0.199, 0.99, 0.5)] * 2 + [(0.15, 0.8, 0.5)] + [(0.199, 0.99, 0.5)] * 2) == 5
+    def test_a_loss_that_hovers_at_the_margin_for_five_epochs(self) -> None:
+        assert guarded([(0.201, 1.0, 0.5)] * 5) == 4
+        assert guarded([(0.193, 1.0, 0.5), (0.216, 1.0, 0.5)] * 3) == 4
+        assert guarded([(0.199, 0.99, 0.5)] * 3 + [(0.1, 0.8, 0.5)] + [(0.199, 0.99, 0.5)] * 4) == 8
 
     def test_with_softness_the_margin_costs_more(self) -> None:
         unsolved = 0.5 * math.log(1 + math.exp(0.2 / 0.5))
-        assert guarded([(unsolved, 1.0, 0.5)] * 3, softness=0.5) == 2
-        assert guarded([(0.2, 1.0, 0.5)] * 6, softness=0.5) == 6
+        assert guarded([(unsolved, 1.0, 0.5)] * 5, softness=0.5) == 4
+        assert guarded([(0.2, 1.0, 0.5)] * 9, softness=0.5) == 9
 
     @pytest.mark.parametrize(
         "healthy",
@@ -136,9 +143,9 @@ class TestCollapseGuard:
 
 def test_a_resumed_guard_counts_the_epochs_before() -> None:
     stuck = {"loss": 0.2, "active": 1.0, "spread": 0.5}
-    guard = CollapseGuard(margin=0.2, history=[{**stuck, "loss": 0.1}, stuck, stuck])
-    with pytest.raises(CollapseError, match="epoch 4"):
-        guard.on_epoch_end(3, stuck)
+    guard = CollapseGuard(margin=0.2, history=[{**stuck, "loss": 0.1}, stuck, stuck, stuck, stuck])
+    with pytest.raises(CollapseError, match="epoch 6"):
+        guard.on_epoch_end(5, stuck)
 
 
 class Recorded:
