@@ -22,6 +22,7 @@ import numpy as np
 from facetl.startup import start_tensorflow
 
 LFW_CROP = 0.512
+MEASURED = ("auc", "accuracy", "tar_at_far_1e-1", "tar_at_far_1e-2")
 SWEEP: dict[str, dict[str, Any]] = {
     "default": {},
     "temperature 0.1": {"temperature": 0.1},
@@ -69,14 +70,19 @@ def main() -> None:
     for seed in range(1 if arguments.sweep else arguments.seeds):
         folds = _folds(Path(arguments.folder), seed)
         for name, changes in tried.items():
-            scores = [_score(fold, seed, changes) for fold in folds]
+            scores = [_score(fold, seed, changes, tested=not arguments.sweep) for fold in folds]
             results[name].append({key: float(np.mean([score[key] for score in scores])) for key in scores[0]})
             print(f"seed {seed} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
-    shown = ("val_auc",) if arguments.sweep else ("val_auc", "auc", "accuracy")
+    shown = ("val_auc",) if arguments.sweep else ("val_auc", *MEASURED)
     print(f"{'':20s}" + "".join(f"{column:>18s}" for column in shown) + f"{'s a head':>10s}")
     for name, rows in results.items():
         cells = "".join(f"{_mean_error([row[column] for row in rows]):>18s}" for column in shown)
         print(f"{name:20s}{cells}{np.mean([row['seconds'] for row in rows]):10.1f}")
+    if not arguments.sweep:
+        paired = [
+            _mean_error([a[column] - b[column] for a, b in zip(*results.values(), strict=True)]) for column in shown
+        ]
+        print(f"{'difference, paired':20s}" + "".join(f"{cell:>18s}" for cell in paired))
     print(json.dumps({"benchmark": "samplers", "sweep": arguments.sweep, "results": results}))
 
 
@@ -106,9 +112,10 @@ def _folds(folder: Path, seed: int) -> list[Fold]:
     return folds
 
 
-def _score(fold: Fold, seed: int, changes: dict[str, Any]) -> dict[str, float]:
+def _score(fold: Fold, seed: int, changes: dict[str, Any], *, tested: bool) -> dict[str, float]:
+    """Train a head; the fold's own pairs are looked at only if `tested`."""
     from facetl.errors import CollapseError
-    from facetl.evaluation.metrics import accuracy_at, auc
+    from facetl.evaluation.metrics import accuracy_at, auc, tar_at_far
     from facetl.evaluation.verification import pair_distances, threshold_from
     from facetl.training.fitting import fit_head
     from facetl.training.head import embed
@@ -121,15 +128,17 @@ def _score(fold: Fold, seed: int, changes: dict[str, Any]) -> dict[str, float]:
     try:
         fitted = fit_head(*fold.of("train"), settings, validation=(held_out, held_out_labels))
     except CollapseError:
-        return dict.fromkeys(("val_auc", "auc", "accuracy", "seconds"), float("nan"))
-    seconds = time.perf_counter() - began
+        return dict.fromkeys(("val_auc", *(MEASURED if tested else ()), "seconds"), float("nan"))
+    chosen = {"val_auc": float(fitted.history.val_auc.max()), "seconds": time.perf_counter() - began}
+    if not tested:
+        return chosen
     threshold = threshold_from(embed(fitted.head, held_out), held_out_labels, seed=seed)
     distances = pair_distances(embed(fitted.head, fold.rows), fold.pairs)
-    return {
-        "val_auc": float(fitted.history.val_auc.max()),
+    return chosen | {
         "auc": auc(distances, fold.pairs.same),
         "accuracy": accuracy_at(distances, fold.pairs.same, threshold),
-        "seconds": seconds,
+        "tar_at_far_1e-1": tar_at_far(distances, fold.pairs.same, 1e-1) or 0.0,
+        "tar_at_far_1e-2": tar_at_far(distances, fold.pairs.same, 1e-2) or 0.0,
     }
 
 
