@@ -103,7 +103,8 @@ def train(
     trained = report.verifications["trained"]
     put_table(
         results_table(report.verifications),
-        title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs, {trained.folds} folds",
+        title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs in "
+        + (f"{trained.folds} folds" if trained.folds > 1 else "one fold"),
     )
     start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
     put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.preprocessing import StandardScaler
 
 from facetl.errors import DataError
-from facetl.evaluation import baselines
+from facetl.evaluation import projection
 from facetl.evaluation.baselines import Lda, Raw
 from facetl.evaluation.metrics import auc, squared_distances
 from facetl.evaluation.pairs import sample_pairs
@@ -68,29 +66,12 @@ def test_raw_learns_from_training_alone():
 def test_blocks_and_cache_rows_change_nothing(method, monkeypatch):
     rows, labels = faces(2, 20, 6)
     before = method().fit(rows, *([labels] if method is Lda else [])).transform(rows)
-    monkeypatch.setattr(baselines, "_BLOCK", 7)
+    monkeypatch.setattr(projection, "_BLOCK", 7)
     cached = CacheLike(rows)
     after = method().fit(cached, *([labels] if method is Lda else [])).transform(cached)
     if method is Lda:  # an eigenvector has no sign
         before, after = before @ before.T, after @ after.T
     np.testing.assert_allclose(after, before, atol=2e-3)
-
-
-def test_moments_do_not_cancel():
-    rows = np.random.default_rng(0).normal(500, 0.5, (3000, 3)).astype(np.float16)
-    rows[:, 1] = 7
-    mean, scale = baselines._moments(rows)
-    exact = rows.astype(np.float64)
-    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(scale, [exact[:, 0].std(), 1.0, exact[:, 2].std()], rtol=1e-4)
-
-
-def test_principal_axes_are_those_of_scikit_learn():
-    rows, _ = faces(3, 40, 5)
-    mean, scale = baselines._moments(rows)
-    axes = baselines._principal_axes(rows, mean, scale, 12, np.random.default_rng(0))
-    exact = PCA(12, svd_solver="full").fit(StandardScaler().fit_transform(rows.astype(np.float64)))
-    np.testing.assert_allclose(np.abs(np.sum(axes.T * exact.components_, axis=1)), 1.0, atol=1e-3)
 
 
 def test_lda_spans_the_discriminants_of_scikit_learn():
