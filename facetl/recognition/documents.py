@@ -24,6 +24,8 @@ THUMBNAIL = 64
 _PORTRAIT = 128
 # The projector and the t-SNE stay quick with this many photos of held-out people.
 _MOST_PHOTOS = 2000
+_NOT_OF_FACES = "The extractor was never trained on faces: expect far less than from a face-trained net."
+_ORIGIN_UNKNOWN = "What the extractor was trained on is not recorded: its weights came from a file."
 
 
 def write(
@@ -137,8 +139,9 @@ def _model_card(
             "",
             "## Limits",
             "",
-            "The extractor was never trained on faces: expect far less than from a face-trained net. The figures "
-            "hold for people and photos like those above. Do not use it to grant access or to decide about people.",
+            _ORIGIN_UNKNOWN if collection.weights.source == "file" else _NOT_OF_FACES,
+            "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
+            "people.",
             "",
         ]
     )

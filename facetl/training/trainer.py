@@ -41,8 +41,9 @@ class TripletTrainer(keras.Model):
         violated = tf.cast(active(losses, softness=self.softness), tf.float32)
         count = tf.cast(tf.size(losses), tf.float32)
         self.active.update_state(tf.math.divide_no_nan(tf.reduce_sum(violated), count), sample_weight=count)
-        # Batch-all is dominated by triplets that are solved: its mean is over the active ones.
-        divisor = tf.reduce_sum(violated) if "labels" in x and self.mining == "batch-all" else count
+        # A hinge over all triplets of a batch is mostly zeros: its mean is over the active ones. A soft one has none.
+        over_active = "labels" in x and self.mining == "batch-all" and not self.softness
+        divisor = tf.reduce_sum(violated) if over_active else count
         return tf.math.divide_no_nan(tf.reduce_sum(losses), divisor)
 
     def _loss_per_triplet(self, x: dict[str, Any], embeddings: Any) -> Any:
