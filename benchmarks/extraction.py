@@ -35,7 +35,7 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (photos, 250, 250, 3), dtype=np.uint8)
     net = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))
     prepared = keras.applications.inception_v3.preprocess_input(
-        np.asarray(tf.image.resize(images.astype(np.float32), (299, 299)))
+        np.array(tf.image.resize(images.astype(np.float32), (299, 299)))
     )
     with tempfile.TemporaryDirectory() as room:
         path = Path(room) / "random.weights.h5"
