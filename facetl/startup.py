@@ -1,4 +1,4 @@
-"""Starts TensorFlow quietly, and with no telemetry.
+"""Starts TensorFlow quietly.
 
 TensorFlow's C++ side writes to file descriptor 2 while it is being imported, before any log level is obeyed;
 only a redirect of the descriptor itself keeps that off the user's screen.

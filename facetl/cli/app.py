@@ -50,8 +50,13 @@ def main() -> None:
         print(f"facetl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("facetl: interrupted; what was finished is kept", file=sys.stderr)
+        _say_interrupted()
         sys.exit(130)
+    except SystemExit as end:
+        # Typer turns Ctrl-C into this exit by itself, without a word.
+        if end.code == 130:
+            _say_interrupted()
+        raise
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone: nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,3 +68,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def _say_interrupted() -> None:
+    print("facetl: interrupted; what was finished is kept", file=sys.stderr)

@@ -106,7 +106,8 @@ def test_wrong_usage_is_exit_code_2() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(FacetlError("a\nb"), 1), (KeyboardInterrupt(), 130), (OSError(28, "full", "f"), 1)]
+    ("error", "code"),
+    [(FacetlError("a\nb"), 1), (KeyboardInterrupt(), 130), (SystemExit(130), 130), (OSError(28, "full", "f"), 1)],
 )
 def test_how_a_verb_ends(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
