@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from facetl.cli.options import Json
-from facetl.cli.screen import photo_progress, put, put_json, say
+from facetl.cli.options import Json, Seed
+from facetl.cli.screen import counted, photo_progress, put, put_json, put_table, say
 
-app = typer.Typer(help="Get photos to work on.", no_args_is_help=True)
+People = Annotated[Path, typer.Argument(help="Folder with a folder of photos per person.")]
+
+app = typer.Typer(help="Get photos to work on, and test sets made of them.", no_args_is_help=True)
 
 
 @app.callback()
@@ -35,3 +37,80 @@ def fetch(
     put(f"{fetched.root}: {fetched.photos:,} photos of {fetched.people:,} people")
     if fetched.terms:
         say(fetched.terms)
+
+
+@app.command()
+def triplets(
+    folder: People,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many triplets.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV to write: Anchor,Positive,Negative; never written over.")],
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Make a test set of triplets that shows everyone as evenly as the photos allow."""
+    from facetl.data.copies import without_copies
+    from facetl.data.manifest import Manifest
+    from facetl.data.triplet_files import write_triplets
+    from facetl.data.triplets import coverage, make_triplets
+
+    manifest = without_copies(Manifest.from_folder(folder))
+    made = make_triplets(manifest, count=count, seed=seed)
+    write_triplets(out, made)
+    shown = coverage(manifest, made)
+    if json:
+        put_json({"out": str(out), "seed": seed, **shown.to_json(), "skipped": dict(manifest.skipped)})
+        return
+    put(f"{out}: {shown.triplets:,} triplets, {2 * shown.triplets:,} decisions")
+    table = [["", "appear", "of", "fewest times", "median", "most"]]
+    for what, appear, of, times in (
+        ("people", shown.people, shown.people_in_set, shown.per_person),
+        ("photos", shown.photos, shown.photos_in_set, shown.per_photo),
+    ):
+        table.append([what, f"{appear:,}", f"{of:,}", f"{times.min:,}", f"{times.median:g}", f"{times.max:,}"])
+    put_table(table)
+    say(
+        f"{shown.anchor_people:,} people as anchors, {shown.negative_people:,} as negatives; "
+        f"passed over: {counted(manifest.skipped)}"
+    )
+
+
+@app.command()
+def openset(
+    folder: People,
+    out: Annotated[Path, typer.Option("--out", help="New folder for gallery/, probe/ and the list of both.")],
+    strangers: Annotated[
+        int | None, typer.Option("--strangers", min=0, help="People the gallery does not know. Default: a quarter.")
+    ] = None,
+    known: Annotated[
+        int | None,
+        typer.Option("--known", min=1, help="People in the gallery. Default: the rest with 2 photos or more."),
+    ] = None,
+    gallery_photos: Annotated[
+        int, typer.Option("--gallery-photos", min=1, help="Photos a known person gives to the gallery, at most.")
+    ] = 5,
+    link: Annotated[bool, typer.Option("--link", help="Link to the photos instead of copying them.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Split people into known ones, with photos to know them by and to ask for, and strangers."""
+    from facetl.data.copies import without_copies
+    from facetl.data.manifest import Manifest
+    from facetl.data.openset import split_openset, write_openset
+
+    manifest = without_copies(Manifest.from_folder(folder))
+    split = split_openset(manifest, strangers=strangers, known=known, gallery_photos=gallery_photos, seed=seed)
+    with photo_progress("linking" if link else "copying") as progress:
+        written = write_openset(split, out, link=link, progress=progress)
+    if json:
+        put_json({"out": str(written), **split.to_json()})
+        return
+    put(str(written))
+    put_table(
+        [
+            ["", "people", "photos"],
+            ["gallery", f"{len(split.known):,}", f"{len(split.gallery):,}"],
+            ["probe, known", f"{len(split.known):,}", f"{len(split.probe):,}"],
+            ["probe, strangers", f"{len(split.strangers):,}", f"{len(split.unknown):,}"],
+        ]
+    )
+    say(f"left out: {split.left_out:,} people; passed over: {counted(manifest.skipped)}")

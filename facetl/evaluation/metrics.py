@@ -25,7 +25,8 @@ _ROUNDING = 1e-9  # 1/1e-3 is not exactly 1000 in binary
 class Roc(NamedTuple):
     """A receiver operating characteristic, from nothing accepted to everything accepted.
 
-    thresholds: float64 [points], ascending distances, the first −inf; far, tar: float64 [points], in [0, 1].
+    thresholds: float64 [points], ascending distances, the first −inf; far, tar: float64 [points], in [0, 1],
+    or [weightings, points] where the pairs were weighted in several ways.
     """
 
     thresholds: Floats
@@ -74,20 +75,50 @@ def roc(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
     )
 
 
+def weighted_roc(distances: npt.ArrayLike, same: npt.ArrayLike, weights: npt.ArrayLike) -> Roc:
+    """The ROC under each of several weightings of the pairs, as resampling needs it.
+
+    weights: float [weightings, pairs], none negative. A weighting that leaves no pairs of a kind has NaN for
+    its rate. Raises DataError where the shapes differ, or without pairs of both kinds.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    weights = np.asarray(weights, np.float64)
+    if weights.ndim != 2 or weights.shape[1] != len(distances):
+        raise DataError(f"Weights must be [weightings, {len(distances)}]. Received: shape {weights.shape}.")
+    order = np.argsort(distances, kind="stable")
+    last = _last_of_ties(distances[order])
+    ascending, kinds = weights[:, order], same[order]
+    rates = []
+    for kind in (~kinds, kinds):
+        accepted = np.cumsum(ascending * kind, axis=1)[:, last]
+        with np.errstate(invalid="ignore"):
+            rates.append(np.pad(accepted / accepted[:, -1:], ((0, 0), (1, 0))))
+    return Roc(np.concatenate([[-np.inf], distances[order][last]]), *rates)
+
+
 def auc(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """Area under the ROC: how often a pair of one person is nearer than a pair of two, ties counting half."""
-    curve = roc(distances, same)
-    return float(np.trapezoid(curve.tar, curve.far))
+    return float(roc_area(roc(distances, same)))
+
+
+def roc_area(curve: Roc) -> Floats:
+    """Area under each curve: float64 [] or [weightings]."""
+    return np.asarray(np.trapezoid(curve.tar, curve.far, axis=-1))
 
 
 def eer(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """Equal error rate: where FAR = FRR on the ROC, its points joined by straight lines."""
-    curve = roc(distances, same)
+    return float(roc_eer(roc(distances, same)))
+
+
+def roc_eer(curve: Roc) -> Floats:
+    """Equal error rate of each curve: float64 [] or [weightings]."""
     excess = curve.far + curve.tar - 1.0  # FAR − FRR: never falls, −1 at the first point, 1 at the last
-    right = int(np.argmax(excess >= 0.0))
-    left = right - 1
-    share = -excess[left] / (excess[right] - excess[left])
-    return float(curve.far[left] + share * (curve.far[right] - curve.far[left]))
+    right = np.argmax(excess >= 0.0, axis=-1, keepdims=True)
+    at = np.concatenate([right - 1, right], axis=-1)
+    far, gap = np.take_along_axis(curve.far, at, -1), np.take_along_axis(excess, at, -1)
+    share = -gap[..., 0] / (gap[..., 1] - gap[..., 0])
+    return np.asarray(far[..., 0] + share * (far[..., 1] - far[..., 0]))
 
 
 def negatives_needed(far: float) -> int:
@@ -108,10 +139,13 @@ def tar_at_far(distances: npt.ArrayLike, same: npt.ArrayLike, far: float) -> flo
     negatives = int(np.count_nonzero(~same))
     if negatives < needed:
         return None
-    curve = roc(distances, same)
-    allowed = math.floor(far * negatives + _ROUNDING)
-    within = np.rint(curve.far * negatives) <= allowed
-    return float(curve.tar[within][-1])
+    return float(roc_tar(roc(distances, same), far))
+
+
+def roc_tar(curve: Roc, far: float) -> Floats:
+    """True accept rate of each curve at its loosest point whose FAR does not exceed `far`: [] or [weightings]."""
+    within = np.count_nonzero(curve.far <= far * (1.0 + _ROUNDING), axis=-1, keepdims=True)
+    return np.asarray(np.take_along_axis(curve.tar, within - 1, -1)[..., 0])
 
 
 def best_threshold(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
@@ -181,6 +215,11 @@ def _cumulative(distances: Floats, same: Bools) -> tuple[Floats, npt.NDArray[np.
     """Distinct distances ascending, and how many same pairs and pairs in all are accepted at each."""
     order = np.argsort(distances, kind="stable")
     ascending = distances[order]
-    last_of_tie = np.append(np.flatnonzero(np.diff(ascending) > 0), len(ascending) - 1)
+    last_of_tie = _last_of_ties(ascending)
     accepted_same = np.cumsum(same[order], dtype=np.int64)[last_of_tie]
-    return ascending[last_of_tie], accepted_same, last_of_tie.astype(np.int64) + 1
+    return ascending[last_of_tie], accepted_same, last_of_tie + 1
+
+
+def _last_of_ties(ascending: Floats) -> npt.NDArray[np.int64]:
+    """The place of the last of each run of equal distances."""
+    return np.append(np.flatnonzero(np.diff(ascending) > 0), len(ascending) - 1).astype(np.int64)

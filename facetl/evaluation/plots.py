@@ -104,8 +104,8 @@ def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figur
 
     curves: name → (distances float [pairs], same bool [pairs]).
     """
-    with _styled():
-        figure, axes = _axes(5.6, 4.2)
+    with styled():
+        figure, axes = new_axes(5.6, 4.2)
         areas = {name: auc(*curves[name]) for name in curves}
         names = sorted(curves, key=lambda name: -areas[name])
         fewest = max(1, min((int(np.sum(~np.asarray(s, bool))) for _, s in curves.values()), default=1))
@@ -141,8 +141,8 @@ def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, thres
         raise DataError(
             f"Histograms need pairs of both kinds. Received: {len(positives)} same, {len(negatives)} different."
         )
-    with _styled():
-        figure, axes = _axes(5.6, 4.2)
+    with styled():
+        figure, axes = new_axes(5.6, 4.2)
         low = min(positives.min(), negatives.min())
         high = max(positives.max(), negatives.max())
         edges = np.linspace(low, high if high > low else low + 1e-6, 41).tolist()
@@ -200,8 +200,8 @@ def tsne_plot(
     rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # of each person, most photos first
     kept = np.sort(np.argsort(rank[labels], kind="stable")[:limit])
     plane, ranks = _laid_out(embeddings[kept], seed), rank[labels[kept]]
-    with _styled():
-        figure, axes = _axes(9.2, 5.6)
+    with styled():
+        figure, axes = new_axes(9.2, 5.6)
         rest = ranks >= named
         axes.scatter(plane[rest, 0], plane[rest, 1], s=9, color=THEME["grey"], alpha=0.45, linewidths=0)
         for order in range(min(named, int(ranks.max()) + 1)):
@@ -241,7 +241,7 @@ def history_plot(history: pd.DataFrame) -> Figure:
         raise DataError(f"Training curves need a column of numbers. Received: {list(history.columns)}.")
     across = min(4, len(panels))
     down = -(-len(panels) // across)
-    with _styled():
+    with styled():
         figure = Figure(figsize=(11.4 * max(across, 2) / 4, 2.5 * down))
         grid = figure.subplots(down, across, squeeze=False)
         for axes, name in zip(grid.flat, panels, strict=False):
@@ -265,7 +265,7 @@ def history_plot(history: pd.DataFrame) -> Figure:
 
 def figure_png(figure: Figure, *, dpi: int = 200) -> bytes:
     """The figure as a PNG on white, by default at twice the screen's density."""
-    with _styled():
+    with styled():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
@@ -277,7 +277,7 @@ def figure_svg(figure: Figure, *, name: str) -> str:
     A colour of THEME or PEOPLE becomes `var(--plot-…, #rrggbb)`. `name`, of letters, keeps the identifiers of
     several figures on one page apart.
     """
-    with _styled({"svg.hashsalt": name}):
+    with styled({"svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -313,7 +313,7 @@ def _laid_out(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.
     return np.asarray(layout, np.float32)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots()
 
@@ -325,7 +325,7 @@ def _column_title(name: str) -> str:
 
 
 @contextmanager
-def _styled(more: Mapping[str, object] | None = None) -> Iterator[None]:
+def styled(more: Mapping[str, object] | None = None) -> Iterator[None]:
     with matplotlib.rc_context({**_STYLE, **(more or {})}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the letters
         yield

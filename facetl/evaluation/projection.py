@@ -18,6 +18,8 @@ Float32s = npt.NDArray[np.float32]
 
 _BLOCK = 1024  # photos: 58 MB of float32 at 14,112 dimensions
 _OVERSAMPLE = 10  # Halko et al., 2011: a few more directions than wanted
+_FIRST = 256
+_SIGNED = 0.25  # share of negative magnitude from which features count as signed
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
 
 
@@ -94,6 +96,17 @@ def blocks(features: Rows) -> Iterator[tuple[slice, Float32s]]:
     for start in range(0, photos, _BLOCK):
         stop = min(start + _BLOCK, photos)
         yield slice(start, stop), np.asarray(features[np.arange(start, stop)]).astype(np.float32)
+
+
+def signed(features: Rows) -> bool:
+    """Tell whether features lie around the origin, as the embeddings of a trained metric do, and not above it.
+
+    features: float [photos, dim]. Judged by the share of negative values in the sum of magnitudes of the first rows:
+    0 for maps behind a ReLU, a few hundredths behind a swish, one half for a centred embedding.
+    """
+    photos, _ = _checked_shape(features)
+    first = np.asarray(features[np.arange(min(photos, _FIRST))], np.float32)
+    return bool(-first.sum(where=first < 0, dtype=np.float64) > _SIGNED * np.abs(first).sum(dtype=np.float64))
 
 
 def normalised(rows: Float32s) -> Float32s:

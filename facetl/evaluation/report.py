@@ -22,10 +22,9 @@ import pandas as pd
 
 from facetl.errors import DataError, RunError
 from facetl.evaluation import plots
-from facetl.evaluation.metrics import negatives_needed
 from facetl.evaluation.report_stylesheet import STYLESHEET
-from facetl.evaluation.results_table import MISSING, method_title, results_table
-from facetl.evaluation.verification import FARS, Verification
+from facetl.evaluation.results_table import MISSING, NEEDS, method_title, results_table
+from facetl.evaluation.verification import Verification
 
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -124,13 +123,15 @@ def _results(verifications: Mapping[str, Verification], main: str) -> str:
         body.append(f'<tr{mark}><th scope="row">{_text(cells[0])}</th><td class="chart">{interval}</td>{row}</tr>')
     head = "".join(f'<th scope="col" class="number">{_head(cell)}</th>' for cell in heading[1:])
     chart = f'<th scope="col" class="chart"><span class="scale"><i>{low:.1f}</i><i>1.0</i></span></th>'
-    unseen = [name for name in FARS if any(v.tar_at_far.get(name) is None for v in verifications.values())]
     note = "Accuracy with its standard error over folds; the bar spans two standard errors either way."
     if all(v.folds == 1 for v in verifications.values()):
         note = "Accuracy with the standard error of independent pairs: there are too few people for folds."
-    if unseen:
-        need = " and ".join(f"{negatives_needed(FARS[name]):,} at FAR {name}" for name in unseen)
-        note += f" {MISSING} means that there are too few pairs of different people to tell: it takes {need}."
+    if any(v.negatives_needed for v in verifications.values()):
+        fewest = min(v.negatives for v in verifications.values())
+        note += (
+            " Where a cell needs more negatives, there are too few pairs of different people to see so small a FAR: "
+            f"here are {fewest:,}."
+        )
     table = (
         '<div class="scroll"><table class="results">'
         f'<thead><tr><th scope="col">{heading[0]}</th>{chart}{head}</tr></thead>'
@@ -279,6 +280,8 @@ def _figure(drawing: str, caption: str, *, wide: bool = False) -> str:
 
 
 def _cell(text: str) -> str:
+    if text.startswith(f"{NEEDS} "):
+        return f'<span class="error">{NEEDS} <span class="under">{_text(text[len(NEEDS) + 1 :])}</span></span>'
     value, sign, error = text.partition(" ± ")
     return f'{_text(value)}<span class="error">{sign}{_text(error)}</span>' if sign else _text(text)
 

@@ -55,7 +55,9 @@ th.number, td.number { text-align: right; }
 .error { margin-left: .4em; color: var(--muted); font-size: .86em; }
 .main > * { background: var(--tint); font-weight: 650; }
 .main .error { font-weight: 400; }
-.chart { width: 12rem; padding-right: 0; }
+.results th, .results td { padding-inline: .6rem; }
+.results .chart { width: 10rem; padding-right: 0; }
+.results .error { display: inline-block; line-height: 1.3; }
 .scale { display: flex; justify-content: space-between; font-size: .75rem; }
 .scale i { font-style: normal; }
 .interval { display: block; width: 100%; min-width: 8rem; height: 1rem; }

@@ -7,7 +7,7 @@ Accuracy is reported as Labeled Faces in the Wild, View 2, asks: the mean over f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from facetl.evaluation.metrics import (
     checked_pairs,
     eer,
     far_frr_at,
+    negatives_needed,
     squared_distances,
     tar_at_far,
 )
@@ -38,13 +39,14 @@ __all__ = [
     "hardest_mistakes",
     "identity_folds",
     "pair_distances",
+    "pair_thresholds",
     "sample_pairs",
     "threshold_from",
     "verify_at",
     "verify_folds",
 ]
 
-FARS: Mapping[str, float] = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3}
+FARS: Mapping[str, float] = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 
 _NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by about 1e-3
 
@@ -74,6 +76,16 @@ class Verification:
     frr_at_threshold: float
 
     @property
+    def negatives(self) -> int:
+        """How many pairs of different people there are."""
+        return self.pairs - self.positives
+
+    @property
+    def negatives_needed(self) -> dict[str, int]:
+        """How many pairs of different people each rate takes that is None for want of them."""
+        return {name: negatives_needed(FARS[name]) for name, tar in self.tar_at_far.items() if tar is None}
+
+    @property
     def threshold(self) -> float:
         """The mean of the folds' thresholds."""
         return float(np.mean(self.thresholds))
@@ -86,6 +98,8 @@ class Verification:
             "auc": self.auc,
             "eer": self.eer,
             "tar_at_far": dict(self.tar_at_far),
+            "negatives": self.negatives,
+            "negatives_needed": self.negatives_needed,
             "pairs": self.pairs,
             "positives": self.positives,
             "folds": self.folds,
@@ -190,6 +204,14 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Flo
     return squared_distances(embeddings[pairs.first], embeddings[pairs.second])
 
 
+def pair_thresholds(thresholds: Sequence[float], fold: npt.ArrayLike) -> Floats:
+    """Each pair's own threshold, of `Verification.thresholds`: float64 [pairs]; fold: int [pairs]."""
+    numbers, place = np.unique(np.asarray(fold), return_inverse=True)
+    if len(numbers) != len(thresholds):
+        raise DataError(f"Every fold needs a threshold. Received: {len(thresholds)} for {len(numbers)} folds.")
+    return np.asarray(thresholds, np.float64)[place]
+
+
 def hardest_mistakes(
     distances: npt.ArrayLike,
     same: npt.ArrayLike,
@@ -221,7 +243,7 @@ def _score(distances: Floats, same: Bools, fold: Ints, thresholds: Mapping[int, 
         stderr = float(np.std(accuracies, ddof=1)) / math.sqrt(len(numbers))
     else:
         stderr = math.sqrt(accuracy * (1.0 - accuracy) / len(distances))
-    own = np.array([thresholds[k] for k in numbers])[np.searchsorted(numbers, fold)]
+    own = pair_thresholds([thresholds[k] for k in numbers], fold)
     rates = far_frr_at(distances, same, own)
     return Verification(
         accuracy=accuracy,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from facetl.errors import DataError
 from facetl.evaluation import projection
-from facetl.evaluation.baselines import Lda, Raw
+from facetl.evaluation.baselines import COMPONENTS, Baselines, Lda, PrincipalComponents, Raw, Whitened
 from facetl.evaluation.metrics import auc, squared_distances
 from facetl.evaluation.pairs import sample_pairs
 
@@ -60,6 +61,49 @@ def test_raw_learns_from_training_alone():
     np.testing.assert_array_equal(whole[3:4], one)
     centred = test.astype(np.float64) - train.astype(np.float64).mean(axis=0)
     np.testing.assert_allclose(whole, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_whitened_is_that_of_scikit_learn():
+    """Standardised, PCA(whiten=True), unit norm; the same people before and after, up to an axis' sign."""
+    rows, _ = faces(3, 40, 6, dim=25)
+    unseen, _ = faces(14, 7, 3, dim=25)
+    ours = Whitened(components=8).fit(rows).transform(unseen)
+    mean, scale = rows.astype(np.float64).mean(axis=0), rows.astype(np.float64).std(axis=0)
+    theirs = PCA(8, whiten=True, svd_solver="full").fit((rows - mean) / scale).transform((unseen - mean) / scale)
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert ours.shape == (21, 8)
+    np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=5e-3)
+
+
+def test_whitening_frees_people_from_a_loud_nuisance():
+    train, labels = faces(5, 60, 6, nuisance=6.0)
+    unseen, unseen_labels = faces(6, 25, 6, nuisance=6.0)
+    baselines = Baselines.fit(train, labels, seed=0)
+    raw, whitened, lda = (
+        area(method.transform(unseen), unseen_labels) for method in (baselines.raw, baselines.whitened, baselines.lda)
+    )
+    assert raw + 0.05 < whitened < lda
+
+
+def test_whitened_keeps_half_as_many_directions_as_photos_and_none_that_is_empty():
+    rows, _ = faces(15, 5, 4)  # 20 photos
+    assert Whitened().fit(rows).transform(rows).shape == (20, 10)
+    assert Whitened(components=3).fit(rows).transform(rows).shape == (20, 3)
+    flat = np.outer(np.arange(12.0), np.arange(1.0, 9.0)).astype(np.float32) + 5  # all photos on one line
+    whitened = Whitened().fit(flat)
+    assert whitened.projection is not None
+    assert np.count_nonzero(np.abs(whitened.projection).max(axis=0)) == 1
+    np.testing.assert_allclose(np.abs(whitened.transform(flat)[:, 0]), 1, atol=1e-6)
+    assert not np.any(whitened.transform(np.full((1, 8), flat.mean(axis=0))))
+
+
+def test_baselines_together_are_those_alone():
+    rows, labels = faces(16, 20, 5)
+    together = Baselines.fit(rows, labels, seed=2)
+    np.testing.assert_array_equal(together.raw.transform(rows), Raw().fit(rows).transform(rows))
+    np.testing.assert_array_equal(together.lda.transform(rows), Lda(seed=2).fit(rows, labels).transform(rows))
+    np.testing.assert_array_equal(together.whitened.transform(rows), Whitened(seed=2).fit(rows).transform(rows))
+    assert len(PrincipalComponents.fit(rows, components=COMPONENTS, seed=2).deviation) == 60
 
 
 @pytest.mark.parametrize("method", [Raw, Lda])
@@ -150,6 +194,10 @@ def test_what_cannot_be_learnt_is_said():
         Lda().transform(rows)
     with pytest.raises(DataError, match="fitted before use"):
         Raw().transform(rows)
+    with pytest.raises(DataError, match="fitted before use"):
+        Whitened().transform(rows)
+    with pytest.raises(DataError, match=r"\[photos, 60\]"):
+        Whitened().fit(rows).transform(rows[:, :9])
     with pytest.raises(DataError, match=r"\[photos, 60\]"):
         Raw().fit(rows).transform(rows[:, :9])
     with pytest.raises(DataError, match="at least one of each"):
@@ -157,3 +205,20 @@ def test_what_cannot_be_learnt_is_said():
     rows[4, 4] = np.inf
     with pytest.raises(DataError, match="finite"):
         Lda().fit(rows, labels)
+
+
+def test_signed_features_are_normalised_as_they_are():
+    rng = np.random.default_rng(4)
+    embeddings = (rng.standard_normal((50, 6)) + 0.3).astype(np.float16)
+    raw = Raw().fit(embeddings)
+    expected = embeddings.astype(np.float64)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(raw.transform(embeddings), expected, atol=1e-5)
+    np.testing.assert_allclose(raw.mean, embeddings.astype(np.float64).mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.2, False), (0.3, True), (0.5, True)])
+def test_signed_by_the_share_of_negative_magnitude(share, told):
+    rows = np.full((400, 10), 1.0, np.float16)
+    rows[:, :1] = -share / (1 - share) * 9
+    assert projection.signed(CacheLike(rows)) is told

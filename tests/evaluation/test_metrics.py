@@ -102,7 +102,7 @@ def test_tar_at_far_is_none_where_it_cannot_be_seen():
     assert metrics.tar_at_far(distances, same, 1e-3) is not None
 
 
-@pytest.mark.parametrize(("far", "needed"), [(1e-1, 10), (1e-2, 100), (1e-3, 1000), (1.0, 1), (0.3, 4)])
+@pytest.mark.parametrize(("far", "needed"), [(1e-1, 10), (1e-2, 100), (1e-3, 1000), (1e-4, 10_000), (1.0, 1), (0.3, 4)])
 def test_negatives_needed(far, needed):
     assert metrics.negatives_needed(far) == needed
 
@@ -116,6 +116,29 @@ def test_negatives_needed_refuses_what_is_no_rate(far):
 def test_a_tie_is_accepted_whole_so_it_can_exceed_the_rate():
     # Ten different pairs tie at 0.5 with the only same pair: no threshold has FAR in (0, 1).
     assert metrics.tar_at_far(np.full(11, 0.5), np.arange(11) == 0, 0.5) == 0.0
+
+
+def test_a_weight_is_so_many_copies_of_a_pair():
+    distances, same = random_pairs(3, 40, 150)
+    weights = np.random.default_rng(3).integers(0, 4, (3, len(distances)))
+    curves = metrics.weighted_roc(distances, same, weights)
+    for row, copies in enumerate(weights):
+        repeated = np.repeat(distances, copies), np.repeat(same, copies)
+        assert metrics.roc_area(curves)[row] == pytest.approx(metrics.auc(*repeated), abs=1e-12)
+        assert metrics.roc_eer(curves)[row] == pytest.approx(metrics.eer(*repeated), abs=1e-12)
+        for far in (0.3, 0.1, 0.02):
+            assert metrics.roc_tar(curves, far)[row] == pytest.approx(metrics.tar_at_far(*repeated, far))
+
+
+def test_a_weighting_without_pairs_of_a_kind_has_no_rate():
+    curves = metrics.weighted_roc(DISTANCES, SAME, np.stack([SAME, np.ones(9)]))
+    assert np.isnan(metrics.roc_area(curves)).tolist() == [True, False]
+    assert metrics.roc_area(curves)[1] == pytest.approx(14.5 / 20)
+
+
+def test_weights_must_fit_the_pairs():
+    with pytest.raises(DataError, match=r"\[weightings, 9\]. Received: shape \(9,\)"):
+        metrics.weighted_roc(DISTANCES, SAME, np.ones(9))
 
 
 def test_best_threshold_lies_in_the_middle_of_the_gap():

@@ -46,7 +46,19 @@ def test_threshold_of_a_fold_comes_from_the_others():
     assert scores.frr_at_threshold == pytest.approx(3 / 4)
     assert (scores.pairs, scores.positives, scores.folds) == (8, 4, 2)
     assert scores.auc == pytest.approx(roc_auc_score(SAME, -DISTANCES))
-    assert scores.tar_at_far == {"1e-1": None, "1e-2": None, "1e-3": None}
+    assert scores.tar_at_far == {"1e-1": None, "1e-2": None, "1e-3": None, "1e-4": None}
+
+
+def test_a_rate_that_cannot_be_told_says_what_it_takes():
+    same = np.arange(1100) < 100
+    distances = np.where(same, 0.5, np.linspace(0.4, 2.0, 1100))
+    scores = verify_at(distances, same, threshold=0.6)
+    assert scores.negatives == 1000
+    assert scores.negatives_needed == {"1e-4": 10_000}
+    written = scores.to_json()
+    assert (written["negatives"], written["negatives_needed"]) == (1000, {"1e-4": 10_000})
+    assert scores.tar_at_far["1e-3"] == 1.0
+    assert verify_at(distances[1:1099], same[1:1099], threshold=0.6).negatives_needed == {"1e-3": 1000, "1e-4": 10_000}
 
 
 def test_a_fold_does_not_see_itself():
@@ -98,7 +110,8 @@ def test_to_json_is_plain():
     written = json.loads(json.dumps(verify_folds(DISTANCES, SAME, FOLD).to_json(), allow_nan=False))
     assert written["thresholds"] == pytest.approx([1.2, 0.45])
     assert written["threshold"] == pytest.approx(0.825)
-    assert written["tar_at_far"]["1e-3"] is None
+    assert written["tar_at_far"]["1e-4"] is None
+    assert written["negatives_needed"] == {"1e-1": 10, "1e-2": 100, "1e-3": 1000, "1e-4": 10_000}
     assert {"accuracy", "accuracy_stderr", "auc", "eer", "pairs", "folds"} <= written.keys()
 
 
