@@ -21,7 +21,6 @@ import numpy as np
 
 from facetl.startup import start_tensorflow
 
-LFW_CROP = 0.512
 CHOSEN = ("val_auc", "val_tar_at_far_1e-2")
 MEASURED = ("auc", "accuracy", "tar_at_far_1e-1", "tar_at_far_1e-2")
 SWEEP: dict[str, dict[str, Any]] = {
@@ -98,14 +97,16 @@ def _folds(folder: Path, seed: int) -> list[Fold]:
     settings = replace(BALANCED, seed=seed)
     protocol = read_lfw_pairs(folder / "pairs.txt")
     collection = Collection.open(
-        Manifest.from_folder(folder / "images"), ExtractorSpec.of(crop=LFW_CROP), cache=default_cache_folder()
+        Manifest.from_folder(folder / "images"),
+        ExtractorSpec.of(align="mtcnn", crop=0.5),
+        cache=default_cache_folder(),
     )
     pairs, _ = rows_of_pairs(collection, protocol)
     folds = []
     for fold in range(protocol.folds):
         side = sides_of_fold(collection, protocol, fold, settings)
         features, labels, _ = collection.rows(side == "train")
-        rows = Standardisation.fit(features, labels, settings).reduce(collection.features)
+        rows = Standardisation.fit(features, labels, settings, layout=collection.layout).reduce(collection.features)
         assert rows is not None
         folds.append(Fold(rows, collection.manifest.labels, side, pairs[fold]))
     return folds
@@ -121,7 +122,8 @@ def _score(fold: Fold, seed: int, changes: dict[str, Any], *, tested: bool) -> d
     from facetl.training.settings import BALANCED
 
     # Patience as long as the training: all take every step. The front is behind the rows already.
-    settings = replace(BALANCED, seed=seed, patience=BALANCED.epochs, standardise="none", root=False, **changes)
+    steps = {"patience": BALANCED.epochs, "standardise": "none", "root": False, "fallback": False}
+    settings = replace(BALANCED, seed=seed, **steps, **changes)
     held_out, held_out_labels = fold.of("validation")
     began = time.perf_counter()
     columns = CHOSEN + (MEASURED if tested else ())

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import facetl
-from facetl.cli import benchmark, cache, data, train
+from facetl.cli import benchmark, cache, calibrate, data, evaluate, train
 from facetl.errors import FacetlError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.command(name="train")(train.train)
+app.add_typer(evaluate.app, name="evaluate")
+app.command(name="calibrate")(calibrate.calibrate)
 app.add_typer(benchmark.app, name="benchmark")
 
 

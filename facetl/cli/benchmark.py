@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from facetl.cli import options
-from facetl.cli.cache import open_collection
-from facetl.cli.screen import put, put_json, put_table, say
+from facetl.cli.cache import open_collection, open_transfer_report
+from facetl.cli.screen import counted, put, put_json, put_table, say
+from facetl.cli.training_options import TrainingOptions, takes_training_options
 
 app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
-
-# Deep-funneled LFW shows the head in the middle 128 of 250 pixels.
-LFW_CROP = 0.512
 
 
 @app.callback()
@@ -23,57 +21,30 @@ def _benchmark() -> None:
 
 
 @app.command()
+@takes_training_options
 def lfw(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Name/Name_0001.jpg.")],
+    training: TrainingOptions,
     pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt of View 2, any number of folds.")],
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,
-    crop: options.Crop = LFW_CROP,
+    crop: options.Crop = None,
+    align: options.Align = None,
     mirror: options.Mirror = None,
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
-    preset: options.Preset = "balanced",
-    sampler: options.Sampler = None,
-    temperature: options.Temperature = None,
-    candidates: options.Candidates = None,
-    uniform_share: options.UniformShare = None,
-    warmup: options.Warmup = None,
-    mining: options.Mining = None,
-    standardise: options.Standardise = None,
-    components: options.Components = None,
-    margin: options.Margin = None,
-    learning_rate: options.LearningRate = None,
-    epochs: options.Epochs = None,
-    patience: options.Patience = None,
-    seed: options.Seed = 0,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Verify the pairs of Labeled Faces in the Wild, View 2, with a head per fold trained outside it."""
     from facetl.data.protocols import read_lfw_pairs
-    from facetl.training.settings import preset as settings_of
 
     protocol = read_lfw_pairs(pairs)
-    settings = settings_of(
-        preset,
-        sampler=sampler,
-        temperature=temperature,
-        candidates=candidates,
-        uniform_share=uniform_share,
-        warmup=warmup,
-        mining=mining,
-        standardise=standardise,
-        components=components,
-        margin=margin,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        patience=patience,
-        seed=seed,
-    )
+    settings = training.settings()
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, preset),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align, whole_photos=True),
         weights=weights,
         cache=cache,
         verbose=verbose,
@@ -88,6 +59,7 @@ def lfw(
             f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, "
             f"trained on {fold.train_people:,} people, "
             f"best epoch {fold.best_epoch} of {fold.epochs}, {fold.seconds:.0f} s"
+            + (f"; {fold.choice.sentence}" if fold.choice is not None and fold.choice.fallback else "")
         )
 
     report = benchmark_lfw(collection, protocol, settings, on_fold=tell)
@@ -100,3 +72,55 @@ def lfw(
     if report.missing:
         put(f"{report.missing:,} pairs could not be scored: a photo is absent or unreadable")
     put(f"{report.seconds:.0f} s")
+
+
+@app.command()
+def transfer(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    extractor: options.ExtractorName = "inception_v3",
+    crop: Annotated[str, typer.Option("--crop", help="Crops to compare.")] = "0.4,0.5,0.7,1.0",
+    align: options.Align = None,
+    mirror: options.Mirror = None,
+    people: Annotated[int, typer.Option("--people", min=4, help="At most so many, with 2 to 4 photos each.")] = 150,
+    seed: options.Seed = 0,
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compare the taps, grids and crops of an extractor on the people of a folder, by a closed-form probe."""
+    from facetl.features.family import family_of, spelt_out
+
+    # An extractor that finds the face itself takes the whole photo.
+    crops = None if family_of(spelt_out(extractor)).finds_faces else crop
+    report = open_transfer_report(
+        folder,
+        options.extractor_spec(extractor, None, None, crops, mirror, align=align),
+        people=people,
+        seed=seed,
+        weights=weights,
+        cache=cache,
+        verbose=verbose,
+    )
+    if json:
+        put_json(report.to_json())
+        return
+    heading = ["Tap", "Grid", "Crop", "Length", "AUC", "Accuracy", "ms a photo"]
+    cells = [
+        [
+            row.tap,
+            f"{row.grid}×{row.grid}",
+            f"{row.crop:g}",
+            f"{row.dim:,}",
+            f"{row.score.auc:.3f} ± {row.score.auc_stderr:.3f}",
+            f"{row.score.accuracy:.3f} ± {row.score.accuracy_stderr:.3f}",
+            f"{row.ms_per_photo:.1f}",
+        ]
+        for row in report.rows
+    ]
+    put_table([heading, *cells], title=f"PCA → LDA on {report.people:,} people, {report.photos:,} photos")
+    put(f"picked     {options.picked_text(report, report.spec)}")
+    if report.hair_and_background:
+        put(f"crops      {report.hair_and_background}")
+    put(f"skipped    {counted(report.skipped)}")
+    put(f"seconds    {report.seconds:.0f}")

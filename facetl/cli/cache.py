@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,9 @@ from facetl.cli.screen import counted, photo_progress, put, put_json, say
 if TYPE_CHECKING:
     from facetl.features.collection import Collection
     from facetl.features.spec import ExtractorSpec
+    from facetl.training.transfer import TransferReport
+
+AUTO_PEOPLE = 150  # by whom `--tap auto` chooses, at most
 
 
 class _FillByDefault(TyperGroup):
@@ -37,9 +41,17 @@ app = typer.Typer(
 def fill(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
     extractor: options.ExtractorName = "inception_v3",
-    tap: options.Tap = None,
+    tap: Annotated[
+        str | None,
+        typer.Option(
+            "--tap",
+            help="Layer whose output is the feature, several as mixed2:7+mixed3:5; avg is the global average; auto "
+            "measures which tells these people apart, as facetl benchmark transfer does.",
+        ),
+    ] = None,
     grid: options.Grid = None,
-    crop: options.Crop = 1.0,
+    crop: options.Crop = None,
+    align: options.Align = None,
     mirror: options.Mirror = None,
     preset: options.Preset = "balanced",
     weights: options.WeightsFile = None,
@@ -49,17 +61,29 @@ def fill(
     verbose: options.Verbose = False,
 ) -> None:
     """Compute the feature of every photo that has none yet."""
-    collection = open_collection(
-        folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, preset),
-        weights=weights,
-        cache=cache,
-        batch_size=batch_size,
-        verbose=verbose,
-    )
+    auto = tap == options.AUTO
+    if auto and grid is not None:
+        raise typer.BadParameter(f"--tap auto: the grid is chosen with the tap, got --grid {grid}. Leave it out.")
+    spec = options.extractor_spec(extractor, None if auto else tap, grid, crop, mirror, preset, align=align)
+    chosen = None
+    if auto:
+        # The crops stay as they are given: the tap is found in the first.
+        chosen = open_transfer_report(
+            folder,
+            replace(spec, crops=spec.crops[:1]),
+            people=AUTO_PEOPLE,
+            seed=0,
+            weights=weights,
+            cache=cache,
+            verbose=verbose,
+        )
+        spec = replace(chosen.spec, crops=spec.crops)
+        say(f"picked {options.picked_text(chosen, spec)}")
+    collection = open_collection(folder, spec, weights=weights, cache=cache, batch_size=batch_size, verbose=verbose)
     report = collection.report
     if json:
-        put_json({**report.to_json(), "fingerprint": collection.spec.fingerprint(collection.weights.sha256)})
+        content = {**report.to_json(), "fingerprint": collection.spec.fingerprint(collection.weights.sha256)}
+        put_json(content if chosen is None else {**content, "transfer": chosen.to_json()})
         return
     put(f"photos    {report.photos:,} of {len(collection.manifest.identities):,} people")
     put(f"computed  {report.computed:,}" + (f", {report.rate:.1f} photos/s" if report.computed else ""))
@@ -99,6 +123,8 @@ def gc(cache: options.Cache = None, json: options.Json = False) -> None:
         return
     put(f"dropped   {report.dropped:,}")
     put(f"kept      {report.kept:,}")
+    if report.faces_dropped:
+        put(f"faces     of {report.faces_dropped:,} photos dropped")
     put(f"bytes     {_size(report.bytes_before)} → {_size(report.bytes_after)}")
 
 
@@ -118,8 +144,14 @@ def info(cache: options.Cache = None, json: options.Json = False) -> None:
         about = extractor.description
         put(
             f"{extractor.fingerprint[:16]}  {extractor.rows:,} rows × {extractor.dim:,}, {_size(extractor.bytes)}  "
-            f"{about.get('name')} {about.get('tap')} {about.get('grid')}×{about.get('grid')} crop {about.get('crop')}"
+            f"{about.get('name')} {about.get('tap')} {about.get('grid')}×{about.get('grid')} crop {about.get('crops')}"
+            f"{' aligned' if about.get('align') == 'mtcnn' else ''}"
             f"{' mirrored' if about.get('mirror') else ''}"
+        )
+    for detector in report.detectors:
+        put(
+            f"{detector.fingerprint[:16]}  {detector.faces:,} faces in {detector.photos:,} photos, none in "
+            f"{detector.without_face:,}  {detector.description.get('name')} {detector.description.get('version')}"
         )
 
 
@@ -139,15 +171,56 @@ def open_collection(
 
     set_verbose(verbose)
     manifest = Manifest.from_folder(folder)
-    with photo_progress("caching features") as progress:
-        return Collection.open(
+    with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
+        collection = Collection.open(
             manifest,
             spec,
             cache=_folder(cache),
             weights=weights,
             batch_size=batch_size,
             on_progress=progress,
+            on_faces=faces,
             say=say,
+        )
+    if collection.report.flagged:
+        say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
+    return collection
+
+
+def open_transfer_report(
+    folder: Path,
+    spec: ExtractorSpec,
+    *,
+    people: int,
+    seed: int,
+    weights: Path | None,
+    cache: Path | None,
+    verbose: bool,
+) -> TransferReport:
+    """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
+    from facetl.data.manifest import Manifest
+    from facetl.features import weights as weights_module
+    from facetl.startup import set_verbose, start_tensorflow
+
+    set_verbose(verbose)
+    manifest = Manifest.from_folder(folder)
+    found = weights_module.resolve(spec, given=weights, say=say)
+    start_tensorflow()
+    from facetl.features.extractor import make_extractor
+    from facetl.training.transfer import transfer_report
+
+    with photo_progress("finding faces") as faces, photo_progress("measuring taps") as progress:
+        return transfer_report(
+            manifest,
+            spec,
+            found,
+            crops=spec.crops,
+            people=people,
+            seed=seed,
+            make_net=lambda view: make_extractor(view, found),
+            cache=_folder(cache),
+            on_progress=progress,
+            on_faces=faces,
         )
 
 

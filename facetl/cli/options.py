@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from facetl.features.spec import ExtractorSpec
+    from facetl.training.transfer import TransferReport
 
+AUTO = "auto"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show TensorFlow's own messages.")]
 Cache = Annotated[
@@ -18,7 +20,11 @@ Cache = Annotated[
 ]
 ExtractorName = Annotated[
     str,
-    typer.Option("--extractor", help="inception_v3, any net of keras.applications, or a frozen GraphDef (.pb)."),
+    typer.Option(
+        "--extractor",
+        help="inception_v3, any net of keras.applications, a frozen GraphDef (.pb), a Keras file (.keras) or a "
+        "SavedModel's folder, onnx:FILE, or dlib; the last two need facetl[onnx], facetl[dlib].",
+    ),
 ]
 Tap = Annotated[
     str | None,
@@ -28,12 +34,22 @@ Grid = Annotated[
     int | None, typer.Option("--grid", min=1, help="The tapped map is pooled to GRID×GRID cells. Default: 7.")
 ]
 Crop = Annotated[
-    float,
+    str | None,
     typer.Option(
         "--crop",
-        help="Central square as a fraction of the shorter side; 1 is the whole photo (cropped faces).",
+        help="Central square as a fraction of the shorter side, or several as 0.5,0.7, whose features are joined. "
+        "Default: the whole photo; 0.5, ArcFace's crop, of aligned faces.",
     ),
 ]
+Align = Annotated[
+    str | None,
+    typer.Option("--align", help="mtcnn finds and aligns the face in whole photos; none, for cropped faces."),
+]
+# Deep-funneled LFW shows the head in the middle 128 of 250 pixels.
+LFW_CROP = 0.512
+# Of the aligned square; 0.5 is ArcFace's crop, from brow to chin.
+ALIGNED_CROPS = (0.5,)
+BEST_CROPS = (0.5, 0.7)
 Mirror = Annotated[
     bool | None,
     typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
@@ -41,61 +57,63 @@ Mirror = Annotated[
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
 Preset = Annotated[str, typer.Option("--preset", help="balanced, or tutorial: the classical recipe.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every random choice.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="At most.")]
-Sampler = Annotated[str | None, typer.Option("--sampler", help="neighbours, random or pk.")]
-Temperature = Annotated[
-    float | None, typer.Option("--temperature", help="Of the neighbours' weights; smaller is sharper.")
-]
-Candidates = Annotated[int | None, typer.Option("--candidates", min=1, help="Nearest photos of others to draw from.")]
-UniformShare = Annotated[float | None, typer.Option("--uniform-share", help="Share of triplets drawn uniformly.")]
-Warmup = Annotated[int | None, typer.Option("--warmup", min=0, help="Epochs of uniform draws at first.")]
-Mining = Annotated[str | None, typer.Option("--mining", help="batch-hard or batch-all, with --sampler pk.")]
-Margin = Annotated[float | None, typer.Option("--margin", help="Of the triplet loss, in squared distance.")]
-LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Of the first epoch.")]
-Schedule = Annotated[str | None, typer.Option("--schedule", help="decay or cosine.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Triplets a step.")]
-Patience = Annotated[int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")]
-Dropout = Annotated[float | None, typer.Option("--dropout", help="Share of the hidden layers' inputs dropped.")]
-Standardise = Annotated[str | None, typer.Option("--standardise", help="none, features, whiten or within.")]
-Components = Annotated[int | None, typer.Option("--components", min=2, help="Principal components kept.")]
-Widths = Annotated[str | None, typer.Option("--widths", help="Units of the dense layers, as 512,256,128.")]
-Activations = Annotated[
-    str | None, typer.Option("--activations", help="One per layer, or one for all, as sigmoid,sigmoid,tanh.")
-]
 
 
 def extractor_spec(
-    name: str, tap: str | None, grid: int | None, crop: float, mirror: bool | None, preset: str = "balanced"
+    name: str,
+    tap: str | None,
+    grid: int | None,
+    crop: str | None,
+    mirror: bool | None,
+    preset: str = "balanced",
+    *,
+    align: str | None = None,
+    whole_photos: bool = False,
 ) -> ExtractorSpec:
-    """Return the ExtractorSpec of the options; the tutorial's tap is avg, without the mirror image."""
+    """Return the ExtractorSpec of the options, with the preset's choice for those not given.
+
+    The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
+    to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
+    """
+    from facetl.errors import FacetlError
+    from facetl.features.family import family_of, spelt_out
     from facetl.features.spec import AVERAGE, ExtractorSpec
 
+    if tap == AUTO:
+        raise FacetlError(
+            "--tap auto: only facetl cache chooses a tap, since here it would be chosen by the people it is judged on. "
+            "Run facetl benchmark transfer on other people, and give the tap and grid that it picks."
+        )
     tutorial = preset == "tutorial"
+    finds_faces = family_of(spelt_out(name)).finds_faces
+    if align is None:
+        align = "mtcnn" if whole_photos and not tutorial and not finds_faces else "none"
+    if crop is not None:
+        crops = _fractions(crop)
+    elif align == "none":
+        crops = (LFW_CROP,) if whole_photos and not finds_faces else (1.0,)
+    else:
+        crops = BEST_CROPS if preset == "best" else ALIGNED_CROPS
     return ExtractorSpec.of(
         name,
         tap=tap or (AVERAGE if tutorial else None),
         grid=grid,
-        crop=crop,
+        crop=crops,
+        align=align,
         mirror=(not tutorial) if mirror is None else mirror,
     )
 
 
-def head_layers(widths: str | None, activations: str | None, preset: str) -> dict[str, Any]:
-    """Return the settings that `--widths` and `--activations` change; TrainingError when they do not fit."""
-    from facetl.errors import TrainingError
-    from facetl.training.settings import PRESETS
+def picked_text(report: TransferReport, spec: ExtractorSpec) -> str:
+    """Say what a transfer report picked, and what is used of it, as options to give."""
+    return (
+        f"--tap {spec.tap} --grid {spec.grid} --crop {spec.crop_text}, AUC {report.picked.score.auc:.3f}: no dearer "
+        "feature is better by more than a standard error"
+    )
 
-    if widths is None and activations is None:
-        return {}
-    base = PRESETS.get(preset, PRESETS["balanced"])
+
+def _fractions(text: str) -> tuple[float, ...]:
     try:
-        units = tuple(int(part) for part in widths.split(",")) if widths else base.widths
+        return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise TrainingError(f"--widths: expected whole numbers as 512,256,128, got {widths!r}.") from error
-    names = tuple(activations.split(",")) if activations else base.activations
-    if len(names) == 1:
-        names *= len(units)
-    if len(names) != len(units):
-        raise TrainingError(f"--activations: expected one, or one for each of {len(units)} layers, got {len(names)}.")
-    normalised = base.normalised if len(units) == len(base.normalised) else (*[False] * (len(units) - 1), True)
-    return {"widths": units, "activations": names, "normalised": normalised}
+        raise typer.BadParameter(f"--crop: expected fractions as 0.5 or 0.5,0.7, got {text!r}.") from error

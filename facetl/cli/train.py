@@ -10,10 +10,13 @@ import typer
 from facetl.cli import options
 from facetl.cli.cache import open_collection
 from facetl.cli.screen import EpochTable, counted, put, put_json, put_table, say
+from facetl.cli.training_options import TrainingOptions, takes_training_options
 
 
+@takes_training_options
 def train(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    training: TrainingOptions,
     run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
     models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -22,66 +25,27 @@ def train(
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,
-    crop: options.Crop = 1.0,
+    crop: options.Crop = None,
+    align: options.Align = None,
     mirror: options.Mirror = None,
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
-    preset: options.Preset = "balanced",
-    sampler: options.Sampler = None,
-    temperature: options.Temperature = None,
-    candidates: options.Candidates = None,
-    uniform_share: options.UniformShare = None,
-    warmup: options.Warmup = None,
-    mining: options.Mining = None,
-    widths: options.Widths = None,
-    activations: options.Activations = None,
-    dropout: options.Dropout = None,
-    standardise: options.Standardise = None,
-    components: options.Components = None,
-    margin: options.Margin = None,
-    learning_rate: options.LearningRate = None,
-    schedule: options.Schedule = None,
-    batch_size: options.BatchSize = None,
-    epochs: options.Epochs = None,
-    patience: options.Patience = None,
-    seed: options.Seed = 0,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
     from facetl.errors import RunError
-    from facetl.training.settings import preset as settings_of
 
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = settings_of(
-        preset,
-        **options.head_layers(widths, activations, preset),
-        sampler=sampler,
-        temperature=temperature,
-        candidates=candidates,
-        uniform_share=uniform_share,
-        warmup=warmup,
-        mining=mining,
-        dropout=dropout,
-        standardise=standardise,
-        components=components,
-        margin=margin,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        batch_size=batch_size,
-        epochs=epochs,
-        patience=patience,
-        validation=validation,
-        seed=seed,
-    )
+    settings = training.settings(validation=validation)
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, preset),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align),
         weights=weights,
         cache=cache,
         verbose=verbose,
-    ).with_splits(seed=seed, validation=validation, test=test)
+    ).with_splits(seed=training.seed, validation=validation, test=test)
     from facetl.startup import start_tensorflow
 
     start_tensorflow()
@@ -108,5 +72,9 @@ def train(
     )
     start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
     put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
+    if report.choice is not None and report.choice.fallback:
+        put(f"head       {report.choice.sentence}")
+    if "serve" not in report.signatures:
+        put(f"SavedModel of the head alone, features → embeddings: {extractor.partition(':')[0]} is not TensorFlow")
     put(f"run        {report.folder}")
     put(f"report     {report.folder / 'report.html'}")

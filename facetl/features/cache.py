@@ -140,6 +140,12 @@ class EmbeddingCache:
         extractor = self._known()
         return extractor.dim if extractor else None
 
+    @property
+    def stored_description(self) -> Mapping[str, object]:
+        """What the extractor was described as when its first row came; empty before."""
+        extractor = self._known()
+        return extractor.description if extractor else {}
+
     def has(self, shas: Sequence[str]) -> NDArray[np.bool_]:
         """Which photos have a whole, committed row [n]."""
         found = self._resolve(shas)

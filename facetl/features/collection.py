@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facetl.data.manifest import Manifest
-from facetl.errors import DataError
 from facetl.features import weights as weights_module
-from facetl.features.cache import EmbeddingCache
-from facetl.features.fill import FillReport, fill
+from facetl.features.featured import Progress, featured
+from facetl.features.fill import FillReport
+from facetl.features.joined import JoinedRows
+from facetl.features.layout import Layout
+from facetl.features.net import PhotoNet
 from facetl.features.rows import CachedRows
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights
-from facetl.imaging.decode import read_photo
 
 
 def default_cache_folder() -> Path:
@@ -36,12 +36,14 @@ class Collection:
     Attributes:
         manifest: the photos that could be read, each content once.
         features: [photos, dim] float16 rows on disk.
+        layout: of which maps a feature is made.
         spec, weights: what made them.
         report: what the fill did; its `skipped` also counts repeated photos.
     """
 
     manifest: Manifest
-    features: CachedRows
+    features: CachedRows | JoinedRows
+    layout: Layout
     spec: ExtractorSpec
     weights: Weights
     report: FillReport
@@ -55,7 +57,8 @@ class Collection:
         cache: Path,
         weights: Path | None = None,
         batch_size: int = 32,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Progress | None = None,
+        on_faces: Progress | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> Collection:
         """Fill the cache for a manifest's photos and open their features.
@@ -68,40 +71,41 @@ class Collection:
         """
         found = weights_module.resolve(spec, given=weights, say=say)
 
-        def make_extractor() -> Any:
+        def make_net(view: ExtractorSpec) -> PhotoNet:
             from facetl.startup import start_tensorflow
 
             start_tensorflow()
             from facetl.features.extractor import make_extractor
 
-            return make_extractor(spec, found)
+            return make_extractor(view, found)
 
-        filled = fill(
-            manifest.paths,
-            cache_folder=cache,
-            spec=spec,
-            weights_sha256=found.sha256,
-            make_extractor=make_extractor,
-            decode=read_photo,
+        every = featured(
+            manifest,
+            spec,
+            found,
+            make_net=make_net,
+            cache=cache,
             batch_size=batch_size,
             on_progress=on_progress,
-            skipped=manifest.skipped,
+            on_faces=on_faces,
         )
-        if not filled.shas:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in filled.report.skipped.items())
-            raise DataError(f"{manifest.root}: expected photos that can be read, got none ({reasons}).")
-        kept, repeated = _one_of_each(manifest, filled.shas)
-        skipped = dict(sorted((Counter(filled.report.skipped) + repeated).items()))
-        with EmbeddingCache.open(cache, fingerprint=spec.fingerprint(found.sha256), write=False) as rows:
-            features = rows.gather([filled.shas[path] for path in kept.paths])
-        return cls(kept, features, spec, found, replace(filled.report, skipped=skipped))
+        rows, repeated = _one_of_each(every.manifest, every.contents)
+        skipped = dict(sorted((Counter(every.report.skipped) + repeated).items()))
+        return cls(
+            every.manifest.select(rows),
+            every.features.subset(rows),
+            every.layout,
+            spec,
+            found,
+            replace(every.report, skipped=skipped),
+        )
 
-    def side(self, split: str) -> tuple[CachedRows, np.ndarray, Manifest]:
+    def side(self, split: str) -> tuple[CachedRows | JoinedRows, np.ndarray, Manifest]:
         """Return features, labels [photos] int32 and the manifest of one side of the split."""
         chosen = np.array([photo.split == split for photo in self.manifest.photos])
         return self.rows(chosen)
 
-    def rows(self, which: np.ndarray) -> tuple[CachedRows, np.ndarray, Manifest]:
+    def rows(self, which: np.ndarray) -> tuple[CachedRows | JoinedRows, np.ndarray, Manifest]:
         """Return features, labels and the manifest of a mask or of indices of photos; labels stay those of all."""
         rows = np.flatnonzero(which) if which.dtype == np.bool_ else which
         return self.features.subset(rows), self.manifest.labels[rows], self.manifest.select(rows)
@@ -111,18 +115,15 @@ class Collection:
         return replace(self, manifest=self.manifest.with_splits(seed=seed, validation=validation, test=test))
 
 
-def _one_of_each(manifest: Manifest, shas: dict[Path, str]) -> tuple[Manifest, Counter[str]]:
+def _one_of_each(manifest: Manifest, contents: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
+    """Return the rows [kept] int64 of photos that are there once, or first, under one person; and what goes, why."""
     owners: dict[str, set[str]] = defaultdict(set)
-    for photo in manifest.photos:
-        if photo.path in shas:
-            owners[shas[photo.path]].add(photo.identity)
+    for photo, sha in zip(manifest.photos, contents, strict=True):
+        owners[sha].add(photo.identity)
     seen: set[str] = set()
     keep = np.zeros(len(manifest), bool)
     counted: Counter[str] = Counter()
-    for index, photo in enumerate(manifest.photos):
-        sha = shas.get(photo.path)
-        if sha is None:
-            continue
+    for index, sha in enumerate(contents):
         if len(owners[sha]) > 1:
             counted["mislabelled"] += 1
         elif sha in seen:
@@ -130,4 +131,4 @@ def _one_of_each(manifest: Manifest, shas: dict[Path, str]) -> tuple[Manifest, C
         else:
             seen.add(sha)
             keep[index] = True
-    return manifest.select(keep), counted
+    return np.flatnonzero(keep), counted

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.errors import PhotoError
 from facetl.features.cache import EmbeddingCache
-from facetl.features.digests import digests, sha256_of
+from facetl.features.digests import digests
 from facetl.features.index import MissingCacheError
-
-_DECODED_BYTES = 256 * 2**20  # decoded photos held at a time; phone photos take 36 MB each
+from facetl.features.layout import Layout
+from facetl.features.reading import Decode, ReadPhoto, read_batches
 
 
 class Fingerprinted(Protocol):
@@ -38,13 +35,30 @@ class Extractor(Protocol):
     def extract(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
 
+@runtime_checkable
+class Mapped(Protocol):
+    """An extractor that tells of which maps its features are made."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """An extractor that counts features to be doubted, by reason."""
+
+    @property
+    def flagged(self) -> Mapping[str, int]: ...
+
+
 @dataclass(frozen=True)
 class FillReport:
     """What a fill did.
 
     `photos` were looked at: `computed` got a row now, `reused` had one (or share another's bytes), the rest
     are in `skipped` (reason → count), together with what was skipped before the fill. `seconds` is all of it,
-    `rate` the photos computed per second once the extractor stood.
+    `rate` the photos computed per second once the extractor stood. `flagged` (reason → count) are those computed now
+    whose feature is to be doubted.
     """
 
     photos: int
@@ -53,6 +67,7 @@ class FillReport:
     skipped: dict[str, int]
     seconds: float
     rate: float
+    flagged: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,15 +100,6 @@ class _Work:
             self.on_progress(self.done, self.total)
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """A photo read again: its sha256, and its pixels uint8 [h, w, 3] or the reason for none."""
-
-    sha: str
-    image: NDArray[np.uint8] | None
-    reason: str = ""
-
-
 def fill(
     photos: Sequence[Path],
     *,
@@ -101,7 +107,7 @@ def fill(
     spec: Fingerprinted,
     weights_sha256: str,
     make_extractor: Callable[[], Extractor],
-    decode: Callable[[bytes], NDArray[np.uint8]],
+    decode: Decode,
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
     skipped: Mapping[str, int] | None = None,
@@ -127,6 +133,7 @@ def fill(
             shas[photo] = sha
     fingerprint = spec.fingerprint(weights_sha256)
     computed, rate = 0, 0.0
+    flagged: dict[str, int] = {}
     unreadable = len(unique) - len(shas)
     if _all_there(cache_folder, fingerprint, shas):
         if on_progress is not None:
@@ -138,7 +145,11 @@ def fill(
             work = _plan(cache, shas, len(unique), unreadable, on_progress, reasons)
             work.advance(0)
             if work.waiting:
-                _compute(work, cache, make_extractor(), decode, batch_size)
+                extractor = make_extractor()
+                if isinstance(extractor, Mapped):
+                    cache.description = {**description, "layout": extractor.layout.to_json()}
+                _compute(work, cache, extractor, decode, batch_size)
+                flagged = dict(extractor.flagged) if isinstance(extractor, Doubting) else {}
                 rate = work.computed / max(time.perf_counter() - work.started, 1e-9)
             computed = work.computed
     report = FillReport(
@@ -148,6 +159,7 @@ def fill(
         skipped={reason: count for reason, count in sorted(reasons.items()) if count},
         seconds=time.perf_counter() - began,
         rate=rate,
+        flagged=flagged,
     )
     return Fill(report, shas)
 
@@ -183,82 +195,23 @@ def _plan(
     return _Work(shas, waiting, total, done, on_progress, skipped)
 
 
-def _compute(
-    work: _Work,
-    cache: EmbeddingCache,
-    extractor: Extractor,
-    decode: Callable[[bytes], NDArray[np.uint8]],
-    batch_size: int,
-) -> None:
+def _compute(work: _Work, cache: EmbeddingCache, extractor: Extractor, decode: Decode, batch_size: int) -> None:
     work.started = time.perf_counter()
-    batch: list[_Decoded] = []
-    held = 0
-    with closing(_decoded(work.waiting, decode, batch_size)) as decoded:
-        for photo in decoded:
-            if photo.image is None:
-                _skip(work, photo)
-                continue
-            batch.append(photo)
-            held += photo.image.nbytes
-            if len(batch) >= batch_size or held >= _DECODED_BYTES:
-                _extract(work, cache, extractor, batch)
-                batch, held = [], 0
-    if batch:
-        _extract(work, cache, extractor, batch)
+    with closing(read_batches(work.waiting, decode, batch_size=batch_size)) as batches:
+        for batch in batches:
+            images = {photo.sha: photo.image for photo in batch if photo.image is not None}
+            for photo in batch:
+                if photo.image is None:
+                    _skip(work, photo)
+            if images:
+                cache.append(list(images), extractor.extract(list(images.values())))
+                work.computed += len(images)
+                work.advance(sum(len(work.waiting[sha]) for sha in images))
 
 
-def _extract(work: _Work, cache: EmbeddingCache, extractor: Extractor, batch: list[_Decoded]) -> None:
-    images = [photo.image for photo in batch if photo.image is not None]
-    rows = extractor.extract(images)
-    cache.append([photo.sha for photo in batch], rows)
-    work.computed += len(batch)
-    work.advance(sum(len(work.waiting[photo.sha]) for photo in batch))
-
-
-def _skip(work: _Work, photo: _Decoded) -> None:
+def _skip(work: _Work, photo: ReadPhoto) -> None:
     paths = work.waiting[photo.sha]
     work.skipped[photo.reason] += len(paths)
     for path in paths:
         del work.shas[path]
     work.advance(len(paths))
-
-
-def _decoded(
-    waiting: Mapping[str, Sequence[Path]],
-    decode: Callable[[bytes], NDArray[np.uint8]],
-    batch_size: int,
-) -> Generator[_Decoded, None, None]:
-    """Photos in order, read and decoded ahead by threads: about a batch, fewer when they are large."""
-    workers = min(8, max(2, os.cpu_count() or 1))
-    ahead: deque[Future[_Decoded]] = deque()
-    largest = 1
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for sha, paths in waiting.items():
-            ahead.append(pool.submit(_read, sha, paths, decode))
-            while len(ahead) >= max(workers, min(batch_size, _DECODED_BYTES // largest)):
-                photo = ahead.popleft().result()
-                largest = max(largest, photo.image.nbytes if photo.image is not None else 0)
-                yield photo
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read(sha: str, paths: Sequence[Path], decode: Callable[[bytes], NDArray[np.uint8]]) -> _Decoded:
-    reason = "unreadable"
-    for path in paths:
-        try:
-            data = path.read_bytes()
-        except OSError:
-            continue
-        # A photo may change between hashing and decoding: then these bytes are not those that name the row.
-        if sha256_of(data) != sha:
-            reason = "changed-meanwhile"
-            continue
-        try:
-            return _Decoded(sha, decode(data))
-        except PhotoError as error:
-            return _Decoded(sha, None, error.reason)
-    return _Decoded(sha, None, reason)

@@ -78,7 +78,8 @@ def make_private_folder(folder: Path) -> None:
     """Creates a folder that only its owner can enter, whatever the umask; an existing one stays as it is."""
     if folder.is_dir():
         return
-    if folder.exists():
+    # Asked in this order: another process may make the folder meanwhile.
+    if folder.exists() and not folder.is_dir():
         raise CacheError(f"A cache is a folder; {folder} is a file. Choose another place, or move the file away.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):

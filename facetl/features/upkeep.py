@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from facetl.features.digests import digests
 from facetl.features.index import FILE_NAME, Extractor, Index, MissingCacheError, Slot
+from facetl.features.landmarks import FILE_NAME as LANDMARKS
+from facetl.features.landmarks import DetectorInfo, LandmarkStore
 from facetl.features.lock import WriterLock
 from facetl.features.shards import Shard, Tail, checksum, disk_bytes, disk_errors_told, sync_folder
 
@@ -35,14 +38,17 @@ class ExtractorInfo:
 
 @dataclass(frozen=True)
 class InfoReport:
-    """A cache's extractors, the photos that it knows, and the bytes it takes on disk with its index."""
+    """A cache's extractors, the photos that it knows, the bytes it takes on disk, and the detectors of faces."""
 
     extractors: tuple[ExtractorInfo, ...]
     photos: int
     bytes: int
+    detectors: tuple[DetectorInfo, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "extractors": [extractor.to_json() for extractor in self.extractors]}
+        extractors = [extractor.to_json() for extractor in self.extractors]
+        detectors = [detector.to_json() for detector in self.detectors]
+        return {**asdict(self), "extractors": extractors, "detectors": detectors}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ class ExtractorCheck:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found: sums over all extractors, each extractor, and a line for each damage."""
+    """What `verify` found: sums over all extractors, each extractor, and a line for each damage.
+
+    `corrupt` also counts the photos whose found faces were changed on the disk.
+    """
 
     rows: int
     corrupt: int
@@ -80,7 +89,10 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class GcReport:
-    """Rows dropped (corrupt and torn among them) and kept, photos forgotten, bytes before and after."""
+    """Rows dropped (corrupt and torn among them) and kept, photos forgotten, bytes before and after.
+
+    `faces_dropped` counts the photos whose found faces were dropped.
+    """
 
     dropped: int
     kept: int
@@ -89,6 +101,7 @@ class GcReport:
     photos_forgotten: int
     bytes_before: int
     bytes_after: int
+    faces_dropped: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,12 +109,13 @@ class GcReport:
 
 def info(folder: Path) -> InfoReport:
     """Extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
-    index = Index.open(Path(folder), write=False)
-    try:
+    with ExitStack() as opened:
+        index = Index.open(Path(folder), write=False)
+        opened.callback(index.close)
+        landmarks = _landmarks(index, opened, write=False)
         extractors = tuple(_extractor_info(index, extractor) for extractor in index.extractors())
-        return InfoReport(extractors, index.count_photos(), _bytes(index))
-    finally:
-        index.close()
+        detectors = tuple(landmarks.detectors()) if landmarks else ()
+        return InfoReport(extractors, index.count_photos(), _bytes(index), detectors)
 
 
 def verify(folder: Path) -> VerifyReport:
@@ -109,8 +123,10 @@ def verify(folder: Path) -> VerifyReport:
 
     Raises `CacheError` where there is no cache, `CacheCorruptError` where its index cannot be read.
     """
-    index = Index.open(Path(folder), write=False)
-    try:
+    with ExitStack() as opened:
+        index = Index.open(Path(folder), write=False)
+        opened.callback(index.close)
+        landmarks = _landmarks(index, opened, write=False)
         damage: list[str] = []
         if not index.sound():
             damage.append(f"{FILE_NAME}: SQLite finds it damaged")
@@ -119,13 +135,17 @@ def verify(folder: Path) -> VerifyReport:
             name: sum(getattr(check, name) for check in checks)
             for name in ("rows", "corrupt", "torn", "shards", "bytes")
         }
+        changed = landmarks.damaged() if landmarks else 0
+        if changed:
+            damage.append(f"{LANDMARKS}: changed bytes, the faces of {changed} photos")
+        totals["corrupt"] += changed
         return VerifyReport(**totals, extractors=checks, damage=tuple(damage))
-    finally:
-        index.close()
 
 
 def gc(folder: Path) -> GcReport:
     """Drops damaged rows and those whose photo no longer exists anywhere with the same content; compacts.
+
+    The faces found in such photos are dropped, too.
 
     A shard with dead rows is copied into a new one, the index switched over, and only then the old file
     removed: killed at any moment, the cache stays whole. Photos on a disk that is not connected are gone.
@@ -134,30 +154,33 @@ def gc(folder: Path) -> GcReport:
     the copies.
     """
     folder = Path(folder)
-    if not (folder / FILE_NAME).is_file():
+    if not (folder / FILE_NAME).is_file() and not (folder / LANDMARKS).is_file():
         raise MissingCacheError(folder)
     lock = WriterLock(folder / "writer.lock")
     lock.acquire()
     try:
-        index = Index.open(folder, write=True)
-        try:
-            with disk_errors_told(folder):
-                return _gc(index)
-        finally:
-            index.close()
+        with ExitStack() as opened, disk_errors_told(folder):
+            index = Index.open(folder, write=True)
+            opened.callback(index.close)
+            return _gc(index, _landmarks(index, opened, write=True))
     finally:
         lock.release()
 
 
-def _gc(index: Index) -> GcReport:
+def _gc(index: Index, landmarks: LandmarkStore | None) -> GcReport:
     index.settle()
     before = _bytes(index)
-    photos = index.photos()
-    now = digests([Path(path) for path, _ in photos])
-    pairs = [(path, sha, digest) for (path, sha), digest in zip(photos, now, strict=True)]
-    living = {sha for _, sha, digest in pairs if digest == sha.hex()}
-    gone = [path for path, sha, digest in pairs if digest != sha.hex()]
-    index.forget(gone)
+    seen = index.photos()
+    searched = landmarks.photos() if landmarks else []
+    paths = list(dict.fromkeys(path for path, _ in seen + searched))
+    now = dict(zip(paths, digests([Path(path) for path in paths]), strict=True))
+    living = {sha for path, sha in seen + searched if now[path] == sha.hex()}
+    gone = [[path for path, sha in photos if now[path] != sha.hex()] for photos in (seen, searched)]
+    index.forget(gone[0])
+    faces_dropped = 0
+    if landmarks:
+        landmarks.forget(gone[1])
+        faces_dropped = landmarks.keep(living)
     dropped = kept = corrupt = torn = 0
     for extractor in index.extractors():
         rows = index.count(extractor.id)
@@ -166,7 +189,8 @@ def _gc(index: Index) -> GcReport:
         left = index.count(extractor.id)
         dropped, kept = dropped + rows - left, kept + left
     index.settle()
-    return GcReport(dropped, kept, corrupt, torn, len(gone), before, _bytes(index))
+    forgotten = len(set(gone[0] + gone[1]))
+    return GcReport(dropped, kept, corrupt, torn, forgotten, before, _bytes(index), faces_dropped)
 
 
 def _gc_extractor(index: Index, extractor: Extractor, living: set[bytes]) -> tuple[int, int]:
@@ -264,6 +288,13 @@ def _row(shard: Shard, slot: Slot) -> NDArray[np.float16]:
     return row
 
 
+def _landmarks(index: Index, opened: ExitStack, *, write: bool) -> LandmarkStore | None:
+    """Open the found faces beside an index, None where nobody has looked for faces."""
+    if not (index.folder / LANDMARKS).is_file():
+        return None
+    return opened.enter_context(LandmarkStore.open(index.folder, write=write))
+
+
 def _open(extractor: Extractor, index: Index, number: int) -> Shard | None:
     try:
         return Shard(extractor.layout(index.folder), number)
@@ -285,5 +316,6 @@ def _bytes(index: Index) -> int:
 
 def _files(index: Index) -> Iterator[Path]:
     yield from index.folder.glob(f"{FILE_NAME}*")
+    yield from index.folder.glob(f"{LANDMARKS}*")
     for extractor in index.extractors():
         yield from extractor.layout(index.folder).folder.glob("shard-*.npy*")

@@ -15,13 +15,14 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from facetl.errors import WeightsError
 from facetl.features import standin
+from facetl.features.family import SAVED_MODEL_FILE, Family, file_of
 from facetl.features.spec import ExtractorSpec
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -35,9 +36,9 @@ class Weights:
     """Where an extractor's weights are.
 
     Attributes:
-        source: `file`, `imagenet` or `stand-in`.
-        sha256: hex digest of the file, part of the cache's key.
-        path: the file.
+        source: `file`, `imagenet`, `stand-in` or `dlib`.
+        sha256: hex digest of the file or files, part of the cache's key.
+        path: the file, or the folder of a SavedModel or of dlib's models.
     """
 
     source: str
@@ -47,6 +48,10 @@ class Weights:
     @property
     def description(self) -> str:
         """One phrase for the run's record and the model card."""
+        if self.source == "dlib":
+            from facetl.features.dlib_net import describe
+
+            return f"{describe()}, sha256 {self.sha256[:12]}"
         named = {
             "file": f"weights from {self.path.name}",
             "imagenet": "ImageNet weights of keras.applications",
@@ -61,8 +66,10 @@ def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda
 
     TensorFlow is imported only for a download through Keras. Raises WeightsError when there are none.
     """
-    if spec.is_graph_def:
-        return _file(Path(spec.name))
+    if spec.family is not Family.ZOO:
+        if given is not None:
+            raise WeightsError(f"--weights: {spec.family.value} brings its own, got {given} for {spec.name}.")
+        return _own(spec)
     if given is not None:
         return _file(given)
     if spec.name != "inception_v3":
@@ -192,6 +199,37 @@ class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
 
 def _stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} if folder.is_dir() else {}
+
+
+def _own(spec: ExtractorSpec) -> Weights:
+    """Return the weights that are the extractor itself."""
+    if spec.family is Family.DLIB:
+        from facetl.features.dlib_net import find_weights
+
+        return find_weights()
+    path = file_of(spec.name)
+    if path.name == SAVED_MODEL_FILE and path.is_file():
+        return _folder(path.parent)
+    found = _file(path)
+    # Exporters put what is over 2 GB, and some everything, into a second file.
+    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+    parts = [found.sha256, *(_sha256(part) for part in beside if part.is_file())]
+    return replace(found, sha256=_joint(parts)) if len(parts) > 1 else found
+
+
+def _folder(folder: Path) -> Weights:
+    """Return a SavedModel's folder, known by all that it is made of."""
+    files = [
+        folder / SAVED_MODEL_FILE,
+        *sorted((folder / "variables").rglob("*")),
+        *sorted((folder / "assets").rglob("*")),
+    ]
+    parts = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}" for path in files if path.is_file()]
+    return Weights("file", _joint(parts), folder)
+
+
+def _joint(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _file(path: Path) -> Weights:

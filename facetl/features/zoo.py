@@ -73,6 +73,43 @@ def net(name: str) -> Net:
     )
 
 
+def layers_by_name(model: Any) -> dict[str, Any]:
+    """Return a net's layers by the names they have in a fresh process.
+
+    Keras numbers the layers that a net does not name through all nets of a process: the second InceptionV3 has its
+    `max_pooling2d_1` as `max_pooling2d_5`.
+    """
+    numbers: dict[str, int] = {}
+    for layer in model.layers:
+        if is_automatic(layer):
+            base, number = _automatic(layer)
+            numbers[base] = min(number, numbers.get(base, number))
+    found = {}
+    for layer in model.layers:
+        name = layer.name
+        if is_automatic(layer):
+            base, number = _automatic(layer)
+            name = f"{base}_{number - numbers[base]}" if number > numbers[base] else base
+        found[name] = layer
+    return found
+
+
+def is_automatic(layer: Any) -> bool:
+    """Tell whether Keras, not the net, named a layer."""
+    return re.fullmatch(rf"{_class_name(layer)}(_\d+)?", layer.name) is not None
+
+
+def _automatic(layer: Any) -> tuple[str, int]:
+    base = _class_name(layer)
+    return base, int(layer.name.removeprefix(base).removeprefix("_") or 0)
+
+
+def _class_name(layer: Any) -> str:
+    """MaxPooling2D → max_pooling2d, as Keras writes it."""
+    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+
+
 def _is_net(name: str) -> bool:
     value = getattr(keras.applications, name)
     return inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters

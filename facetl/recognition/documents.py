@@ -8,23 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from sklearn.decomposition import PCA
 
+from facetl.evaluation.calibration import Calibration
 from facetl.evaluation.report import HeldOut, Mistake, write_report
 from facetl.evaluation.results_table import results_table
 from facetl.evaluation.verification import hardest_mistakes
 from facetl.features.collection import Collection
 from facetl.imaging.decode import read_photo
+from facetl.recognition import calibration_files, calibration_section
 from facetl.training.fitting import FittedHead
 from facetl.training.tensorboard import write_projector
 
 if TYPE_CHECKING:
     from facetl.recognition.run import Evaluated
 
+MODEL_CARD = "MODEL_CARD.md"
 THUMBNAIL = 64
 _PORTRAIT = 128
 # The projector and the t-SNE stay quick with this many photos of held-out people.
 _MOST_PHOTOS = 2000
 _NOT_OF_FACES = "The extractor was never trained on faces: expect far less than from a face-trained net."
+_OF_FACES = "The extractor was trained on faces by others; whom it serves well or badly follows from theirs."
+_HEAD_ONLY = (
+    "`saved_model/` has the signature `head` alone, features → embeddings: this extractor is not made of TensorFlow "
+    "operations. From photos, use facetl."
+)
+_WIDEST = 512
 _ORIGIN_UNKNOWN = "What the extractor was trained on is not recorded: its weights came from a file."
 
 
@@ -35,6 +45,7 @@ def write(
     fitted: FittedHead,
     evaluated: Evaluated,
     config: Mapping[str, Any],
+    calibration: Calibration,
 ) -> None:
     """Write the report, the model card and the projector of a run into its folder."""
     manifest = collection.manifest.subset("test")
@@ -52,11 +63,19 @@ def write(
     )
     write_projector(
         folder / "logs",
-        evaluated.embeddings[shown],
+        _narrowed(evaluated.embeddings[shown]),
         [manifest.photos[row].identity for row in shown],
         [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
     )
-    (folder / "MODEL_CARD.md").write_text(_model_card(name, collection, fitted, evaluated, config))
+    (folder / MODEL_CARD).write_text(_model_card(name, collection, fitted, evaluated, config, calibration))
+
+
+def update_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put a new calibration into a run folder's model card; a card that is gone stays gone."""
+    path = folder / MODEL_CARD
+    if path.is_file():
+        card = calibration_section.put_into(path.read_text(), calibration)
+        calibration_files.replace(path, card.encode())
 
 
 def thumbnail(path: Path, side: int) -> np.ndarray:
@@ -96,6 +115,7 @@ def _model_card(
     fitted: FittedHead,
     evaluated: Evaluated,
     config: Mapping[str, Any],
+    calibration: Calibration,
 ) -> str:
     rows = results_table(evaluated.verifications)
     table = [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:])]
@@ -103,25 +123,25 @@ def _model_card(
     split = [
         f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
     ]
-    spec = collection.spec
-    crop = "the whole photo" if spec.crop == 1 else f"the central square, {spec.crop:.3f} of the shorter side"
+    spec, family = collection.spec, collection.spec.family
+    crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
+    if spec.align != "none":
+        crop += ", of faces found and aligned by mtcnn"
+    taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
     trained = evaluated.verifications["trained"]
     return "\n".join(
         [
             f"# {name}",
             "",
-            "A face embedding: photo → 128 numbers of unit length; two photos show one person when the squared "
-            f"distance is at most {evaluated.threshold:.3f}.".replace("128", str(fitted.head.output_shape[-1])),
+            f"A face embedding: photo → {fitted.head.output_shape[-1]} numbers of unit length; two photos show one "
+            "person when their squared distance is at most the threshold of the calibration below.",
             "",
             "## What it is",
             "",
-            f"- Extractor: {spec.name}, tap {spec.tap}, grid {spec.grid}×{spec.grid}, on {crop}"
+            f"- Extractor: {spec.name}, tap {taps}, on {crop}"
             + (", averaged with its mirror image." if spec.mirror else "."),
             f"- Weights: {collection.weights.description}.",
-            f"- Head: {' → '.join(map(str, config['settings']['widths']))}, triplet loss, best of "
-            f"{len(fitted.history)} epochs: {fitted.best_epoch}"
-            + (", the start" if fitted.best_epoch == 0 else "")
-            + ", by AUC on validation people.",
+            f"- Head: {_head(fitted, config)}",
             f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
             "",
             "## How good it is",
@@ -131,20 +151,46 @@ def _model_card(
             "",
             *table,
             "",
-            f"At the threshold: FAR {trained.far_at_threshold:.3f}, FRR {trained.frr_at_threshold:.3f}.",
+            f"At the threshold of highest accuracy, {evaluated.threshold:.4f}: FAR {trained.far_at_threshold:.3f}, "
+            f"FRR {trained.frr_at_threshold:.3f}.",
             "",
+            *calibration_section.lines(calibration),
             "## Data",
             "",
             *split,
             "",
             "## Limits",
             "",
-            _ORIGIN_UNKNOWN if collection.weights.source == "file" else _NOT_OF_FACES,
+            {"file": _ORIGIN_UNKNOWN, "dlib": _OF_FACES}.get(collection.weights.source, _NOT_OF_FACES),
+            *([] if family.in_tensorflow else [_HEAD_ONLY]),
             "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
             "people.",
             "",
         ]
     )
+
+
+def _head(fitted: FittedHead, config: Mapping[str, Any]) -> str:
+    """Say what the head is and how it was chosen."""
+    widths, loss = " → ".join(map(str, config["settings"]["widths"])), config["settings"]["loss"]
+    trained = (
+        f"{widths}, {loss} loss, best of {len(fitted.history)} epochs: {fitted.best_epoch}"
+        + (", the start" if fitted.best_epoch == 0 else "")
+        + ", by AUC on validation people."
+    )
+    if fitted.choice is None:
+        return trained
+    if fitted.choice.fallback:
+        why = f"A trained one ({trained[:-1]}) was not better: {fitted.choice.evidence}."
+        return f"none, the features themselves at unit length. {why}"
+    return f"{trained} {fitted.choice.evidence}."
+
+
+def _narrowed(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings that a browser can hold: wide ones turned and cut to their principal components."""
+    if embeddings.shape[1] <= _WIDEST:
+        return embeddings
+    return np.asarray(PCA(min(_WIDEST, len(embeddings)), random_state=0).fit_transform(embeddings), np.float32)
 
 
 def _row(cells: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ import numpy as np
 import tensorflow as tf
 
 from facetl.errors import RunError
-from facetl.features.extractor import Extractor
+from facetl.evaluation.calibration import Calibration
+from facetl.features.extractor import Extractor, make_extractor
+from facetl.features.net import PhotoNet
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights
+from facetl.imaging.canvas import Aligner
 from facetl.imaging.decode import read_photo
+from facetl.recognition import calibration_files
 from facetl.training import standardisation  # noqa: F401 - registers the layer that a stored head may hold
 from facetl.training.head import embed
 
 CONFIG = "config.json"
 HEAD = "head.keras"
 SAVED_MODEL = "saved_model"
-CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,39 @@ class Recognizer:
         extractor: the frozen net.
         head: features [batch, dim] → unit embeddings [batch, width].
         threshold: squared distance up to which two photos count as one person.
+        calibration: where the threshold comes from and how often it errs, probabilities and settings for
+            identification; None while a threshold is all there is.
     """
 
-    extractor: Extractor
+    extractor: PhotoNet
     head: keras.Model
     threshold: float
+    calibration: Calibration | None = None
+    aligner: Aligner = field(default_factory=Aligner, repr=False)
 
     def embed(self, photos: Sequence[Path | bytes | np.ndarray]) -> np.ndarray:
         """Embed photos, each a path, a file's bytes or [h, w, 3] uint8 RGB → [photos, width] float32 unit vectors.
 
-        Raises PhotoError for a photo that cannot be read.
+        Raises PhotoError for a photo that cannot be read, or that shows no face where faces are aligned.
         """
         images = [photo if isinstance(photo, np.ndarray) else read_photo(photo) for photo in photos]
+        if self.extractor.spec.align != "none":
+            images = self.aligner(images)
         return embed(self.head, self.extractor.extract(images))
 
     def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:
         """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`."""
         one, other = self.embed([first, second])
         return float(np.sum(np.square(one - other)))
+
+    def probability(self, distance: float, *, prior: float | None = None) -> float:
+        """Return how likely two photos at a squared distance show one person, in [0, 1].
+
+        prior: how likely that is before looking, by default the calibration's. RunError without a calibration.
+        """
+        if self.calibration is None:
+            raise RunError("A probability needs a calibrated run, got a threshold alone. Run facetl calibrate.")
+        return float(self.calibration.probability(distance, prior=prior))
 
     def save(self, folder: Path) -> None:
         """Write `head.keras` and `saved_model/` into a run folder."""
@@ -63,51 +81,54 @@ class Recognizer:
         """Load a run folder; RunError when it is none, WeightsError when the extractor's weights have changed."""
         try:
             config = json.loads((folder / CONFIG).read_text())
-            calibration = json.loads((folder / CALIBRATION).read_text())
             head = keras.models.load_model(folder / HEAD)
         except (OSError, ValueError) as error:
             raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
+        calibration = calibration_files.read(folder)
         stored = config["extractor"]
         weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], Path(stored["weights"]["path"]))
-        if not weights.path.is_file():
+        if not weights.path.exists():
             raise RunError(
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
-        spec = ExtractorSpec(**stored["spec"])
-        return cls(Extractor(spec, weights), head, float(calibration["threshold"]))
+        spec = ExtractorSpec.from_json(stored["spec"])
+        return cls(make_extractor(spec, weights), head, calibration.threshold, calibration)
 
 
-def save_model(extractor: Extractor, head: keras.Model, folder: Path) -> None:
+def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:
+    """Return the signatures of a SavedModel with this extractor: `head` alone where it is not made of TensorFlow."""
+    return ("serve", "serve_uint8", "head") if extractor.spec.family.in_tensorflow else ("head",)
+
+
+def save_model(extractor: PhotoNet, head: keras.Model, folder: Path) -> None:
     """Write a SavedModel that TensorFlow alone can serve.
 
     Signatures: `serve` (also the default) takes `images` [batch, height, width, 3] float32 RGB in 0–255,
-    `serve_uint8` the same as uint8; both give `embeddings` [batch, width]. `head` takes `features` [batch, dim].
+    `serve_uint8` the same as uint8; both give `embeddings` [batch, width]. `head` takes `features` [batch, dim]; it is
+    the only one, and the default, where the extractor is not made of TensorFlow operations (dlib, ONNX).
     """
-    module = _Served(extractor, head)
-    photos = (None, None, None, 3)
-    serve = module.serve.get_concrete_function(tf.TensorSpec(photos, tf.float32, name="images"))
-    tf.saved_model.save(
-        module,
-        str(folder),
-        signatures={
-            "serving_default": serve,
-            "serve": serve,
-            "serve_uint8": module.serve.get_concrete_function(tf.TensorSpec(photos, tf.uint8, name="images")),
-            "head": module.embed.get_concrete_function(
-                tf.TensorSpec((None, extractor.dim), tf.float32, name="features")
-            ),
-        },
+    module = _Served(extractor if isinstance(extractor, Extractor) else None, head)
+    embed_features = module.embed.get_concrete_function(
+        tf.TensorSpec((None, extractor.dim), tf.float32, name="features")
     )
+    signatures = {"serving_default": embed_features, "head": embed_features}
+    if module.extractor is not None:
+        photos = (None, None, None, 3)
+        serve = module.serve.get_concrete_function(tf.TensorSpec(photos, tf.float32, name="images"))
+        bytewise = module.serve.get_concrete_function(tf.TensorSpec(photos, tf.uint8, name="images"))
+        signatures |= {"serving_default": serve, "serve": serve, "serve_uint8": bytewise}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 class _Served(tf.Module):
-    def __init__(self, extractor: Extractor, head: keras.Model) -> None:
+    def __init__(self, extractor: Extractor | None, head: keras.Model) -> None:
         super().__init__(name="recognizer")
         self.extractor = extractor
         self.head = head
 
     @tf.function
     def serve(self, images: tf.Tensor) -> dict[str, Any]:
+        assert self.extractor is not None
         return {"embeddings": self.head(self.extractor.features(images), training=False)}
 
     @tf.function

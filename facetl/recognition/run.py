@@ -16,6 +16,8 @@ import numpy as np
 
 from facetl import __version__
 from facetl.errors import RunError
+from facetl.evaluation.baselines import Baselines
+from facetl.evaluation.calibration import Calibrated, Target, calibrate_pairs
 from facetl.evaluation.pairs import FoldedPairs, fold_pairs
 from facetl.evaluation.verification import (
     Verification,
@@ -25,10 +27,13 @@ from facetl.evaluation.verification import (
 )
 from facetl.features.collection import Collection
 from facetl.features.extractor import make_extractor
-from facetl.recognition import documents
-from facetl.recognition.recognizer import CALIBRATION, CONFIG, Recognizer
-from facetl.training.contenders import contenders
+from facetl.recognition import calibration_files, documents, sides
+from facetl.recognition.floors import Floors
+from facetl.recognition.recognizer import CONFIG, Recognizer, signatures_of
+from facetl.training.contenders import embedders
+from facetl.training.fallback import Choice
 from facetl.training.fitting import FittedHead, fit_head
+from facetl.training.head import embed
 from facetl.training.settings import TrainingSettings
 
 METRICS = "metrics.json"
@@ -44,6 +49,8 @@ class RunReport:
         epochs: trained, in all processes; `best_epoch` is the one kept, counted from 1; 0 is the start.
         verifications: method → scores on people held out of training and choosing.
         split: side → how many people and photos.
+        choice: whether the trained head or the raw features are the run's head, and why; None where not asked.
+        signatures: of the SavedModel; without `serve` it takes features, not photos.
     """
 
     folder: Path
@@ -52,6 +59,8 @@ class RunReport:
     verifications: Mapping[str, Verification]
     split: Mapping[str, Mapping[str, int]]
     seconds: float
+    choice: Choice | None
+    signatures: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
         """Return the report as plain types, `verification` by method."""
@@ -59,6 +68,9 @@ class RunReport:
             "run": str(self.folder),
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
+            "fallback": self.choice is not None and self.choice.fallback,
+            "choice": None if self.choice is None else self.choice.to_json(),
+            "signatures": list(self.signatures),
             "split": {side: dict(counts) for side, counts in self.split.items()},
             "verification": {name: scores.to_json() for name, scores in self.verifications.items()},
             "seconds": self.seconds,
@@ -67,13 +79,14 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Every method on the held-out people, and the distances of the same pairs for each."""
+    """Every method on the held-out people, the distances of the same pairs for each, and the fitted baselines."""
 
     verifications: Mapping[str, Verification]
     distances: Mapping[str, np.ndarray]
     pairs: FoldedPairs
     embeddings: np.ndarray
     threshold: float
+    baselines: Baselines
 
 
 def train_run(
@@ -99,12 +112,14 @@ def train_run(
         labels,
         settings,
         validation=(held_out, held_out_labels),
+        layout=collection.layout,
         on_epoch=on_epoch,
         checkpoint=partial / _CHECKPOINT,
         resume=resume,
         logs=partial / "logs",
     )
     evaluated = evaluate(collection, fitted, settings)
+    extractor = make_extractor(collection.spec, collection.weights)
     report = RunReport(
         folder=folder,
         epochs=len(fitted.history),
@@ -112,14 +127,19 @@ def train_run(
         verifications=evaluated.verifications,
         split=split_counts(collection),
         seconds=fitted.seconds,
+        choice=fitted.choice,
+        signatures=signatures_of(extractor),
     )
-    recognizer = Recognizer(make_extractor(collection.spec, collection.weights), fitted.head, evaluated.threshold)
-    recognizer.save(partial)
-    config = _config(collection, settings)
+    Recognizer(extractor, fitted.head, evaluated.threshold).save(partial)
+    thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
+    Floors.of(evaluated.baselines, fitted.untrained, thresholds).save(partial)
+    sides.write(partial, collection.manifest)
+    config = _config(collection, settings, fitted)
     _write_json(partial / CONFIG, config)
-    _write_json(partial / CALIBRATION, _calibration(collection, evaluated))
+    calibrated = _calibrated(collection, fitted, settings)
+    calibration_files.write(partial, calibrated)
     _write_json(partial / METRICS, report.to_json() | {"run": folder.name})
-    documents.write(partial, folder.name, collection, fitted, evaluated, config)
+    documents.write(partial, folder.name, collection, fitted, evaluated, config, calibrated.calibration)
     (partial / _CHECKPOINT).unlink(missing_ok=True)
     _replace(partial, folder)
     return report
@@ -133,7 +153,8 @@ def evaluate(collection: Collection, fitted: FittedHead, settings: TrainingSetti
     pairs = fold_pairs(tested_labels, seed=settings.seed)
     verifications, distances = {}, {}
     embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
-    for name, embedder in contenders(features, labels, fitted, seed=settings.seed).items():
+    baselines = Baselines.fit(features, labels, seed=settings.seed)
+    for name, embedder in embedders(baselines, fitted).items():
         chosen, embeddings = embedder(held_out), embedder(tested)
         verifications[name] = evaluate_embeddings(
             embeddings, tested_labels, thresholds_from=(chosen, held_out_labels), seed=settings.seed
@@ -141,7 +162,7 @@ def evaluate(collection: Collection, fitted: FittedHead, settings: TrainingSetti
         distances[name] = pair_distances(embeddings, pairs)
         threshold = threshold_from(chosen, held_out_labels, seed=settings.seed)
     # The last contender is the trained head: its embeddings and threshold are the run's.
-    return Evaluated(verifications, distances, pairs, embeddings, threshold)
+    return Evaluated(verifications, distances, pairs, embeddings, threshold, baselines)
 
 
 def _begin(folder: Path, *, resume: bool) -> Path:
@@ -178,11 +199,12 @@ def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _config(collection: Collection, settings: TrainingSettings) -> dict[str, Any]:
+def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHead) -> dict[str, Any]:
     return {
         "facetl": __version__,
         "data": str(collection.manifest.root.resolve()),
         "settings": settings.to_json(),
+        "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
         "extractor": {
             "spec": collection.spec.to_json(),
             "weights": {
@@ -201,15 +223,10 @@ def _config(collection: Collection, settings: TrainingSettings) -> dict[str, Any
     }
 
 
-def _calibration(collection: Collection, evaluated: Evaluated) -> dict[str, Any]:
-    validation = collection.manifest.subset("validation")
-    return {
-        "threshold": evaluated.threshold,
-        "distance": "squared Euclidean between unit vectors, 0 to 4; one person when at most the threshold",
-        "chosen": "highest accuracy on balanced pairs of validation people",
-        "people": len(validation.identities),
-        "photos": len(validation),
-    }
+def _calibrated(collection: Collection, fitted: FittedHead, settings: TrainingSettings) -> Calibrated:
+    """Calibrate on the validation people for the highest accuracy, the threshold that the results are at."""
+    held_out, labels, _ = collection.side("validation")
+    return calibrate_pairs(embed(fitted.head, held_out), labels, target=Target("accuracy"), seed=settings.seed)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

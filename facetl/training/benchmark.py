@@ -22,6 +22,7 @@ from facetl.evaluation.pairs import Pairs
 from facetl.evaluation.verification import Verification, pair_distances, threshold_from, verify_at
 from facetl.features.collection import Collection
 from facetl.training.contenders import contenders
+from facetl.training.fallback import Choice
 from facetl.training.fitting import fit_head
 from facetl.training.settings import TrainingSettings
 
@@ -39,6 +40,12 @@ class FoldReport:
     best_epoch: int
     epochs: int
     seconds: float
+    choice: Choice | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fold as plain types; `fallback` says whether its head is the raw features."""
+        fallback = self.choice is not None and self.choice.fallback
+        return {**vars(self), "fallback": fallback, "choice": None if self.choice is None else self.choice.to_json()}
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class BenchmarkReport:
         trained = self.verifications["trained"].to_json()
         return {
             **trained,
-            "folds": [vars(fold) for fold in self.folds],
+            "folds": [fold.to_json() for fold in self.folds],
             "baselines": {name: scores.to_json() for name, scores in self.verifications.items() if name != "trained"},
             "missing_pairs": self.missing,
             "seconds": self.seconds,
@@ -110,7 +117,9 @@ def _fold(
     side = sides_of_fold(collection, protocol, fold, settings)
     features, labels, _ = collection.rows(side == "train")
     held_out, held_out_labels, held_out_manifest = collection.rows(side == "validation")
-    fitted = fit_head(features, labels, settings, validation=(held_out, held_out_labels), on_epoch=on_epoch)
+    fitted = fit_head(
+        features, labels, settings, validation=(held_out, held_out_labels), layout=collection.layout, on_epoch=on_epoch
+    )
     # Only the photos of the fold's pairs are embedded.
     used, inverse = np.unique(np.concatenate([pairs.first, pairs.second]), return_inverse=True)
     first, second = np.split(inverse, 2)
@@ -130,6 +139,7 @@ def _fold(
         best_epoch=fitted.best_epoch,
         epochs=len(fitted.history),
         seconds=fitted.seconds,
+        choice=fitted.choice,
     )
     return report, distances, thresholds
 

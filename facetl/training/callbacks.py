@@ -16,7 +16,6 @@ from facetl.evaluation.projection import Rows
 from facetl.evaluation.verification import pair_distances
 from facetl.training.feed import PKFeed, TripletFeed
 from facetl.training.head import embed
-from facetl.training.losses import hinge
 from facetl.training.schedules import learning_rate
 from facetl.training.settings import TrainingSettings
 
@@ -72,6 +71,11 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Embed the validation photos and log how well their pairs are told apart."""
         embeddings = embed(self.model.head, self.features)
+        if not np.isfinite(embeddings).all():
+            raise CollapseError(
+                f"training diverged in epoch {epoch + 1}: the embeddings are no numbers any more. "
+                "Try a lower --learning-rate."
+            )
         self.distances = pair_distances(embeddings, self.pairs)
         if logs is not None:
             same = self.pairs.same
@@ -88,24 +92,29 @@ def spread(embeddings: np.ndarray) -> float:
 class CollapseGuard(keras.callbacks.Callback):
     """Stops a training whose head maps everyone to one point, or only ever sees triplets it cannot solve.
 
-    Collapse is a spread that has fallen below `least_spread` and a tenth of its highest; or, over `window` epochs, a
-    mean loss within 5% of that of d(a, p) = d(a, n) with 98% of the triplets active and a spread that has not
-    doubled: then the gradient only shrinks the embedding (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head
-    starts at one point and leaves it: its spread grows. `history` are the logs of the epochs before a resumed
-    training's first.
+    Collapse is, with any loss, a spread that has fallen below `least_spread` and a tenth of its highest. With the
+    triplet loss it is also, over `window` epochs, a mean loss within 5% of `unsolved`, that of d(a, p) = d(a, n), with
+    98% of the triplets active and a spread that has not doubled: then the gradient only shrinks the embedding
+    (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head starts at one point and leaves it: its spread grows.
+
+    Args:
+        unsolved: loss of an unsolved triplet; None where the loss alone does not tell a collapse.
+        remedies: what to try, a sentence.
+        history: the logs of the epochs before a resumed training's first.
     """
 
     def __init__(
         self,
         *,
-        margin: float,
-        softness: float = 0.0,
+        unsolved: float | None,
+        remedies: str,
         least_spread: float = 0.02,
         window: int = 5,
         history: Sequence[Mapping[str, float]] = (),
     ) -> None:
         super().__init__()
-        self.unsolved = float(hinge(margin, softness=softness))
+        self.unsolved = unsolved
+        self.remedies = remedies
         self.least_spread = least_spread
         self.window = window
         self.highest = 0.0
@@ -118,11 +127,11 @@ class CollapseGuard(keras.callbacks.Callback):
         logs = logs or {}
         self._note(logs)
         if self._fallen() or self._stuck():
+            unsolved = "" if self.unsolved is None else f" (unsolved: {self.unsolved:.3f})"
             raise CollapseError(
-                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f} (unsolved: {self.unsolved:.3f}), "
+                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f}{unsolved}, "
                 f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
-                "Try a higher --temperature, more --candidates, a larger --uniform-share, a longer --warmup or a "
-                "lower --learning-rate."
+                f"{self.remedies}"
             )
 
     def _note(self, logs: Mapping[str, float]) -> None:
@@ -134,11 +143,22 @@ class CollapseGuard(keras.callbacks.Callback):
         return now < self.least_spread and now < 0.1 * self.highest
 
     def _stuck(self) -> bool:
-        if len(self.recent) < self.window:
+        if self.unsolved is None or len(self.recent) < self.window:
             return False
         loss, active, _ = np.mean(self.recent, axis=0)
         at_margin = abs(loss - self.unsolved) <= 0.05 * self.unsolved and active >= 0.98
         return bool(at_margin and self.recent[-1][2] < 2 * self.recent[0][2])
+
+
+def remedies(settings: TrainingSettings) -> str:
+    """Return what to try against a collapse, by the options that have a say in it."""
+    if settings.sampler == "neighbours":
+        tried = "a higher --temperature, more --candidates, a larger --uniform-share, a longer --warmup"
+    elif settings.loss == "triplet":
+        tried = "another --mining" if settings.sampler == "pk" else "a smaller --margin"
+    else:
+        tried = "a larger --margin" if settings.loss == "contrastive" else "a smaller --loss-scale"
+    return f"Try {tried} or a lower --learning-rate."
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

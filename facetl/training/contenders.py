@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from facetl.evaluation.baselines import Lda, Raw
+from facetl.evaluation.baselines import Baselines
 from facetl.evaluation.projection import Rows
 from facetl.training.fitting import FittedHead
 from facetl.training.head import embed
@@ -15,15 +15,19 @@ Embedder = Callable[[Rows], np.ndarray]
 
 
 def contenders(features: Rows, labels: np.ndarray, fitted: FittedHead, *, seed: int) -> Mapping[str, Embedder]:
-    """Return `raw`, `lda`, `untrained` and `trained`, each features [n, dim] → unit embeddings [n, width].
+    """Return `raw`, `whitened`, `lda`, `untrained` and `trained`, each features [n, dim] → unit embeddings [n, width].
 
     All of them have seen the same training people, `features` [photos, dim] and `labels` [photos], and no others.
     """
-    raw = Raw().fit(features)
-    lda = Lda(seed=seed).fit(features, labels)
+    return embedders(Baselines.fit(features, labels, seed=seed), fitted)
+
+
+def embedders(baselines: Baselines, fitted: FittedHead) -> Mapping[str, Embedder]:
+    """Return the contenders of baselines that are fitted already."""
     return {
-        "raw": raw.transform,
-        "lda": lda.transform,
+        "raw": baselines.raw.transform,
+        "whitened": baselines.whitened.transform,
+        "lda": baselines.lda.transform,
         "untrained": lambda rows: embed(fitted.untrained, rows),
         "trained": lambda rows: embed(fitted.head, rows),
     }

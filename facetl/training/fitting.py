@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from facetl.evaluation.baselines import Raw
 from facetl.evaluation.pairs import sample_pairs
 from facetl.evaluation.projection import Rows
+from facetl.features.layout import Layout
 from facetl.training.callbacks import (
     AfterEpoch,
     CollapseGuard,
@@ -23,15 +25,18 @@ from facetl.training.callbacks import (
     RefreshTriplets,
     SetLearningRate,
     Validate,
+    remedies,
 )
 from facetl.training.checkpoint import Checkpoint
+from facetl.training.fallback import Choice, choose, raw_head
 from facetl.training.feed import PKFeed, TripletFeed
-from facetl.training.head import build_trunk, join
+from facetl.training.head import build_trunk, embed, join
+from facetl.training.objectives import ProxyObjective, make_objective
 from facetl.training.samplers import PKSampler, make_sampler
 from facetl.training.settings import TrainingSettings
 from facetl.training.standardisation import Standardisation
 from facetl.training.tensorboard import TensorBoardLog
-from facetl.training.trainer import TripletTrainer
+from facetl.training.trainer import HeadTrainer
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class FittedHead:
         history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
         best_epoch: counted from 1; 0 is the start, when no epoch was better.
         seconds: of this process, not of an interrupted one before it.
+        choice: why the head is the trained one or, then `head` is that, the raw features; None where the settings ask
+            for the trained one whatever it is worth.
     """
 
     head: keras.Model
@@ -51,6 +58,12 @@ class FittedHead:
     history: pd.DataFrame
     best_epoch: int
     seconds: float
+    choice: Choice | None = None
+
+    @property
+    def fallback(self) -> bool:
+        """Whether the head is the raw features, the trained one not being better."""
+        return self.choice is not None and self.choice.fallback
 
 
 def fit_head(
@@ -59,18 +72,22 @@ def fit_head(
     settings: TrainingSettings,
     *,
     validation: tuple[Rows, np.ndarray],
+    layout: Layout | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
     checkpoint: Path | None = None,
     resume: bool = False,
     logs: Path | None = None,
 ) -> FittedHead:
-    """Train a head with triplet loss, and keep the epoch that verifies validation people best.
+    """Train a head with the loss of the settings, and keep the epoch that verifies validation people best.
+
+    Where the raw features tell people apart better than it, and the settings do not forbid it, they are the head.
 
     Args:
         features: [photos, dim] float; indexable by an integer array.
         labels: [photos] int, the person of each.
         settings: every choice.
         validation: features and labels of people who are not in `labels`.
+        layout: of which maps a feature is made; without it, its regions are not known.
         on_epoch: called after each epoch with its number, from 0, and its logs.
         checkpoint: where the state is saved after each epoch; with `resume`, it is continued from there.
         logs: folder for TensorBoard.
@@ -82,16 +99,15 @@ def fit_head(
     # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(settings.seed)
-    front = Standardisation.fit(features, np.asarray(labels), settings)
+    front = Standardisation.fit(features, np.asarray(labels), settings, layout=layout)
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
     trunk = build_trunk(front_model.output_shape[-1], settings)
     head = join(front_model, trunk)
     # Whitened once, the features are small: only the layers behind the projection run at every step.
     reduced = rows is not None and held_out is not None
-    trainer = TripletTrainer(
-        trunk if reduced else head, margin=settings.margin, softness=settings.softness, mining=settings.mining
-    )
+    objective = make_objective(settings, np.asarray(labels), width=head.output_shape[-1])
+    trainer = HeadTrainer(trunk if reduced else head, objective)
     fit = _Fit(
         trainer,
         rows if rows is not None else features,
@@ -102,12 +118,27 @@ def fit_head(
         data=_digest((features, np.asarray(labels)), (validation[0], np.asarray(validation[1]))),
     )
     fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
+    choice = None
+    if settings.fallback:
+        raw = Raw().fit(features)
+        choice = choose(
+            features,
+            np.asarray(labels),
+            settings,
+            raw=raw,
+            validation=validation,
+            trained=embed(trainer.head, fit.validate.features),
+            pairs=fit.validate.pairs,
+            layout=layout,
+        )
+        head = raw_head(raw) if choice.fallback else head
     return FittedHead(
         head=head,
         untrained=untrained_head(front, features.shape[1], settings),
         history=pd.DataFrame(fit.history),
         best_epoch=fit.stopping.best_epoch + 1,
         seconds=time.monotonic() - began,
+        choice=choice,
     )
 
 
@@ -123,7 +154,7 @@ class _Fit:
 
     def __init__(
         self,
-        trainer: TripletTrainer,
+        trainer: HeadTrainer,
         features: Rows,
         labels: np.ndarray,
         held_out: Rows,
@@ -137,6 +168,7 @@ class _Fit:
         # What a resumed training must share with the interrupted one.
         self.stated = {**settings.to_json(), "data": data}
         self.features = features
+        self.labels = labels
         self.history: list[dict[str, float]] = []
         sampler = make_sampler(labels, settings)
         self.feed: TripletFeed | PKFeed
@@ -165,6 +197,8 @@ class _Fit:
             return
 
         if start == 0:
+            if isinstance(self.trainer.objective, ProxyObjective):
+                self.trainer.objective.imprint(embed(self.trainer.head, self.features), self.labels)
             # The start is an epoch to choose, too: a head that training makes worse on validation is not kept.
             self.stopping.begin_with(self.validate.auc_of(self.trainer.head), self.trainer.get_weights())
 
@@ -178,7 +212,9 @@ class _Fit:
             SetLearningRate(self.settings),
             RefreshTriplets(self.feed, self.features),
             self.validate,
-            CollapseGuard(margin=self.settings.margin, softness=self.settings.softness, history=self.history),
+            CollapseGuard(
+                unsolved=self.trainer.objective.unsolved, remedies=remedies(self.settings), history=self.history
+            ),
             self.stopping,
         ]
         if logs is not None:
@@ -199,7 +235,8 @@ class _Fit:
             raise
 
     def _variables(self) -> list[Any]:
-        return [*self.trainer.head.variables, *self.trainer.optimizer.variables]
+        # The head's with its dropout seeds, the objective's proxies and seeds, the optimiser's.
+        return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def _save(self, path: Path, epochs: int) -> None:
         memory = self.stopping.memory()

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from facetl.errors import TrainingError
-from facetl.training.settings import TrainingSettings
+from facetl.training.schedules import linear
+from facetl.training.settings import Course, TrainingSettings
 
 # More positives than this per anchor are not weighed at once; a random run of them is.
 MAX_POSITIVES = 64
@@ -122,28 +123,31 @@ class NeighbourSampler:
 
     A positive p of anchor a has weight exp(d(a, p) / T) among the person's other photos; a negative n has weight
     exp(−d(a, n) / T) among the `candidates` nearest photos of other people. A share of triplets is uniform
-    instead: all of them for `warmup` epochs, then falling over `ramp` epochs to `uniform_share`.
+    instead: all of them for `warmup` epochs, then falling over `ramp` epochs to `uniform_share`. T, the candidates and
+    the uniform share may each run linearly from a first to a last value over all `epochs`.
     """
 
     def __init__(
         self,
         labels: np.ndarray,
         *,
-        temperature: float,
-        candidates: int,
-        uniform_share: float,
+        temperature: Course,
+        candidates: Course,
+        uniform_share: Course,
         warmup: int,
         ramp: int,
+        epochs: int,
         rounds: int = 1,
         anchors_per_person: int = 0,
         seed: int = 0,
     ) -> None:
         self.people = People(labels)
         self.temperature = temperature
-        self.candidates = min(candidates, len(self.people.labels) - int(self.people.counts.max()))
+        self.candidates = candidates
         self.uniform_share = uniform_share
         self.warmup = warmup
         self.ramp = ramp
+        self.epochs = epochs
         self.rounds = rounds
         self.anchors_per_person = anchors_per_person
         self.seed = seed
@@ -154,8 +158,15 @@ class NeighbourSampler:
 
     def share(self, epoch: int) -> float:
         """Return the share of triplets drawn by weight in this epoch, counted from 0."""
+        if epoch < self.warmup:
+            return 0.0
         grown = (epoch - self.warmup + 1) / max(self.ramp, 1)
-        return (1 - self.uniform_share) * float(np.clip(grown, 0, 1)) if epoch >= self.warmup else 0.0
+        return (1 - linear(self.uniform_share, epoch, self.epochs)) * min(grown, 1.0)
+
+    def candidates_of(self, epoch: int) -> int:
+        """Return how many of the nearest photos of others are candidates: at most what everyone has."""
+        wanted = max(round(linear(self.candidates, epoch, self.epochs)), 1)
+        return min(wanted, len(self.people.labels) - int(self.people.counts.max()))
 
     def needs_embeddings(self, epoch: int) -> bool:
         """Tell whether this epoch draws by weight at all."""
@@ -171,11 +182,15 @@ class NeighbourSampler:
         if len(weighted):
             if embeddings is None:
                 raise TrainingError(f"neighbours: epoch {epoch} draws by distance and needs embeddings, got none.")
-            positives[weighted] = self._far_positives(anchors[weighted], embeddings, rng)
-            negatives[weighted] = self._near_negatives(anchors[weighted], embeddings, rng)
+            temperature = linear(self.temperature, epoch, self.epochs)
+            candidates = self.candidates_of(epoch)
+            positives[weighted] = self._far_positives(anchors[weighted], embeddings, temperature, rng)
+            negatives[weighted] = self._near_negatives(anchors[weighted], embeddings, temperature, candidates, rng)
         return np.stack([anchors, positives, negatives], axis=1)
 
-    def _far_positives(self, anchors: np.ndarray, embeddings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _far_positives(
+        self, anchors: np.ndarray, embeddings: np.ndarray, temperature: float, rng: np.random.Generator
+    ) -> np.ndarray:
         people = self.people
         drawn = np.empty(len(anchors), np.int32)
         for part in _blocks(len(anchors)):
@@ -188,19 +203,26 @@ class NeighbourSampler:
                 people.start[block][:, None] + (people.place[block][:, None] + step) % people.size[block][:, None]
             ]
             distances = 2 - 2 * np.einsum("ad,akd->ak", embeddings[block], embeddings[rows])
-            logits = np.where(np.arange(width) < others[:, None], distances / self.temperature, -np.inf)
+            logits = np.where(np.arange(width) < others[:, None], distances / temperature, -np.inf)
             drawn[part] = np.take_along_axis(rows, _draw(logits, rng), axis=1)[:, 0]
         return drawn
 
-    def _near_negatives(self, anchors: np.ndarray, embeddings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _near_negatives(
+        self,
+        anchors: np.ndarray,
+        embeddings: np.ndarray,
+        temperature: float,
+        candidates: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
         from facetl.training.neighbours import nearest_others
 
         # Each anchor is looked up once, however many rounds it is drawn in.
         unique, inverse = np.unique(anchors, return_inverse=True)
-        rows, distances = nearest_others(embeddings, self.people.labels, unique, candidates=self.candidates)
+        rows, distances = nearest_others(embeddings, self.people.labels, unique, candidates=candidates)
         drawn = np.empty(len(anchors), np.int32)
         for part in _blocks(len(anchors)):
-            picked = _draw(-distances[inverse[part]] / self.temperature, rng)
+            picked = _draw(-distances[inverse[part]] / temperature, rng)
             drawn[part] = np.take_along_axis(rows[inverse[part]], picked, axis=1)[:, 0]
         return drawn
 
@@ -267,6 +289,7 @@ def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> RandomSample
         uniform_share=settings.uniform_share,
         warmup=settings.warmup,
         ramp=settings.ramp,
+        epochs=settings.epochs,
         rounds=settings.rounds,
         anchors_per_person=settings.anchors_per_person,
         seed=settings.seed,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from facetl.errors import TrainingError
 
@@ -11,7 +14,46 @@ SAMPLERS = ("neighbours", "random", "pk")
 SCHEDULES = ("decay", "cosine")
 STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
-MININGS = ("batch-hard", "batch-all")
+MININGS = ("batch-hard", "batch-all", "semi-hard", "distance-weighted")
+
+# A number, or where it begins and where it ends: linear over the epochs.
+Course = float | tuple[float, float]
+
+
+class LossOptions(NamedTuple):
+    """A loss's margin and scale on unit embeddings; None where it has none. `margin_below` bounds the margin."""
+
+    margin: float | None = None
+    scale: float | None = None
+    margin_below: float = math.inf
+
+
+# What each loss takes unless told otherwise: docs/recipes.md gives the papers.
+LOSSES: Mapping[str, LossOptions] = MappingProxyType(
+    {
+        "triplet": LossOptions(margin=0.2),
+        "contrastive": LossOptions(margin=1.0, margin_below=2),
+        "n-pair": LossOptions(scale=10.0),
+        "multi-similarity": LossOptions(margin=0.1, scale=50.0, margin_below=2),
+        "supcon": LossOptions(scale=10.0),
+        "arcface": LossOptions(margin=0.5, scale=16.0, margin_below=math.pi / 2),
+        "cosface": LossOptions(margin=0.35, scale=16.0, margin_below=2),
+        "proxy-anchor": LossOptions(margin=0.1, scale=32.0, margin_below=1),
+        "circle": LossOptions(margin=0.4, scale=80.0, margin_below=1),
+    }
+)
+
+
+def _ends(name: str, course: Course) -> tuple[float, ...]:
+    """Return a setting's first and last value, or the one that it keeps; TrainingError for another form."""
+    values = course if isinstance(course, tuple) else (course,)
+    if len(values) > 2 or not values or not all(isinstance(value, int | float) for value in values):
+        raise TrainingError(f"{name}: expected a number or a pair of them, first and last, got {course!r}.")
+    return tuple(values)
+
+
+def _said(course: Course) -> str:
+    return ":".join(str(value) for value in course) if isinstance(course, tuple) else str(course)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,31 +66,39 @@ class TrainingSettings:
         normalised: per layer, whether its output is L2-normalised; the last must be.
         dropout: share of a layer's inputs dropped in training, before every dense layer but the first.
         input_dropout: the same before the first.
-        root: take the signed square root of the features first (power normalisation; Perronnin et al. 2010).
+        root: take the signed square root of the features first (power normalisation; Perronnin et al. 2010), unless
+            they are signed themselves, as embeddings are.
         standardise: `none`, `features` (zero mean, unit variance), `whiten` (the same, then PCA to `components`), or
             `within` (then also whitened by the scatter within a person; Hatch, Kajarekar, Stolcke 2006), or
             `discriminant` (then also turned so that the directions that tell people apart best come first, each scaled
             by how far it can be trusted; Ioffe 2006).
         components: principal components kept; at most half as many as there are training photos.
+        regions: with `discriminant`, learn one for each of nine regions of each tapped map, and join them.
+        joined: directions kept of the regions' together.
         shrinkage: of the scatter within a person towards a multiple of the identity, in [0, 1].
         initialiser: of the dense layers, `glorot` or `orthogonal`.
-        margin: α of the triplet loss, in squared distance.
-        softness: 0 for the hinge max(0, x); above it softness · log(1 + exp(x / softness)), which never quite
-            lets go of a solved triplet (the soft margin of Hermans, Beyer, Leibe 2017).
+        loss: one of LOSSES; all but `triplet` take their batches from `pk`.
+        margin, loss_scale: of the loss; None for its own, see `loss_options`. The triplet loss's margin is a squared
+            distance, the contrastive loss's a distance, ArcFace's an angle in radians, the others' are cosines.
+        softness: of the triplet loss, 0 for the hinge max(0, x); above it softness · log(1 + exp(x / softness)), which
+            never quite lets go of a solved triplet (the soft margin of Hermans, Beyer, Leibe 2017).
         sampler: `neighbours`, `random` or `pk`.
         rounds: times every anchor is drawn in an epoch.
         anchors_per_person: at most so many photos of a person are anchors in an epoch, drawn anew; 0 for all.
-        temperature: of the neighbours' softmax over squared distance; smaller is sharper.
+        temperature: of the neighbours' softmax over squared distance; smaller is sharper. This and the next two are a
+            number, or a pair (first epoch's, last epoch's) with a straight line between.
         candidates: nearest photos of other people among which a negative is drawn.
         uniform_share: ε, share of triplets drawn uniformly even when warmed up.
         warmup: epochs of uniform draws only.
         ramp: epochs over which the share of neighbour draws then grows to 1 − ε.
-        people_per_batch, photos_per_person, mining: of `pk`.
+        people_per_batch, photos_per_person: of `pk`.
+        mining: of the triplet loss in batches from `pk`.
         batch_size: triplets a step (`random`, `neighbours`).
         epochs: at most; `patience` epochs without a better validation AUC end it earlier.
         learning_rate, schedule, decay: `decay` multiplies the rate after each epoch, `cosine` lowers it to 0.
         weight_decay: decoupled, of Adam.
         validation: share of the training people held out to choose the epoch and the threshold.
+        fallback: whether the raw features take the head's place where they tell people apart better (see fallback).
         seed: of every random choice.
     """
 
@@ -60,16 +110,20 @@ class TrainingSettings:
     root: bool = True
     standardise: str = "discriminant"
     components: int = 300
+    regions: bool = True
+    joined: int = 512
     shrinkage: float = 0.05
     initialiser: str = "identity"
-    margin: float = 0.2
+    loss: str = "triplet"
+    margin: float | None = None
+    loss_scale: float | None = None
     softness: float = 0.5
     sampler: str = "neighbours"
     rounds: int = 1
     anchors_per_person: int = 20
-    temperature: float = 0.5
-    candidates: int = 2000
-    uniform_share: float = 0.2
+    temperature: Course = 0.5
+    candidates: Course = 2000
+    uniform_share: Course = 0.2
     warmup: int = 2
     ramp: int = 3
     people_per_batch: int = 128
@@ -83,6 +137,7 @@ class TrainingSettings:
     decay: float = 0.95
     weight_decay: float = 0.0
     validation: float = 0.12
+    fallback: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -94,6 +149,7 @@ class TrainingSettings:
         if not self.normalised[-1]:
             raise TrainingError("head: the last layer must be normalised, since distances are of unit vectors.")
         for name, allowed in (
+            ("loss", LOSSES),
             ("sampler", SAMPLERS),
             ("schedule", SCHEDULES),
             ("standardise", STANDARDISATIONS),
@@ -102,28 +158,50 @@ class TrainingSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise TrainingError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
-        for name in (
-            "margin",
-            "temperature",
-            "learning_rate",
-            "epochs",
-            "batch_size",
-            "candidates",
-            "rounds",
-        ):
-            if getattr(self, name) <= 0:
-                raise TrainingError(f"{name}: expected a number above 0, got {getattr(self, name)}.")
+        for name in ("temperature", "learning_rate", "epochs", "batch_size", "candidates", "rounds", "joined"):
+            if not all(0 < value < math.inf for value in _ends(name, getattr(self, name))):
+                raise TrainingError(f"{name}: expected a number above 0, got {_said(getattr(self, name))}.")
         for name in ("dropout", "input_dropout", "uniform_share", "shrinkage"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise TrainingError(f"{name}: expected a share in [0, 1], got {getattr(self, name)}.")
-        if self.softness < 0 or self.anchors_per_person < 0:
+            if not all(0 <= value <= 1 for value in _ends(name, getattr(self, name))):
+                raise TrainingError(f"{name}: expected a share in [0, 1], got {_said(getattr(self, name))}.")
+        if not self.softness >= 0 or self.anchors_per_person < 0:
             raise TrainingError("softness and anchors_per_person: expected numbers from 0.")
         if self.people_per_batch < 2 or self.photos_per_person < 2:
             raise TrainingError("pk: a batch needs at least 2 people with 2 photos each.")
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        own = LOSSES[self.loss]
+        if self.loss != "triplet" and self.sampler != "pk":
+            raise TrainingError(
+                f"loss: {self.loss} needs to know who is in a batch, which the sampler pk tells, got the sampler "
+                f"{self.sampler}. Choose the sampler pk, or the loss triplet."
+            )
+        for name, default, limit in (
+            ("margin", own.margin, own.margin_below),
+            ("loss_scale", own.scale, math.inf),
+        ):
+            value = getattr(self, name)
+            if value is not None and default is None:
+                raise TrainingError(f"{name}: the loss {self.loss} has none, got {value}. Leave it out.")
+            if value is not None and not 0 < value < limit:
+                bound = f" and below {limit:.4g}" if limit < math.inf else ""
+                raise TrainingError(f"{name}: expected a number above 0{bound} for {self.loss}, got {value}.")
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """The margin and scale that the loss is taken with: those given, else its own."""
+        own = LOSSES[self.loss]
+        return own._replace(
+            margin=own.margin if self.margin is None else self.margin,
+            scale=own.scale if self.loss_scale is None else self.loss_scale,
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Return the settings as plain types, the loss's margin and scale as they are used."""
+        options = self.loss_options
+        used = {**asdict(self), "margin": options.margin, "loss_scale": options.scale}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in used.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingSettings:
@@ -148,7 +226,6 @@ TUTORIAL = TrainingSettings(
     root=False,
     standardise="none",
     initialiser="glorot",
-    margin=0.2,
     softness=0.0,
     sampler="random",
     anchors_per_person=0,
@@ -159,13 +236,49 @@ TUTORIAL = TrainingSettings(
     batch_size=64,
     epochs=60,
     patience=60,
+    # Its figures are those of its recipe, also where the raw features are better.
+    fallback=False,
 )
 
-PRESETS = {"balanced": BALANCED, "tutorial": TUTORIAL}
+BEST = replace(BALANCED, widths=(512,), activations=("linear",), normalised=(True,))
+
+PRESETS = {"balanced": BALANCED, "tutorial": TUTORIAL, "best": BEST}
+
+
+# What has a say only with some samplers: refused elsewhere, when it is asked for by name.
+_APPLIES = (
+    (
+        ("mining",),
+        "the sampler pk and the loss triplet",
+        lambda chosen: (chosen.sampler, chosen.loss) == ("pk", "triplet"),
+    ),
+    (("people_per_batch", "photos_per_person"), "the sampler pk", lambda chosen: chosen.sampler == "pk"),
+    (("batch_size",), "the samplers random and neighbours", lambda chosen: chosen.sampler != "pk"),
+    (
+        ("temperature", "candidates", "uniform_share", "warmup"),
+        "the sampler neighbours",
+        lambda chosen: chosen.sampler == "neighbours",
+    ),
+)
 
 
 def preset(name: str, **changes: Any) -> TrainingSettings:
-    """Return a preset with some settings changed; a change of None keeps the preset's value."""
+    """Return a preset with some settings changed; a change of None keeps the preset's value.
+
+    A loss that needs the sampler `pk` gets it unless another is named. Raises TrainingError for a change that would
+    have no effect under the sampler and the loss.
+    """
     if name not in PRESETS:
         raise TrainingError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}.")
-    return replace(PRESETS[name], **{key: value for key, value in changes.items() if value is not None})
+    given = {key: value for key, value in changes.items() if value is not None}
+    if given.get("loss", "triplet") in LOSSES.keys() - {"triplet"}:
+        given = {"sampler": "pk", **given}
+    chosen = replace(PRESETS[name], **given)
+    for names, where, applies in _APPLIES:
+        idle = [setting for setting in names if setting in given]
+        if idle and not applies(chosen):
+            raise TrainingError(
+                f"{idle[0]}: has a say with {where}, got the sampler {chosen.sampler} and the loss {chosen.loss}. "
+                "Leave it out."
+            )
+    return chosen

@@ -8,7 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.evaluation.projection import Rows, moments, principal_axes, projected
+from facetl.evaluation.projection import Rows, moments, principal_axes, projected, signed
+from facetl.features.layout import Layout
+from facetl.training.discriminant import supervised
+from facetl.training.regions import region_axes
 from facetl.training.settings import TrainingSettings
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
@@ -16,9 +19,6 @@ MAX_PHOTOS = 10_000
 # Components may not use up the photos: the last ones would hold single people's noise.
 _PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
-# The scatter within a person with hundreds of photos must not stand for everyone's.
-_WEIGHT = 10
-_NO_SCATTER = 1e-9
 
 
 @keras.saving.register_keras_serializable(package="facetl")
@@ -56,11 +56,18 @@ class Standardisation:
     whitened: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, features: Rows, labels: np.ndarray, settings: TrainingSettings) -> Standardisation:
-        """Learn from training features, [photos, dim] float, and who is on them, [photos] int."""
+    def fit(
+        cls, features: Rows, labels: np.ndarray, settings: TrainingSettings, *, layout: Layout | None = None
+    ) -> Standardisation:
+        """Learn from training features, [photos, dim] float, and who is on them, [photos] int.
+
+        layout: of which maps a feature is made, for the regions of `discriminant` with `regions`.
+        """
+        # It tames the long tail of maps behind a ReLU; an embedding has none, and its angles would be bent.
+        root = settings.root and not signed(features)
         if settings.standardise == "none":
-            return cls(settings.root, None, None, None)
-        rooted = _Rooted(features) if settings.root else features
+            return cls(root, None, None, None)
+        rooted = _Rooted(features) if root else features
         rng = np.random.default_rng([settings.seed, 1])
         if features.shape[0] > MAX_PHOTOS:
             chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
@@ -69,16 +76,23 @@ class Standardisation:
         # A feature that hardly ever fires would be blown up to the weight of the others.
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
         if settings.standardise == "features":
-            return cls(settings.root, mean, scale, None)
+            return cls(root, mean, scale, None)
         components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
         axes /= np.maximum(deviation, 1e-6)
         whitened = axes
-        if settings.standardise in ("within", "discriminant"):
+        if (
+            settings.standardise == "discriminant"
+            and settings.regions
+            and layout is not None
+            and len(layout.regions()) > 1
+        ):
+            axes = region_axes(rooted, labels, layout, settings, mean=mean, scale=scale, rng=rng)
+        elif settings.standardise in ("within", "discriminant"):
             scaled = axes / scale[:, None]
             rows = projected(rooted, scaled, mean @ scaled)
-            axes = axes @ _supervised(rows, labels, settings)
-        return cls(settings.root, mean, scale, axes, whitened)
+            axes = axes @ supervised(rows, labels, settings)
+        return cls(root, mean, scale, axes, whitened)
 
     def without_labels(self) -> Standardisation:
         """Return what was learnt without looking at who is on the photos: at most whitening."""
@@ -112,42 +126,6 @@ class Standardisation:
         model = keras.Model(inputs, outputs, name="front")
         model.trainable = False
         return model
-
-
-def _supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings) -> np.ndarray:
-    """Return the map [components, components] that `within` or `discriminant` adds; mean square of the rows then 1.
-
-    rows: [photos, components] float32, centred. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke,
-    2006); `discriminant` then scales each direction by √(b / (b + 1)), b its variance between people for 1 within
-    them (Ioffe, Probabilistic Linear Discriminant Analysis, 2006).
-    """
-    mapping = _within_whitening(rows, labels, settings.shrinkage)
-    if settings.standardise == "discriminant":
-        values, vectors = np.linalg.eigh(np.cov((rows @ mapping).T))
-        between = np.maximum(values - 1, 1e-3)
-        mapping = mapping @ (vectors * np.sqrt(between / (between + 1)))[:, ::-1]
-    scale = np.sqrt(np.mean(np.square(rows @ mapping)))
-    return np.asarray(mapping / max(scale, 1e-12), np.float32)
-
-
-def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Return the map that makes the scatter within people spherical, of variance 1.
-
-    People with many photos count as _WEIGHT photos at most, those with one say nothing.
-    """
-    _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    means = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(means, person, rows)
-    deviation = rows - (means / counts[:, None])[person]
-    weight = np.minimum(1.0, _WEIGHT / counts)
-    freedom = float(np.sum(weight * (counts - 1)))
-    within = (deviation * weight[person][:, None]).T @ deviation / max(freedom, 1e-12)
-    level = np.trace(within) / len(within)
-    if level <= _NO_SCATTER:  # copies of one photo for every person: there is nothing to whiten by
-        return np.eye(len(within))
-    within = (1 - shrinkage) * within + shrinkage * level * np.eye(len(within))
-    values, vectors = np.linalg.eigh(within)
-    return np.asarray(vectors / np.sqrt(np.maximum(values, _NO_SCATTER * level)))
 
 
 class _Rooted:

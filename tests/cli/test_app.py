@@ -15,12 +15,20 @@ from facetl.errors import FacetlError
 
 VERBS = (
     ("data", "fetch"),
+    ("data", "triplets"),
+    ("data", "openset"),
     ("cache", "fill"),
     ("cache", "verify"),
     ("cache", "gc"),
     ("cache", "info"),
     ("train",),
+    ("evaluate", "pairs"),
+    ("evaluate", "triplets"),
+    ("evaluate", "openset"),
+    ("evaluate", "clusters"),
+    ("calibrate",),
     ("benchmark", "lfw"),
+    ("benchmark", "transfer"),
 )
 
 
@@ -81,11 +89,21 @@ def test_version() -> None:
         ("train", ".", "--run", "x", "--preset", "best of all"),
         ("train", ".", "--run", "x", "--widths", "a,b"),
         ("cache", ".", "--crop", "7"),
+        ("train", ".", "--run", "x", "--tap", "auto"),
+        ("benchmark", "transfer", "/nonexistent"),
         ("cache", ".", "--extractor", "no_such_net"),
         ("cache", "info", "--cache", "/nonexistent"),
         ("cache", "verify", "--cache", "/nonexistent"),
         ("benchmark", "lfw", ".", "--pairs", "/nonexistent"),
+        ("evaluate", "pairs", "no-such-run", "/nonexistent", "--images", "."),
+        ("evaluate", "triplets", ".", "/nonexistent", "--images", "."),
+        ("evaluate", "openset", "no-such-run", "--gallery", ".", "--probe", "."),
+        ("evaluate", "clusters", "../x", "."),
+        ("calibrate", "no-such-run"),
+        ("calibrate", ".", "--far", "1e-3"),
         ("data", "fetch", "no-such-source", "/tmp/never"),
+        ("data", "triplets", ".", "--count", "5", "--out", "/tmp/never"),
+        ("data", "openset", ".", "--out", "/tmp/never"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )

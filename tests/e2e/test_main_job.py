@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from machine import Trained
 
-METHODS = ("raw", "lda", "untrained", "trained")
+METHODS = ("raw", "whitened", "lda", "untrained", "trained")
 
 
 def test_the_first_fill_computes_and_counts_what_it_skips(trained: Trained) -> None:
@@ -31,7 +31,7 @@ def test_a_second_fill_computes_nothing(trained: Trained) -> None:
 def test_a_run_folder_is_complete(trained: Trained) -> None:
     for name in ("config.json", "head.keras", "saved_model/saved_model.pb", "metrics.json", "calibration.json"):
         assert (trained.folder / name).stat().st_size > 0, name
-    for name in ("report.html", "MODEL_CARD.md"):
+    for name in ("report.html", "MODEL_CARD.md", "baselines.npz", "untrained.keras"):
         assert (trained.folder / name).stat().st_size > 500, name
     left = [path.name for path in trained.models.iterdir() if path.name != "family"]
     assert not left, "nothing of the work in progress may stay"
@@ -43,7 +43,7 @@ def test_metrics_hold_every_method_with_its_error(trained: Trained) -> None:
     for scores in metrics["verification"].values():
         assert 0 <= scores["accuracy"] <= 1
         assert scores["accuracy_stderr"] >= 0
-        assert set(scores["tar_at_far"]) == {"1e-1", "1e-2", "1e-3"}
+        assert set(scores["tar_at_far"]) == {"1e-1", "1e-2", "1e-3", "1e-4"}
     assert metrics["verification"] == trained.report["verification"]
 
 
@@ -57,7 +57,7 @@ def test_the_config_names_every_choice(trained: Trained) -> None:
     config = json.loads((trained.folder / "config.json").read_text())
     assert config["settings"]["seed"] == 0
     assert config["settings"]["components"] == 16
-    assert config["extractor"]["spec"]["crop"] == 0.9
+    assert config["extractor"]["spec"]["crops"] == [0.9]
     assert config["extractor"]["weights"]["source"] == "file"
     assert len(config["extractor"]["weights"]["sha256"]) == 64
     assert set(config["versions"]) >= {"python", "tensorflow", "keras", "numpy"}
@@ -74,6 +74,7 @@ def test_the_report_is_one_page_that_asks_for_nothing(trained: Trained) -> None:
 def test_what_holds_faces_is_for_its_owner_alone(trained: Trained) -> None:
     logs = trained.folder / "logs"
     private = [trained.folder / "report.html", logs / "sprite.png", logs / "embeddings.tsv"]
+    private += [trained.folder / name for name in ("people.json", "baselines.npz", "untrained.keras")]
     private += [path for path in (trained.machine.home / "cache").rglob("*") if path.is_file()]
     for path in private:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -187,7 +188,7 @@ def test_training_keeps_its_screen_to_what_was_promised(trained: Trained) -> Non
     assert (first.split()[0], second.split()[0]) == ("1", "2")
     for noise in ("WARNING", "oneDNN", "cuda", "I0000", "UserWarning"):
         assert noise not in done.stderr
-    for name in ("Raw features", "PCA → LDA", "Untrained head", "Trained head", "±", "quiet"):
+    for name in ("Raw features", "PCA-whitened", "PCA → LDA", "Untrained head", "Trained head", "±", "quiet"):
         assert name in done.stdout
 
 

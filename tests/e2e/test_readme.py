@@ -58,7 +58,7 @@ def test_the_readmes_commands_exist_with_their_options(line: str) -> None:
     from facetl.cli.app import app
 
     words = shlex.split(line)[1:]
-    verb = [words[0]] if words[0] in ("train", "cache") else words[:2]
+    verb = [words[0]] if words[0] in ("train", "cache", "calibrate") else words[:2]
     verb = ["cache", "fill"] if words[0] == "cache" and words[1] not in ("verify", "gc", "info") else verb
     result = CliRunner().invoke(app, [*verb, "--help"], terminal_width=200)
     assert result.exit_code == 0

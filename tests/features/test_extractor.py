@@ -340,7 +340,8 @@ class TestGraphDef:
 
     def test_a_graph_that_is_not_frozen(self, tmp_path: Path) -> None:
         def build(pixels: Any) -> None:
-            variable = tf.compat.v1.get_variable("scale", (), use_resource=True)
+            zero = tf.zeros_initializer()  # a random one asks for a seed once training has run in this process
+            variable = tf.compat.v1.get_variable("scale", (), initializer=zero, use_resource=True)
             tf.multiply(tf.reduce_mean(pixels, (1, 2)), variable, name="Model_Output")
 
         with pytest.raises(WeightsError, match=r"net\.pb: expected a frozen"):

@@ -102,7 +102,7 @@ def test_a_second_fill_builds_no_extractor(photos: list[Path], tmp_path: Path) -
     again = run(photos, tmp_path / "c", None)
     assert (again.report.computed, again.report.reused, again.report.rate) == (0, 50, 0.0)
     assert again.shas == first.shas
-    assert set(again.report.to_json()) == {"photos", "computed", "reused", "skipped", "seconds", "rate"}
+    assert set(again.report.to_json()) == {"photos", "computed", "reused", "skipped", "seconds", "rate", "flagged"}
 
 
 def test_rows_follow_bytes_not_names_or_order(photos: list[Path], tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_batches_are_full_and_bounded(photos: list[Path], tmp_path: Path, monkey
     net = Tiny()
     run(photos, tmp_path / "c", net, batch_size=16)
     assert net.batches == [16, 16, 16, 2]
-    monkeypatch.setattr(fill_module, "_DECODED_BYTES", 1)
+    monkeypatch.setattr("facetl.features.reading._DECODED_BYTES", 1)
     net = Tiny()
     run(photos, tmp_path / "d", net, batch_size=16)
     assert net.batches == [1] * 50, "photos too large to be held together go one by one"

@@ -13,7 +13,7 @@ from facetl.features import spec as spec_module
 from facetl.features.spec import ExtractorSpec
 
 WEIGHTS = "ab" * 32
-OTHER = {"name": "xception", "tap": "mixed3", "grid": 5, "crop": 0.8, "mirror": False}
+OTHER = {"name": "xception", "tap": "mixed3", "grid": 5, "crops": (0.8,), "align": "mtcnn", "mirror": False}
 
 
 class TestFingerprint:
@@ -50,12 +50,21 @@ class TestFingerprint:
 class TestSettings:
     @pytest.mark.parametrize("crop", [0, -0.5, 1.01, float("nan")])
     def test_a_crop_outside_0_to_1(self, crop: float) -> None:
-        with pytest.raises(FacetlError, match=r"^crop: expected a fraction in \(0, 1\], got "):
-            ExtractorSpec(crop=crop)
+        with pytest.raises(FacetlError, match=r"^crop: expected different fractions in \(0, 1\], got "):
+            ExtractorSpec(crops=(0.5, crop))
+
+    @pytest.mark.parametrize("crops", [(), (0.5, 0.5)])
+    def test_no_crop_or_one_twice(self, crops: tuple[float, ...]) -> None:
+        with pytest.raises(FacetlError, match=r"^crop: expected different fractions"):
+            ExtractorSpec(crops=crops)
+
+    def test_an_alignment_that_is_not_known(self) -> None:
+        with pytest.raises(FacetlError, match=r"^align: expected none or mtcnn, got 'dlib'"):
+            ExtractorSpec(align="dlib")
 
     @pytest.mark.parametrize("grid", [0, -7])
     def test_a_grid_below_1(self, grid: int) -> None:
-        with pytest.raises(FacetlError, match=f"^grid: expected a whole number from 1, got {grid}"):
+        with pytest.raises(FacetlError, match=f"^grid: expected a whole number from 1 for each tap, got {grid}"):
             ExtractorSpec(grid=grid)
 
     def test_defaults_depend_on_the_net(self) -> None:
@@ -69,7 +78,28 @@ class TestSettings:
         assert ExtractorSpec.of(tap="avg").grid == 1
         assert ExtractorSpec.of(tap="mixed4").grid == ExtractorSpec().grid
         given = ExtractorSpec.of("xception", tap="add_3", grid=2, crop=0.5, mirror=False)
-        assert given.to_json() == {"name": "xception", "tap": "add_3", "grid": 2, "crop": 0.5, "mirror": False}
+        assert given.to_json() == {
+            "name": "xception",
+            "tap": "add_3",
+            "grid": 2,
+            "crops": [0.5],
+            "align": "none",
+            "mirror": False,
+        }
+        assert ExtractorSpec.from_json(given.to_json()) == given
+
+    def test_several_taps_each_with_its_grid(self) -> None:
+        assert ExtractorSpec.of(tap="mixed2:7+mixed3+avg", grid=4).taps == (("mixed2", 7), ("mixed3", 4), ("avg", 1))
+        assert ExtractorSpec.of("net.pb", tap="Mixed/out:1", grid=2).taps == (("Mixed/out:1", 2),)
+        with pytest.raises(FacetlError, match=r"^tap: expected layers as"):
+            ExtractorSpec(tap="mixed2:seven")
+        with pytest.raises(FacetlError, match=r"^grid: expected a whole number from 1 for each tap, got 0 "):
+            ExtractorSpec(tap="mixed2:0")
+
+    def test_each_crop_is_a_view_of_its_own(self) -> None:
+        both = ExtractorSpec.of(crop=(0.5, 0.7), align="mtcnn")
+        assert both.views == (ExtractorSpec.of(crop=0.5, align="mtcnn"), ExtractorSpec.of(crop=0.7, align="mtcnn"))
+        assert both.crop_text == "0.5,0.7"
 
     def test_a_graph_is_told_by_its_suffix(self) -> None:
         assert ExtractorSpec.of("some/net.pb").is_graph_def

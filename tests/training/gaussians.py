@@ -36,7 +36,9 @@ def small_settings(**changes: Any) -> TrainingSettings:
         "components": 16,
         "shrinkage": 0.1,
         "initialiser": "glorot",
-        "margin": 0.2,
+        "loss": "triplet",
+        "margin": None,
+        "loss_scale": None,
         "softness": 0.0,
         "sampler": "random",
         "rounds": 3,
@@ -57,6 +59,7 @@ def small_settings(**changes: Any) -> TrainingSettings:
         "decay": 0.9,
         "weight_decay": 0.0,
         "validation": 0.2,
+        "fallback": False,
         "seed": 3,
     }
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}

@@ -22,6 +22,7 @@ from facetl.evaluation.pairs import sample_pairs
 from facetl.features.cache import EmbeddingCache
 from facetl.features.collection import Collection
 from facetl.features.fill import FillReport
+from facetl.features.layout import Layout
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights
 from facetl.training import benchmark as benchmark_module
@@ -68,7 +69,9 @@ def collection_of(folder: Path, *, shifted: Iterable[str] = (), absent: Iterable
         cache.append(shas, features)
         rows = cache.gather(shas)
     report = FillReport(len(shas), len(shas), 0, {}, 0.1, 1.0)
-    return Collection(manifest, rows, ExtractorSpec(), Weights("file", "ab" * 32, folder / "weights"), report)
+    return Collection(
+        manifest, rows, Layout.flat(DIM), ExtractorSpec(), Weights("file", "ab" * 32, folder / "weights"), report
+    )
 
 
 def _feature(identity: str, photo: str) -> np.ndarray:
@@ -165,7 +168,7 @@ def test_the_json_has_what_is_promised(measured: tuple[BenchmarkReport, Spy]) ->
     assert {"accuracy", "accuracy_stderr", "auc", "folds", "baselines", "seconds", "missing_pairs"} <= set(told)
     assert [fold["fold"] for fold in told["folds"]] == [1, 2]
     assert {"accuracy", "threshold", "train_people", "best_epoch", "seconds"} <= set(told["folds"][0])
-    assert set(told["baselines"]) == {"raw", "lda", "untrained"}
+    assert set(told["baselines"]) == {"raw", "whitened", "lda", "untrained"}
     for scores in told["baselines"].values():
         assert {"accuracy", "accuracy_stderr", "auc"} <= set(scores)
         assert (scores["pairs"], scores["folds"]) == (12, 2)

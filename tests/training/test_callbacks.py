@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from facetl.training.callbacks import (
     RefreshTriplets,
     SetLearningRate,
     Validate,
+    remedies,
     spread,
 )
 
@@ -89,9 +91,9 @@ def test_a_refresh_embeds_with_the_current_head_only_where_wanted() -> None:
     np.testing.assert_allclose(feed.seen[1], POINTS, atol=1e-6)
 
 
-def guarded(epochs: list[tuple[float, float, float]], **options: float) -> int:
+def guarded(epochs: list[tuple[float, float, float]], *, unsolved: float | None = 0.2) -> int:
     """Return how many epochs of (loss, active, spread) pass before the guard stops; all of them if it does not."""
-    guard = CollapseGuard(**{"margin": 0.2, **options})  # type: ignore[arg-type]
+    guard = CollapseGuard(unsolved=unsolved, remedies="Try less.")
     for epoch, (loss, active, spread_) in enumerate(epochs):
         try:
             guard.on_epoch_end(epoch, {"loss": loss, "active": active, "spread": spread_})
@@ -111,9 +113,10 @@ class TestCollapseGuard:
         assert guarded([(0.2, 1.0, 0.0001)] * 6) == 4
 
     def test_the_error_is_one_line_that_says_what_to_try(self) -> None:
-        guard = CollapseGuard(margin=0.2, history=[{"loss": 0.1, "active": 0.4, "spread": 0.5}])
+        remedy = remedies(small_settings(sampler="neighbours"))
+        guard = CollapseGuard(unsolved=0.2, remedies=remedy, history=[{"loss": 0.1, "active": 0.4, "spread": 0.5}])
         with pytest.raises(
-            CollapseError, match=r"epoch 5: loss 0\.123 .* 40% .* spread .* 0\.010.*--temperature"
+            CollapseError, match=r"epoch 5: loss 0\.123 .unsolved: 0\.200., 40% .* spread .* 0\.010.*--temperature"
         ) as caught:
             guard.on_epoch_end(4, {"loss": 0.123, "active": 0.4, "spread": 0.01})
         assert "\n" not in str(caught.value)
@@ -123,10 +126,12 @@ class TestCollapseGuard:
         assert guarded([(0.193, 1.0, 0.5), (0.216, 1.0, 0.5)] * 3) == 4
         assert guarded([(0.199, 0.99, 0.5)] * 3 + [(0.1, 0.8, 0.5)] + [(0.199, 0.99, 0.5)] * 4) == 8
 
-    def test_with_softness_the_margin_costs_more(self) -> None:
-        unsolved = 0.5 * math.log(1 + math.exp(0.2 / 0.5))
-        assert guarded([(unsolved, 1.0, 0.5)] * 5, softness=0.5) == 4
-        assert guarded([(0.2, 1.0, 0.5)] * 9, softness=0.5) == 9
+    def test_without_a_loss_that_tells_only_a_lost_spread_counts(self) -> None:
+        assert guarded([(0.2, 1.0, 0.5)] * 9, unsolved=None) == 9
+        assert guarded([(7.0, 0.9, 0.5), (7.0, 0.9, 0.01)], unsolved=None) == 1
+        guard = CollapseGuard(unsolved=None, remedies="Try less.", history=[{"loss": 7, "active": 0.4, "spread": 0.5}])
+        with pytest.raises(CollapseError, match=r"epoch 2: loss 7\.000, 90% of triplets active.*Try less\.$"):
+            guard.on_epoch_end(1, {"loss": 7.0, "active": 0.9, "spread": 0.001})
 
     @pytest.mark.parametrize(
         "healthy",
@@ -143,9 +148,33 @@ class TestCollapseGuard:
 
 def test_a_resumed_guard_counts_the_epochs_before() -> None:
     stuck = {"loss": 0.2, "active": 1.0, "spread": 0.5}
-    guard = CollapseGuard(margin=0.2, history=[{**stuck, "loss": 0.1}, stuck, stuck, stuck, stuck])
+    guard = CollapseGuard(
+        unsolved=0.2, remedies="Try less.", history=[{**stuck, "loss": 0.1}, stuck, stuck, stuck, stuck]
+    )
     with pytest.raises(CollapseError, match="epoch 6"):
         guard.on_epoch_end(5, stuck)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"sampler": "neighbours"}, {"--temperature", "--candidates", "--uniform-share", "--warmup"}),
+        ({"sampler": "random"}, {"--margin"}),
+        ({"sampler": "pk"}, {"--mining"}),
+        ({"sampler": "pk", "loss": "contrastive"}, {"--margin"}),
+        ({"sampler": "pk", "loss": "arcface"}, {"--loss-scale"}),
+    ],
+)
+def test_remedies_name_options_that_have_a_say(changes: dict[str, str], options: set[str]) -> None:
+    sentence = remedies(small_settings(**changes))
+    assert set(re.findall(r"--[a-z-]+", sentence)) == options | {"--learning-rate"}
+
+
+def test_embeddings_that_are_no_numbers_end_the_training() -> None:
+    validate = Validate(np.where(np.arange(5)[:, None] == 3, np.nan, POINTS), PAIRS)
+    validate.set_model(SimpleNamespace(head=unit_head()))
+    with pytest.raises(CollapseError, match=r"diverged in epoch 3: .*--learning-rate"):
+        validate.on_epoch_end(2, {"loss": math.nan})
 
 
 class Recorded:

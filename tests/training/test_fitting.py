@@ -22,7 +22,7 @@ from facetl.evaluation.pairs import sample_pairs
 from facetl.training.checkpoint import Checkpoint
 from facetl.training.fitting import FittedHead, fit_head
 from facetl.training.head import embed
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import LOSSES, TrainingSettings
 
 TRAIN = gaussian_people(12, 6, seed=0)
 VALIDATION = gaussian_people(8, 6, seed=0, first=50)
@@ -81,6 +81,9 @@ class TestLearning:
             {"sampler": "neighbours"},
             {"sampler": "pk", "mining": "batch-hard"},
             {"sampler": "pk", "mining": "batch-all"},
+            {"sampler": "pk", "mining": "semi-hard"},
+            {"sampler": "pk", "mining": "distance-weighted"},
+            *({"sampler": "pk", "loss": loss} for loss in LOSSES if loss != "triplet"),
             {"sampler": "random", "standardise": "none"},
             {
                 "sampler": "neighbours",
@@ -193,6 +196,22 @@ class TestResuming:
         resumed = fit(tmp_path / "state.npz", resume=True, on_epoch=lambda epoch, logs: trained.append(epoch))
         assert trained == list(range(epochs, 8))
         assert_identical(resumed, uninterrupted)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"loss": "arcface"}, {"loss": "proxy-anchor"}, {"mining": "distance-weighted"}],
+        ids=lambda changes: next(iter(changes.values())),
+    )
+    def test_with_state_outside_the_head(self, changes: dict[str, object], tmp_path: Path) -> None:
+        changes = {"sampler": "pk", **changes}
+        whole = fit(**changes)
+        assert_identical(fit(**changes), whole)
+        interrupted(tmp_path / "state.npz", 2, **changes)
+        assert_identical(fit(tmp_path / "state.npz", resume=True, **changes), whole)
+        # The proxies are no part of what is handed over.
+        assert [weights.shape for weights in whole.head.get_weights()] == [
+            weights.shape for weights in whole.untrained.get_weights()
+        ]
 
     def test_with_early_stopping_under_way(self, tmp_path: Path) -> None:
         changes = {"learning_rate": 3e-2, "schedule": "cosine", "patience": 3, "sampler": "pk", "seed": 5}
@@ -328,6 +347,10 @@ class TestRefusing:
         history = fit_head(*gaussian_people(60, 4, seed=0), self.sigmoid_settings(1.0), validation=VALIDATION).history
         assert len(history) == 16
         assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
+
+    def test_a_learning_rate_beyond_all_numbers_is_said(self) -> None:
+        with pytest.raises(CollapseError, match=r"diverged in epoch 1: .*--learning-rate"):
+            fitted_with(small_settings(learning_rate=1e30))
 
     @pytest.mark.parametrize("sampler", ["random", "pk"])
     def test_a_damaged_cache_met_while_training_is_said_as_such(self, sampler: str) -> None:

@@ -44,7 +44,8 @@ def test_the_tutorial_preset_layer_by_layer() -> None:
 
 def test_how_the_tutorial_preset_trains() -> None:
     settings = preset("tutorial")
-    assert (settings.margin, settings.softness, settings.sampler) == (0.2, 0.0, "random")
+    assert (settings.loss, settings.loss_options.margin) == ("triplet", 0.2)
+    assert (settings.softness, settings.sampler) == (0.0, "random")
     assert (settings.learning_rate, settings.schedule, settings.decay) == (1e-4, "decay", 0.999)
     assert (settings.weight_decay, settings.dropout, settings.input_dropout) == (0.0, 0.0, 0.0)
     assert (settings.root, settings.standardise) == (False, "none")

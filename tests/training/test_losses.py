@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,8 +13,12 @@ from facetl.training.losses import (
     active,
     batch_all_triplet_loss,
     batch_hard_triplet_loss,
+    distance_weighted_triplet_loss,
+    distance_weights,
     hinge,
+    out_of_order,
     pairwise_squared_distances,
+    semi_hard_triplet_loss,
     triplet_loss,
 )
 
@@ -145,11 +150,86 @@ def test_batch_hard_is_the_farthest_positive_and_the_nearest_negative(softness: 
     np.testing.assert_allclose(losses, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("softness", [0.0, 0.3])
+def test_semi_hard_is_the_nearest_negative_beyond_the_positive(softness: float) -> None:
+    expected, without_one = [], 0
+    embeddings = unit_vectors(len(LABELS), 2, seed=5)
+    for a in range(6):
+        for p in range(6):
+            if p == a or LABELS[p] != LABELS[a]:
+                continue
+            far = distance(embeddings[a], embeddings[p])
+            others = [distance(embeddings[a], embeddings[n]) for n in range(6) if LABELS[n] != LABELS[a]]
+            beyond = [other for other in others if other > far]
+            without_one += not beyond
+            expected.append(softened(far - (min(beyond) if beyond else max(others)) + 0.2, softness))
+    assert 0 < without_one < len(expected) == 8
+    losses = np.asarray(semi_hard_triplet_loss(embeddings, LABELS, margin=0.2, softness=softness))
+    np.testing.assert_allclose(losses, expected, atol=1e-5)
+
+
+def density(euclidean: float, dim: int) -> float:
+    """How distances spread between random points of the unit sphere, but for a factor."""
+    return euclidean ** (dim - 2) * (1 - euclidean**2 / 4) ** ((dim - 3) / 2)
+
+
+def test_distance_weights_are_the_inverse_density_between_the_bounds() -> None:
+    # Too near, near, nearer, too far, of the anchor's person; squared.
+    distances = np.array([[0.04, 1.0, 0.49, 2.5, 0.3], [2.2, 3.0, 2.6, 2.5, 0.1]], np.float32)
+    negative = np.array([[True, True, True, True, False], [True, True, False, True, False]])
+    weights = np.exp(np.asarray(distance_weights(distances, negative, dim=6), np.float64))
+    weights /= weights.sum(axis=1, keepdims=True)
+    inverse = np.array([1 / density(d, 6) for d in (0.5, 1.0, 0.7)])
+    np.testing.assert_allclose(weights[0], [*(inverse / inverse.sum()), 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(weights[1], [1 / 3, 1 / 3, 0, 1 / 3, 0])  # nobody near: all alike
+
+
+def test_distance_weighted_negatives_are_drawn_by_their_weights() -> None:
+    embeddings, labels = unit_vectors(len(LABELS), 3, seed=5), LABELS
+    distances = np.array([[distance(a, b) for b in embeddings] for a in embeddings])
+    negative = labels[:, None] != labels[None, :]
+    weights = np.exp(np.asarray(distance_weights(distances.astype(np.float32), negative, dim=3), np.float64))
+    weights /= weights.sum(axis=1, keepdims=True)
+    pairs = [(a, p) for a in range(6) for p in range(6) if a != p and labels[a] == labels[p]]
+    violation = np.array([[distances[a, p] - distances[a, n] + 0.2 for n in range(6)] for a, p in pairs])
+    drawn = np.zeros((8, 6))
+    seeds = keras.random.SeedGenerator(4)
+    for _ in range(200):
+        losses = np.asarray(distance_weighted_triplet_loss(embeddings, labels, margin=0.2, softness=0.5, seed=seeds))
+        candidates = np.array([[softened(value, 0.5) for value in row] for row in violation])
+        chosen = np.argmin(np.abs(candidates - losses[:, None]), axis=1)
+        np.testing.assert_allclose(losses, candidates[np.arange(8), chosen], atol=1e-5)
+        drawn[np.arange(8), chosen] += 1
+    expected = np.array([weights[a] for a, _ in pairs]) * 200
+    np.testing.assert_array_equal(drawn[expected == 0], 0)
+    assert np.max(np.abs(drawn - expected) / np.sqrt(np.maximum(expected, 1))) < 4.5
+
+
+def test_a_distance_weighted_loss_follows_its_seed() -> None:
+    embeddings = unit_vectors(len(LABELS), 3, seed=5)
+
+    def losses(seed: int) -> list[float]:
+        return np.asarray(distance_weighted_triplet_loss(embeddings, LABELS, margin=0.2, seed=seed)).tolist()
+
+    assert losses(3) == losses(3)
+    assert any(losses(3) != losses(other) for other in range(4, 12))
+
+
+def test_out_of_order_is_a_farthest_positive_beyond_the_nearest_negative() -> None:
+    embeddings = unit_vectors(len(LABELS), 3, seed=5)
+    hard = np.asarray(batch_hard_triplet_loss(embeddings, LABELS, margin=3.9)) - 3.9
+    wrong = np.asarray(out_of_order(embeddings, LABELS))
+    assert wrong.tolist() == (hard > 0).tolist()
+    assert 0 < wrong.sum() < 5
+
+
 def test_a_batch_of_one_person_or_of_single_photos_has_no_triplet() -> None:
     embeddings = unit_vectors(3, 4)
     for labels in (np.array([2, 2, 2]), np.array([0, 1, 2])):
         assert batch_hard_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
         assert batch_all_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
+        assert semi_hard_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
+        assert distance_weighted_triplet_loss(embeddings, labels, margin=0.2, seed=1).shape == (0,)
 
 
 def test_mining_works_in_a_graph_with_an_unknown_batch_size() -> None:

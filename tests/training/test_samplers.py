@@ -118,9 +118,9 @@ class TestRandomSampler:
         assert not first.needs_embeddings(9)
 
 
-def neighbours(labels: np.ndarray = LABELS, **changes: float) -> NeighbourSampler:
-    settings = {"temperature": 0.4, "candidates": 2, "uniform_share": 0.25, "warmup": 0, "ramp": 0, "rounds": 4000}
-    return NeighbourSampler(labels, **{**settings, **changes})  # type: ignore[arg-type]
+def neighbours(labels: np.ndarray = LABELS, **changes: float | tuple[float, float]) -> NeighbourSampler:
+    settings = {"temperature": 0.4, "candidates": 2, "uniform_share": 0.25, "warmup": 0, "ramp": 0}
+    return NeighbourSampler(labels, **{**settings, "epochs": 5, "rounds": 4000, **changes})  # type: ignore[arg-type]
 
 
 class TestNeighbourSampler:
@@ -149,7 +149,7 @@ class TestNeighbourSampler:
     def test_more_candidates_than_there_are_photos_of_others(self) -> None:
         embeddings = unit_vectors(7, seed=5)
         sampler = neighbours(candidates=100, uniform_share=0.0, seed=2)
-        assert sampler.candidates == 4  # what the person with three photos has left
+        assert sampler.candidates_of(0) == 4  # what the person with three photos has left
         triplets = sampler.triplets(0, embeddings)
         assert_valid(triplets, LABELS)
         others = [1, 3, 4, 6]
@@ -183,6 +183,25 @@ class TestNeighbourSampler:
         _, positive, negative = triplets[triplets[:, 0] == 5].T
         assert_drawn_as(positive, mixed({}, [0, 2], 1.0))
         assert_drawn_as(negative, mixed({}, [1, 3, 4, 6], 1.0))
+
+    def test_temperature_and_candidates_run_from_the_first_value_to_the_last(self) -> None:
+        embeddings = unit_vectors(7, seed=9)
+        sampler = neighbours(
+            temperature=(2.0, 0.2), candidates=(4, 2), uniform_share=0.0, warmup=1, epochs=7, rounds=4000, seed=6
+        )
+        assert [sampler.candidates_of(epoch) for epoch in range(7)] == [4, 4, 3, 3, 3, 2, 2]
+        for epoch, temperature, candidates in ((2, 1.4, 3), (6, 0.2, 2)):
+            triplets = sampler.triplets(epoch, embeddings)
+            _, positive, negative = triplets[triplets[:, 0] == 2].T
+            far = softmax({row: squared(embeddings, 2, row) / temperature for row in (0, 5)})
+            nearest = sorted([1, 3, 4, 6], key=lambda row: squared(embeddings, 2, row))[:candidates]
+            assert_drawn_as(positive, far)
+            assert_drawn_as(negative, softmax({row: -squared(embeddings, 2, row) / temperature for row in nearest}))
+
+    def test_the_uniform_share_runs_too(self) -> None:
+        sampler = neighbours(warmup=1, ramp=2, uniform_share=(0.1, 0.5), epochs=5)
+        # ε is 0.1, 0.2, 0.3, 0.4, 0.5; the ramp lets half of 1 − 0.2 through at first.
+        np.testing.assert_allclose([sampler.share(epoch) for epoch in range(5)], [0, 0.4, 0.7, 0.6, 0.5])
 
     def test_missing_embeddings_are_said(self) -> None:
         with pytest.raises(TrainingError, match="epoch 3 draws by distance and needs embeddings"):
@@ -276,11 +295,11 @@ class TestPKSampler:
 
 def test_the_settings_reach_the_sampler() -> None:
     changes = {"rounds": 2, "anchors_per_person": 2, "seed": 11, "temperature": 0.3, "candidates": 3}
-    settings = small_settings(sampler="neighbours", uniform_share=0.35, warmup=4, ramp=6, **changes)
+    settings = small_settings(sampler="neighbours", uniform_share=0.35, warmup=4, ramp=6, epochs=9, **changes)
     made = make_sampler(LABELS, settings)
     assert isinstance(made, NeighbourSampler)
     assert (made.temperature, made.candidates, made.uniform_share, made.warmup, made.ramp) == (0.3, 3, 0.35, 4, 6)
-    assert (made.rounds, made.anchors_per_person, made.seed) == (2, 2, 11)
+    assert (made.rounds, made.anchors_per_person, made.seed, made.epochs) == (2, 2, 11, 9)
     made = make_sampler(LABELS, small_settings(sampler="random", **changes))
     assert isinstance(made, RandomSampler)
     assert (made.rounds, made.anchors_per_person, made.seed) == (2, 2, 11)
@@ -293,7 +312,15 @@ def test_twenty_thousand_photos() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4000, 20_000)
     sampler = NeighbourSampler(
-        labels, temperature=0.5, candidates=50, uniform_share=0.2, warmup=1, ramp=0, rounds=5, anchors_per_person=4
+        labels,
+        temperature=0.5,
+        candidates=50,
+        uniform_share=0.2,
+        warmup=1,
+        ramp=0,
+        epochs=2,
+        rounds=5,
+        anchors_per_person=4,
     )
     for epoch, embeddings in ((0, None), (1, unit_vectors(20_000, 16))):
         triplets = sampler.triplets(epoch, embeddings)

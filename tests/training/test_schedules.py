@@ -10,7 +10,7 @@ import pytest
 from gaussians import gaussian_people, small_settings
 
 from facetl.training.fitting import fit_head
-from facetl.training.schedules import learning_rate
+from facetl.training.schedules import learning_rate, linear
 
 
 def test_decay_multiplies_once_an_epoch_and_never_resets() -> None:
@@ -30,6 +30,14 @@ def test_cosine_begins_at_the_rate_halves_in_the_middle_and_ends_near_nothing() 
     assert learning_rate(5, settings) == pytest.approx(4e-3)
     assert learning_rate(9, settings) == pytest.approx(8e-3 * math.sin(math.pi / 20) ** 2)
     assert learning_rate(10, settings) == pytest.approx(0.0, abs=1e-18)
+
+
+def test_a_course_runs_from_its_first_value_to_its_last() -> None:
+    assert [linear((1.0, 0.2), epoch, 5) for epoch in range(5)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert [linear((3, 9), epoch, 3) for epoch in range(3)] == [3, 6, 9]
+    assert linear((1.0, 0.2), 0, 1) == 1.0
+    assert linear((1.0, 0.2), 8, 5) == 0.2
+    assert linear(0.7, 3, 5) == 0.7
 
 
 @pytest.mark.parametrize("schedule", ["decay", "cosine"])

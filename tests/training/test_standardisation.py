@@ -12,11 +12,11 @@ from facetl.training.standardisation import SignedRoot, Standardisation
 
 
 def skewed_people(people: int = 14, photos: int = 5, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian people whose features differ in mean and scale by orders of magnitude."""
+    """Gaussian people whose features differ in mean and scale by orders of magnitude; most are positive."""
     features, labels = gaussian_people(people, photos, seed=seed)
     rng = np.random.default_rng(seed)
     scale = 10.0 ** rng.uniform(-1, 2, features.shape[1])
-    return ((features + rng.normal(0, 3, features.shape[1])) * scale).astype(np.float32), labels
+    return ((features + np.abs(rng.normal(4, 3, features.shape[1]))) * scale).astype(np.float32), labels
 
 
 def rooted(x: np.ndarray) -> np.ndarray:
@@ -92,6 +92,17 @@ def test_whitening_gives_the_training_rows_identity_covariance(root: bool) -> No
     axes = np.linalg.qr(np.asarray(front.axes, np.float64))[0]
     shared = np.linalg.svd(leading @ axes)[1]
     assert np.mean(shared**2) > 0.99
+
+
+@pytest.mark.parametrize("standardise", ["none", "features", "whiten"])
+def test_signed_features_keep_their_angles(standardise: str) -> None:
+    features, labels = gaussian_people(9, 4, seed=2)
+    asked, other = (
+        Standardisation.fit(features, labels, small_settings(standardise=standardise, root=root))
+        for root in (True, False)
+    )
+    assert not asked.root
+    np.testing.assert_array_equal(asked.model(32)(features), other.model(32)(features))
 
 
 def test_reduce_is_the_front_model_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from facetl.training.trainer import TripletTrainer
+from facetl.training.objectives import ProxyObjective, TripletObjective
+from facetl.training.proxy_losses import cosface_loss
+from facetl.training.trainer import HeadTrainer
 
 # Squared distances by hand: 01 0.8, 02 2, 03 4, 12 0.4, 13 3.2, 23 2.
 POINTS = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]], np.float32)
 
 
-def trainer(**options: object) -> TripletTrainer:
+def trainer(**options: object) -> HeadTrainer:
     inputs = keras.Input((2,))
-    made = TripletTrainer(keras.Model(inputs, keras.layers.UnitNormalization()(inputs)), **options)
+    made = HeadTrainer(keras.Model(inputs, keras.layers.UnitNormalization()(inputs)), TripletObjective(**options))
     made.compile(optimizer="sgd")
     return made
 
 
-def loss_of(model: TripletTrainer, **batch: np.ndarray) -> float:
+def loss_of(model: HeadTrainer, **batch: np.ndarray) -> float:
     embeddings = model({"features": POINTS, **batch})
     return float(model.compute_loss({"features": POINTS, **batch}, y_pred=embeddings))
 
@@ -52,5 +57,27 @@ def test_batch_hard_is_the_mean_over_the_anchors() -> None:
 
 
 def test_a_batch_without_a_triplet_costs_nothing() -> None:
-    model = trainer(margin=0.2)
+    model = trainer(margin=0.2, mining="batch-hard")
     assert loss_of(model, labels=np.array([1, 1, 1, 1], np.int32)) == 0.0
+
+
+def test_proxies_are_trained_with_the_head_and_are_no_part_of_it() -> None:
+    inputs = keras.Input((2,))
+    head = keras.Model(inputs, keras.layers.UnitNormalization()(keras.layers.Dense(2)(inputs)))
+    objective = ProxyObjective(partial(cosface_loss, margin=0.3, scale=8.0), np.array([1, 4]), width=2)
+    objective.imprint(POINTS, np.array([1, 1, 4, 4]))
+    model = HeadTrainer(head, objective)
+    assert {id(variable) for variable in model.trainable_variables} == {
+        id(variable) for variable in [*head.trainable_variables, objective.proxies]
+    }
+    model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
+    before = [np.array(variable) for variable in model.trainable_variables]
+    batch = {"features": POINTS, "labels": np.array([1, 1, 4, 4], np.int32)}
+    model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, shuffle=False, verbose=0)
+    assert all(np.any(old != np.array(new)) for old, new in zip(before, model.trainable_variables, strict=True))
+    assert len(head.variables) == 2
+
+
+def test_random_draws_of_the_objective_are_among_the_variables() -> None:
+    model = trainer(margin=0.2, mining="distance-weighted")
+    assert model.objective.seed_generator.state in model.variables

@@ -1,0 +1,71 @@
+"""How a flat feature came from the net's maps: which of its numbers show which part of the face. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below it a map's cells are too coarse to be parts of a face.
+_SMALLEST_GRID = 3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The maps that were pooled, flattened and joined.
+
+    Attributes:
+        maps: (grid, channels) of each, in order; a feature holds grid × grid × channels numbers of each map, by row,
+            column and channel. A vector is a map of one cell.
+    """
+
+    maps: tuple[tuple[int, int], ...]
+
+    @property
+    def dim(self) -> int:
+        """Length of the feature."""
+        return sum(grid * grid * channels for grid, channels in self.maps)
+
+    @classmethod
+    def flat(cls, dim: int) -> Layout:
+        """Return the layout of a feature of which nothing is known but its length."""
+        return cls(((1, dim),))
+
+    @classmethod
+    def joined(cls, layouts: Sequence[Layout]) -> Layout:
+        """Return the layout of features laid side by side."""
+        return cls(tuple(one for layout in layouts for one in layout.maps))
+
+    def regions(self) -> tuple[NDArray[np.int64], ...]:
+        """Return the places [n] int64, in the feature, of nine regions of each map, which overlap.
+
+        The whole, its four corners, its centre, and three bands: brow, eyes and nose, mouth, in a face that fills the
+        map. A map of fewer than 3 × 3 cells is one region.
+        """
+        found = []
+        start = 0
+        for grid, channels in self.maps:
+            cells = np.arange(start, start + grid * grid * channels).reshape(grid, grid, channels)
+            start += cells.size
+            found += [cells[rows, columns].ravel() for rows, columns in _windows(grid)]
+        return tuple(found)
+
+    def to_json(self) -> list[list[int]]:
+        """Return the maps as plain lists."""
+        return [list(one) for one in self.maps]
+
+
+def _windows(grid: int) -> list[tuple[slice, slice]]:
+    """Return the nine windows of a map, as rows and columns."""
+    every = slice(0, grid)
+    if grid < _SMALLEST_GRID:
+        return [(every, every)]
+    low, high = slice(0, grid // 2 + 1), slice(grid - grid // 2 - 1, grid)
+    band = max(1, (grid - 1) // 2)
+    top, bottom = slice(0, band), slice(grid - band, grid)
+    middle = slice(grid // 2 - 1, grid - grid // 2 + 1)
+    inner = slice(1, grid - 1)
+    corners = [(rows, columns) for rows in (low, high) for columns in (low, high)]
+    return [(every, every), *corners, (middle, inner), (top, every), (middle, every), (bottom, every)]

@@ -1,0 +1,53 @@
+"""A run's calibration on disk: calibration.json and the reliability diagram, for the run's owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from facetl.errors import RunError
+from facetl.evaluation.calibration import Calibrated, Calibration
+
+CALIBRATION = "calibration.json"
+RELIABILITY = "reliability.png"
+
+
+def write(folder: Path, calibrated: Calibrated) -> None:
+    """Write a calibration into a run folder; a diagram that no longer belongs to it goes."""
+    if calibrated.reliability is None:
+        (folder / RELIABILITY).unlink(missing_ok=True)
+    else:
+        # matplotlib takes a second to import, and whoever only reads needs none of it.
+        from facetl.evaluation.plots import figure_png
+        from facetl.evaluation.reliability_plot import reliability_plot
+
+        replace(folder / RELIABILITY, figure_png(reliability_plot(calibrated.reliability)))
+    content = json.dumps(calibrated.calibration.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    replace(folder / CALIBRATION, (content + "\n").encode())
+
+
+def read(folder: Path) -> Calibration:
+    """Read a run folder's calibration; RunError where it is missing, damaged or of another version of facetl."""
+    path = folder / CALIBRATION
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: expected the run's calibration ({error}). Run facetl calibrate.") from error
+    return Calibration.from_json(content, name=str(path))
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(written, path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise

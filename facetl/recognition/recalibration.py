@@ -1,0 +1,129 @@
+"""A finished run calibrated anew, on the people whom its training held out to choose by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from facetl.data.manifest import Manifest
+from facetl.errors import DataError, RunError
+from facetl.evaluation.calibration import Calibration, Target, calibrate_pairs
+from facetl.features.collection import Collection
+from facetl.features.family import Family
+from facetl.features.spec import ExtractorSpec
+from facetl.features.weights import resolve
+from facetl.recognition import calibration_files, documents, sides
+from facetl.recognition.recognizer import CONFIG, HEAD
+from facetl.training.head import embed
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """A run's new calibration.
+
+    Attributes:
+        folder: the run's folder.
+        calibration: what is stored there now.
+        gone: how many of the run's validation people have no photo any more.
+    """
+
+    folder: Path
+    calibration: Calibration
+    gone: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return `run`, `people_gone` and all that calibration.json holds."""
+        return {"run": str(self.folder), "people_gone": self.gone, **self.calibration.to_json()}
+
+
+def recalibrate(
+    folder: Path,
+    target: Target,
+    *,
+    cache: Path,
+    data: Path | None = None,
+    prior: float = 0.5,
+    on_progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Recalibrated:
+    """Calibrate a run on its validation people and write calibration.json, reliability.png and the model card.
+
+    data: the folder of people, by default the one of the training. Nothing is written unless the target can be
+    supported. Raises DataError when photos are gone or people too few, RunError for a run folder that is damaged or
+    does not say who its validation people are, WeightsError, CacheError.
+    """
+    config = _config(folder)
+    people = sides.read(folder)
+    if people is None:
+        raise RunError(
+            f"{folder}: the run does not say who its validation people are (it was made before that was kept). "
+            "Train it again."
+        )
+    collection = _collection(folder, config, cache=cache, data=data, on_progress=on_progress, say=say)
+    chosen = np.array([photo.identity in people["validation"] for photo in collection.manifest.photos])
+    features, labels, found = collection.rows(chosen)
+    gone = len(people["validation"]) - len(set(found.identities))
+    if not chosen.any():
+        raise DataError(
+            f"{collection.manifest.root}: expected photos of the run's {len(people['validation']):,} validation "
+            "people, got none. Restore them, or name their folder by --data."
+        )
+    embeddings = embed(_head(folder), features)
+    calibrated = calibrate_pairs(embeddings, labels, target=target, seed=int(config["settings"]["seed"]), prior=prior)
+    calibration_files.write(folder, calibrated)
+    documents.update_calibration(folder, calibrated.calibration)
+    return Recalibrated(folder, calibrated.calibration, gone)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        # All that is needed further on is asked for here, so that a damaged file is told as such.
+        _ = config["data"], int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
+        ExtractorSpec.from_json(config["extractor"]["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: expected a complete run folder ({error!r}). Run facetl train.") from error
+    return config
+
+
+def _head(folder: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(folder / HEAD)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
+
+
+def _collection(
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    cache: Path,
+    data: Path | None,
+    on_progress: Callable[[int, int], None] | None,
+    say: Callable[[str], None],
+) -> Collection:
+    """Open the run's photos with the features of its own extractor."""
+    root = Path(config["data"]) if data is None else data
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: calibrating needs the photos of the run's validation people, and this folder is gone. "
+            "Restore it, or name the folder where they are now by --data."
+        )
+    spec, stored = ExtractorSpec.from_json(config["extractor"]["spec"]), config["extractor"]["weights"]
+    given = Path(stored["path"]) if spec.family is Family.ZOO else None
+    # Before the cache is opened: another net's features would all be computed, and for nothing.
+    weights = resolve(spec, given=given, say=say)
+    if weights.sha256 != stored["sha256"]:
+        raise RunError(
+            f"{weights.path}: {folder.name} was trained with weights of sha256 {stored['sha256'][:12]}, found "
+            f"{weights.sha256[:12]}. Restore that file, or train again."
+        )
+    return Collection.open(
+        Manifest.from_folder(root), spec, cache=cache, weights=given, on_progress=on_progress, say=say
+    )
