@@ -46,7 +46,7 @@ tensorboard: $(INSTALLED)
 	$(BIN)/tensorboard --logdir "models/$(RUN)/logs" --host 127.0.0.1 --port $(PORT)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
