@@ -51,6 +51,7 @@ PEOPLE = (
 
 _LINES: Mapping[str, tuple[str, str | tuple[int, tuple[int, int]]]] = {
     "raw": (THEME["grey"], "-"),
+    "whitened": (THEME["grey"], (0, (4, 2))),
     "lda": (THEME["warm"], "-"),
     "untrained": (THEME["cool"], (0, (4, 2))),
     "trained": (THEME["accent"], "-"),

@@ -125,5 +125,11 @@ class ExtractorSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ExtractorSpec:
-        """Rebuild the settings that `to_json` gave."""
-        return cls(**(dict(values) | {"crops": tuple(values["crops"])}))
+        """Rebuild the settings that `to_json` gave; FacetlError for those of another version."""
+        try:
+            return cls(**(dict(values) | {"crops": tuple(values["crops"])}))
+        except (KeyError, TypeError) as error:
+            raise FacetlError(
+                f"extractor: expected the settings of this version, got {', '.join(sorted(map(str, values)))}. "
+                "Train the run again."
+            ) from error

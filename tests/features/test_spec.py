@@ -88,6 +88,12 @@ class TestSettings:
         }
         assert ExtractorSpec.from_json(given.to_json()) == given
 
+    def test_settings_of_another_version(self) -> None:
+        stored = ExtractorSpec().to_json()
+        for other in ({**stored, "more": 1}, {key: value for key, value in stored.items() if key != "crops"}):
+            with pytest.raises(FacetlError, match=r"^extractor: expected the settings of this version, got "):
+                ExtractorSpec.from_json(other)
+
     def test_several_taps_each_with_its_grid(self) -> None:
         assert ExtractorSpec.of(tap="mixed2:7+mixed3+avg", grid=4).taps == (("mixed2", 7), ("mixed3", 4), ("avg", 1))
         assert ExtractorSpec.of("net.pb", tap="Mixed/out:1", grid=2).taps == (("Mixed/out:1", 2),)
