@@ -55,7 +55,9 @@ Mirror = Annotated[
     typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
 ]
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
-Preset = Annotated[str, typer.Option("--preset", help="balanced, or tutorial: the classical recipe.")]
+Preset = Annotated[
+    str, typer.Option("--preset", help="balanced, best (two crops, slower), or tutorial: the classical recipe.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every random choice.")]
 
 
