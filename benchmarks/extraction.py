@@ -42,8 +42,8 @@ def main() -> None:
         keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(299, 299, 3)).save_weights(path)
         weights = Weights("file", "0" * 64, path)
         whole = Extractor(ExtractorSpec.of(tap="avg", mirror=False), weights)
-        tapped = Extractor(ExtractorSpec.of(mirror=False), weights)
-        mirrored = Extractor(ExtractorSpec.of(), weights)
+        tapped = Extractor(ExtractorSpec.of(tap="mixed2", mirror=False), weights)
+        mirrored = Extractor(ExtractorSpec.of(tap="mixed2"), weights)
         rates = {
             "predict, one by one, whole net": _rate(
                 lambda: [net.predict(x[None], verbose=0) for x in prepared], photos
@@ -51,7 +51,7 @@ def main() -> None:
             "predict, batch 32, whole net": _rate(lambda: net.predict(prepared, batch_size=32, verbose=0), photos),
             "facetl --tap avg": _rate(lambda: _batches(whole, images), photos),
             "facetl, mixed2": _rate(lambda: _batches(tapped, images), photos),
-            "facetl, mixed2 and mirror (default)": _rate(lambda: _batches(mirrored, images), photos),
+            "facetl, mixed2 and mirror": _rate(lambda: _batches(mirrored, images), photos),
         }
     gflops = _gemm()
     mixed2 = keras.Model(net.input, net.get_layer("mixed2").output)

@@ -28,10 +28,14 @@ ExtractorName = Annotated[
 ]
 Tap = Annotated[
     str | None,
-    typer.Option("--tap", help="Layer whose output is the feature; avg is the global average. Default: mixed2."),
+    typer.Option(
+        "--tap",
+        help="Layer whose output is the feature; avg is the global average; several as "
+        "mixed2:7+mixed3:5, the default, are joined.",
+    ),
 ]
 Grid = Annotated[
-    int | None, typer.Option("--grid", min=1, help="The tapped map is pooled to GRID×GRID cells. Default: 7.")
+    int | None, typer.Option("--grid", min=1, help="A map tapped without a grid of its own is pooled to GRID×GRID.")
 ]
 Crop = Annotated[
     str | None,

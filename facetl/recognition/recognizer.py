@@ -39,6 +39,8 @@ class Recognizer:
         threshold: squared distance up to which two photos count as one person.
         calibration: where the threshold comes from and how often it errs, probabilities and settings for
             identification; None while a threshold is all there is.
+        aligner: finds and aligns the face of a photo, where the extractor takes aligned faces. The SavedModel does not:
+            it takes faces that are aligned already.
     """
 
     extractor: PhotoNet
