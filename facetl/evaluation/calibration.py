@@ -58,7 +58,7 @@ class Target:
             "far": f"loosest with FAR {self.value or 0:g} or less on pairs of validation people",
             "fpir": f"loosest with FPIR {self.value or 0:g} or less, validation people enrolled and asked for in turn",
             "f1": "best F1 on pairs of validation people",
-            "accuracy": "highest accuracy on balanced pairs of validation people",
+            "accuracy": "highest smoothed accuracy on balanced pairs of validation people",
         }[self.kind]
 
 

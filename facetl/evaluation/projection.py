@@ -21,6 +21,7 @@ _OVERSAMPLE = 10  # Halko et al., 2011: a few more directions than wanted
 _FIRST = 256
 _SIGNED = 0.25  # share of negative magnitude from which features count as signed
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
+_EXACT = 1536  # photos up to which all inner products between photos are cheaper than iterating over long features
 
 
 class Rows(Protocol):
@@ -58,9 +59,12 @@ def principal_axes(
     """Leading right singular vectors of the standardised features and the deviation along each.
 
     features: float [photos, dim]; mean, scale: float32 [dim]. Returns float32 [dim, components] orthonormal and
-    float32 [components], both falling. Randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
+    float32 [components], both falling. Of few photos exactly, by their inner products (Sirovich and Kirby, 1987);
+    else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
     """
     photos, dim = _checked_shape(features)
+    if photos <= min(_EXACT, dim):
+        return _exact_axes(features, mean, scale, components)
     width = min(components + _OVERSAMPLE, photos, dim)
     basis = rng.standard_normal((dim, width), dtype=np.float32)
     for _ in range(_POWER_ITERATIONS):
@@ -80,6 +84,50 @@ def principal_axes(
     leading = vectors[:, ::-1][:, :components].astype(np.float32)
     deviation = np.sqrt(np.maximum(values[::-1][:components], 0.0) / photos)
     return basis @ leading, deviation.astype(np.float32)
+
+
+def _exact_axes(features: Rows, mean: Float32s, scale: Float32s, components: int) -> tuple[Float32s, Float32s]:
+    """Return what `principal_axes` does, from the eigenvectors of the photos' inner products."""
+    rows = np.concatenate([(block - mean) / scale for _, block in blocks(features)])
+    vectors, values = leading(rows @ rows.T, components, np.random.default_rng(0))
+    deviation = np.sqrt(values)
+    axes = rows.T @ vectors
+    axes /= np.maximum(deviation, np.finfo(np.float32).tiny)
+    if deviation[-1] < 1e-3 * deviation[0]:  # centred rows have a direction less than photos; it must be orthogonal
+        axes = scipy.linalg.qr(axes, mode="economic", check_finite=False)[0]
+    return axes, deviation / np.float32(np.sqrt(len(rows)))
+
+
+def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[Float32s, Float32s]:
+    """Leading eigenvectors [n, components] of a positive semidefinite matrix [n, n] and their values; float32, falling.
+
+    Exact for a small matrix, else by randomised subspace iteration, to which a matrix in memory is cheap.
+    """
+    if len(gram) <= _EXACT:
+        values, vectors = scipy.linalg.eigh(gram.astype(np.float64))
+        values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
+    else:
+        basis = rng.standard_normal((len(gram), min(components + _OVERSAMPLE, len(gram))), dtype=np.float32)
+        for _ in range(_POWER_ITERATIONS):
+            basis = _orthonormal(gram @ basis)
+        values, turn = np.linalg.eigh((basis.T @ (gram @ basis)).astype(np.float64))
+        values, vectors = values[::-1][:components], basis @ turn[:, ::-1][:, :components].astype(np.float32)
+    return vectors.astype(np.float32), np.maximum(values, 0.0).astype(np.float32)
+
+
+def _orthonormal(columns: Float32s) -> Float32s:
+    """Return an orthonormal basis of the columns, [n, k] each, n much above k.
+
+    Shifted Cholesky QR (Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa, 2020): products of matrices, which a
+    Householder QR is ten times as slow as.
+    """
+    for _ in range(3):
+        wide = columns.astype(np.float64)
+        gram = wide.T @ wide
+        gram[np.diag_indices_from(gram)] += 1e-11 * np.trace(gram)
+        factor = scipy.linalg.cholesky(gram, check_finite=False)
+        columns = scipy.linalg.solve_triangular(factor, wide.T, trans="T", check_finite=False).T.astype(np.float32)
+    return columns
 
 
 def projected(features: Rows, axes: Float32s, offset: Float32s) -> Float32s:

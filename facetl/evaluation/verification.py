@@ -24,6 +24,7 @@ from facetl.evaluation.metrics import (
     eer,
     far_frr_at,
     negatives_needed,
+    smooth_threshold,
     squared_distances,
     tar_at_far,
 )
@@ -177,9 +178,9 @@ def evaluate_embeddings(
 
 
 def threshold_from(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: int) -> float:
-    """The best threshold on balanced pairs of these people: float [photos, dim], [photos]."""
+    """The threshold of highest smoothed accuracy on balanced pairs of these people: float [photos, dim], [photos]."""
     pairs = sample_pairs(labels, seed=seed)
-    return best_threshold(pair_distances(embeddings, pairs), pairs.same)
+    return smooth_threshold(pair_distances(embeddings, pairs), pairs.same)
 
 
 def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Floats:

@@ -38,8 +38,8 @@ class Layout:
         """Return the layout of features laid side by side."""
         return cls(tuple(one for layout in layouts for one in layout.maps))
 
-    def regions(self) -> tuple[NDArray[np.int64], ...]:
-        """Return the places [n] int64, in the feature, of nine regions of each map, which overlap.
+    def regions(self) -> tuple[tuple[NDArray[np.int64], ...], ...]:
+        """Return the places [n] int64, in the feature, of nine regions of each map, which overlap: a tuple for a map.
 
         The whole, its four corners, its centre, and three bands: brow, eyes and nose, mouth, in a face that fills the
         map. A map of fewer than 3 × 3 cells is one region.
@@ -49,7 +49,7 @@ class Layout:
         for grid, channels in self.maps:
             cells = np.arange(start, start + grid * grid * channels).reshape(grid, grid, channels)
             start += cells.size
-            found += [cells[rows, columns].ravel() for rows, columns in _windows(grid)]
+            found.append(tuple(cells[rows, columns].ravel() for rows, columns in _windows(grid)))
         return tuple(found)
 
     def to_json(self) -> list[list[int]]:

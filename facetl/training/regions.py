@@ -7,9 +7,12 @@ in the distance, as in the patch-wise pipelines of Chen, Cao, Wen, Sun: Blessing
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
-from facetl.evaluation.projection import Float32s, Rows, principal_axes
+from facetl.evaluation.projection import Float32s, Rows, leading, principal_axes
 from facetl.features.layout import Layout
 from facetl.training.discriminant import supervised
 from facetl.training.settings import TrainingSettings
@@ -18,6 +21,15 @@ from facetl.training.settings import TrainingSettings
 _KEPT = 150
 _PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
+# Photos up to which inner products between photos (nine times 144 MB) are cheaper than iterating over long features.
+_MOST_PHOTOS = 6000
+
+
+class Axes(NamedTuple):
+    """Directions of the standardised features: `joined` [dim, settings.joined] and `whitened` [dim, components]."""
+
+    joined: Float32s
+    whitened: Float32s
 
 
 def region_axes(
@@ -29,8 +41,10 @@ def region_axes(
     mean: Float32s,
     scale: Float32s,
     rng: np.random.Generator,
-) -> Float32s:
-    """Return directions of the standardised features, [dim, settings.joined] float32, fewer where photos are few.
+) -> Axes:
+    """Return the directions of all regions' discriminants, and those that whiten without a label; float32.
+
+    There are fewer than the settings ask for where photos are few.
 
     Args:
         features: [photos, dim] float, of which `mean` and `scale` are the moments, [dim] float32 each.
@@ -40,29 +54,124 @@ def region_axes(
     photos = features.shape[0]
     components = min(settings.components, max(photos // _PHOTOS_PER_COMPONENT, 2))
     rows = _standardised(features, mean, scale)
-    maps, embedded = [], []
-    for columns in layout.regions():
-        region = _Columns(rows, columns)
-        zero, one = np.zeros(len(columns), np.float32), np.ones(len(columns), np.float32)
-        axes, deviation = principal_axes(region, zero, one, min(components, len(columns)), rng)
-        axes /= np.maximum(deviation, 1e-6)
-        whitened = region[np.arange(photos)].astype(np.float32) @ axes
+    regions = (_InnerProducts if photos <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
+    mappings, embedded = [], []
+    for whitened in regions.whitened():
         mapping = supervised(whitened, labels, settings)[:, :_KEPT]
         part = whitened @ mapping
         # Each region counts the same, however many directions it has.
         level = np.float32(1 / max(np.sqrt(np.mean(np.sum(np.square(part), axis=1))), 1e-12))
-        maps.append(axes @ mapping * level)
+        mappings.append(mapping * level)
         embedded.append(part * level)
     joined = np.concatenate(embedded, axis=1)
     kept = min(settings.joined, joined.shape[1], max(photos - 1, 2))
     turn, _ = principal_axes(joined, joined.mean(axis=0), np.ones(joined.shape[1], np.float32), kept, rng)
-    axes = np.zeros((layout.dim, kept), np.float32)
-    start = 0
-    for columns, mapping in zip(layout.regions(), maps, strict=True):
-        axes[columns] += mapping @ turn[start : start + mapping.shape[1]]
-        start += mapping.shape[1]
     # Photos of the training have a mean square of 1, as the other fronts give.
-    return np.asarray(axes / np.sqrt(np.mean(np.square(joined @ turn))), np.float32)
+    turn /= np.sqrt(np.mean(np.square(joined @ turn)))
+    turns = np.split(turn, np.cumsum([mapping.shape[1] for mapping in mappings])[:-1])
+    return Axes(
+        regions.directions([mapping @ part for mapping, part in zip(mappings, turns, strict=True)]),
+        regions.whitening(),
+    )
+
+
+class _InnerProducts:
+    """Components of regions by the inner products between photos (Sirovich and Kirby, 1987).
+
+    Those over a region are the sum of those over its cells, so that cells which regions share are multiplied once.
+    """
+
+    def __init__(self, rows: np.ndarray, layout: Layout, components: int, rng: np.random.Generator) -> None:
+        self._rows = rows
+        self._maps = layout.regions()
+        self._components = components
+        self._rng = rng
+        self._all = np.zeros((len(rows), len(rows)), np.float32)
+        # Of each region: with them, weighted sums of the photos' features are its whitening directions.
+        self._weights: list[Float32s] = []
+
+    def whitened(self) -> Iterator[Float32s]:
+        """Yield each region's rows, whitened, [photos, components]."""
+        for regions in self._maps:
+            grams = np.zeros((len(regions), *self._all.shape), np.float32)
+            for columns, members in _cells(regions):
+                block = self._rows[:, columns].astype(np.float32)
+                product = block @ block.T
+                self._all += product
+                for region in members:
+                    grams[region] += product
+            for gram, columns in zip(grams, regions, strict=True):
+                weights, whitened = self._components_of(gram, len(columns))
+                self._weights.append(weights)
+                yield whitened
+
+    def directions(self, mappings: list[np.ndarray]) -> Float32s:
+        """Return the sum of all regions' whitening directions under a mapping [components, kept] each: [dim, kept]."""
+        axes = np.zeros((self._rows.shape[1], mappings[0].shape[1]), np.float32)
+        weights = [np.asarray(own @ mapping) for own, mapping in zip(self._weights, mappings, strict=True)]
+        for regions in self._maps:
+            own, weights = weights[: len(regions)], weights[len(regions) :]
+            for columns, members in _cells(regions):
+                axes[columns] = self._rows[:, columns].astype(np.float32).T @ sum(own[region] for region in members)
+        return axes
+
+    def whitening(self) -> Float32s:
+        """Return the whitening directions of the whole feature, [dim, components]."""
+        weights, _ = self._components_of(self._all, self._rows.shape[1])
+        axes = np.empty((self._rows.shape[1], weights.shape[1]), np.float32)
+        for start in range(0, len(axes), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            axes[block] = self._rows[:, block].astype(np.float32).T @ weights
+        return axes
+
+    def _components_of(self, gram: Float32s, dim: int) -> tuple[Float32s, Float32s]:
+        vectors, values = leading(gram, min(self._components, dim), self._rng)
+        whitened = vectors * np.float32(np.sqrt(len(gram)))
+        return whitened / np.maximum(values, 1e-6 * values[0]), whitened
+
+
+class _Iterated:
+    """Components of regions by iteration over their rows, for photos by the ten thousand."""
+
+    def __init__(self, rows: np.ndarray, layout: Layout, components: int, rng: np.random.Generator) -> None:
+        self._rows = rows
+        self._regions = tuple(region for regions in layout.regions() for region in regions)
+        self._components = components
+        self._rng = rng
+        self._axes: list[Float32s] = []
+
+    def whitened(self) -> Iterator[Float32s]:
+        """Yield each region's rows, whitened, [photos, components]."""
+        for columns in self._regions:
+            region = _Columns(self._rows, columns)
+            self._axes.append(self._whitening(region))
+            yield region[np.arange(len(self._rows))].astype(np.float32) @ self._axes[-1]
+
+    def directions(self, mappings: list[np.ndarray]) -> Float32s:
+        """Return the sum of all regions' whitening directions under a mapping [components, kept] each: [dim, kept]."""
+        axes = np.zeros((self._rows.shape[1], mappings[0].shape[1]), np.float32)
+        for columns, own, mapping in zip(self._regions, self._axes, mappings, strict=True):
+            axes[columns] += own @ mapping
+        return axes
+
+    def whitening(self) -> Float32s:
+        """Return the whitening directions of the whole feature, [dim, components]."""
+        return self._whitening(self._rows)
+
+    def _whitening(self, rows: Rows) -> Float32s:
+        zero, one = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
+        axes, deviation = principal_axes(rows, zero, one, min(self._components, rows.shape[1]), self._rng)
+        return np.asarray(axes / np.maximum(deviation, 1e-6))
+
+
+def _cells(regions: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Yield the columns that lie in the same regions, and which regions those are."""
+    first = min(int(columns.min()) for columns in regions)
+    code = np.zeros(max(int(columns.max()) for columns in regions) + 1 - first, np.int64)
+    for place, columns in enumerate(regions):
+        code[columns - first] |= 1 << place
+    for value in np.unique(code):
+        yield first + np.flatnonzero(code == value), [place for place in range(len(regions)) if value >> place & 1]
 
 
 def _standardised(features: Rows, mean: Float32s, scale: Float32s) -> np.ndarray:

@@ -77,18 +77,14 @@ class Standardisation:
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
         if settings.standardise == "features":
             return cls(root, mean, scale, None)
+        if settings.standardise == "discriminant" and settings.regions and layout and _in_parts(layout):
+            axes, whitened = region_axes(rooted, labels, layout, settings, mean=mean, scale=scale, rng=rng)
+            return cls(root, mean, scale, axes, whitened)
         components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
         axes /= np.maximum(deviation, 1e-6)
         whitened = axes
-        if (
-            settings.standardise == "discriminant"
-            and settings.regions
-            and layout is not None
-            and len(layout.regions()) > 1
-        ):
-            axes = region_axes(rooted, labels, layout, settings, mean=mean, scale=scale, rng=rng)
-        elif settings.standardise in ("within", "discriminant"):
+        if settings.standardise in ("within", "discriminant"):
             scaled = axes / scale[:, None]
             rows = projected(rooted, scaled, mean @ scaled)
             axes = axes @ supervised(rows, labels, settings)
@@ -126,6 +122,10 @@ class Standardisation:
         model = keras.Model(inputs, outputs, name="front")
         model.trainable = False
         return model
+
+
+def _in_parts(layout: Layout) -> bool:
+    return sum(map(len, layout.regions())) > 1
 
 
 class _Rooted:

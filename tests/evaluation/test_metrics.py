@@ -179,7 +179,39 @@ def test_accuracy_and_rates_by_hand():
     assert metrics.accuracy_at(DISTANCES, SAME, each) == 1.0
 
 
-@pytest.mark.parametrize("function", [metrics.roc, metrics.auc, metrics.eer, metrics.best_threshold])
+def test_smooth_threshold_lies_where_the_densities_cross():
+    """Normal distances of equal spread and equal weight cross halfway, however many pairs of a kind there are."""
+    rng = np.random.default_rng(0)
+    distances = np.concatenate([rng.normal(0.8, 0.2, 4000), rng.normal(1.4, 0.2, 1000)])
+    same = np.arange(5000) < 4000
+    assert metrics.smooth_threshold(distances, same) == pytest.approx(1.1, abs=0.02)
+
+
+def test_smooth_threshold_is_more_accurate_on_other_pairs_than_the_best_of_a_sample():
+    truth = np.random.default_rng(1)
+    errors = {"best": [], "smooth": []}
+    for _ in range(30):
+        distances = np.concatenate([truth.normal(0.8, 0.3, 200), truth.normal(1.4, 0.3, 200)])
+        same = np.arange(400) < 200
+        errors["best"].append(metrics.best_threshold(distances, same) - 1.1)
+        errors["smooth"].append(metrics.smooth_threshold(distances, same) - 1.1)
+    assert np.std(errors["smooth"]) < 0.6 * np.std(errors["best"])
+    assert abs(np.mean(errors["smooth"])) < 0.02
+
+
+def test_smooth_threshold_of_kinds_far_apart_is_between_them():
+    distances = np.concatenate([np.linspace(0.1, 0.2, 50), np.linspace(3.0, 3.5, 50)])
+    found = metrics.smooth_threshold(distances, np.arange(100) < 50)
+    assert 0.5 < found < 2.7
+
+
+def test_smooth_threshold_of_distances_that_are_all_equal_is_the_best_one():
+    assert metrics.smooth_threshold([0.2, 0.2, 1.0, 1.0], [True, True, False, False]) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "function", [metrics.roc, metrics.auc, metrics.eer, metrics.best_threshold, metrics.smooth_threshold]
+)
 def test_one_kind_of_pairs_cannot_be_scored(function):
     with pytest.raises(DataError, match="2 same, 0 different"):
         function([0.1, 0.2], [True, True])

@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from facetl.errors import DataError
+from facetl.evaluation import projection
 from facetl.evaluation.projection import check_dim, moments, normalised, principal_axes, projected
 
 
@@ -44,3 +45,35 @@ def test_normalised_leaves_a_row_of_zeros():
 def test_features_of_another_length_are_refused():
     with pytest.raises(DataError, match="as in fit"):
         check_dim(np.zeros((3, 4)), 5)
+
+
+@pytest.mark.parametrize(("photos", "dim", "components"), [(60, 200, 20), (60, 200, 60)])
+def test_axes_of_few_photos_are_exact_and_orthonormal_also_where_the_photos_span_no_more(photos, dim, components):
+    rng = np.random.default_rng(3)
+    rows = (rng.standard_normal((photos, dim)) * np.linspace(1, 3, dim)).astype(np.float32)
+    mean, scale = rows.mean(axis=0), np.ones(dim, np.float32)
+
+    axes, deviation = principal_axes(rows, mean, scale, components, np.random.default_rng(0))
+
+    expected = np.linalg.svd(rows - mean, compute_uv=False)[:components] / np.sqrt(photos)
+    assert deviation == pytest.approx(expected, abs=1e-3)
+    assert axes.T @ axes == pytest.approx(np.eye(components), abs=1e-4)
+    assert np.std((rows - mean) @ axes, axis=0)[:20] == pytest.approx(deviation[:20], rel=1e-2)
+
+
+def test_leading_eigenvectors_of_a_large_matrix_are_those_of_scikit_learns_pca_and_orthonormal(monkeypatch):
+    rng = np.random.default_rng(4)
+    rows = (rng.standard_normal((400, 90)) * 0.9 ** np.arange(90)).astype(np.float32)
+    gram = rows @ rows.T
+    monkeypatch.setattr(projection, "_EXACT", 100)
+
+    vectors, values = projection.leading(gram, 12, np.random.default_rng(0))
+
+    expected, directions = np.linalg.eigh(gram.astype(float))
+    assert values == pytest.approx(expected[::-1][:12], rel=1e-3)
+    assert np.abs(np.sum(vectors * directions[:, ::-1][:, :12], axis=0)) == pytest.approx(np.ones(12), abs=1e-2)
+    assert vectors.T @ vectors == pytest.approx(np.eye(12), abs=1e-5)
+    # As many as there are: those beyond the rank are of no deviation, and still orthonormal.
+    vectors, values = projection.leading(gram, 120, np.random.default_rng(0))
+    assert vectors.T @ vectors == pytest.approx(np.eye(120), abs=1e-3)
+    assert values[90:] == pytest.approx(0, abs=1e-2)

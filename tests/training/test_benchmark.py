@@ -17,7 +17,7 @@ from gaussians import DIM, small_settings
 from facetl.data.manifest import Manifest
 from facetl.data.protocols import PairsProtocol, read_lfw_pairs
 from facetl.errors import DataError
-from facetl.evaluation.metrics import best_threshold, squared_distances
+from facetl.evaluation.metrics import smooth_threshold, squared_distances
 from facetl.evaluation.pairs import sample_pairs
 from facetl.features.cache import EmbeddingCache
 from facetl.features.collection import Collection
@@ -135,7 +135,7 @@ def test_a_folds_threshold_is_that_of_its_validation_people(measured: tuple[Benc
         embeddings = np.asarray(spy.fitted[fold].head(features.array().astype(np.float32)))
         pairs = sample_pairs(labels, seed=SETTINGS.seed)
         distances = squared_distances(embeddings[pairs.first], embeddings[pairs.second])
-        expected = best_threshold(distances, pairs.same)
+        expected = smooth_threshold(distances, pairs.same)
         assert report.folds[fold].threshold == pytest.approx(expected, abs=1e-4)
         assert report.verifications["trained"].thresholds[fold] == report.folds[fold].threshold
 

@@ -6,6 +6,7 @@ from facetl.evaluation.pairs import sample_pairs
 from facetl.evaluation.projection import normalised
 from facetl.evaluation.verification import pair_distances
 from facetl.features.layout import Layout
+from facetl.training import regions
 from facetl.training.settings import preset
 from facetl.training.standardisation import Standardisation
 
@@ -68,7 +69,7 @@ def test_the_map_is_that_of_the_regions_laid_side_by_side() -> None:
     reduced = front.reduce(features)
     assert reduced is not None
     total = np.zeros((len(labels), len(labels)))
-    for columns in LAYOUT.regions():
+    for columns in LAYOUT.regions()[0]:
         part = Standardisation.fit(features[:, columns], labels, settings)
         rows = part.reduce(features[:, columns])
         assert rows is not None
@@ -76,6 +77,24 @@ def test_the_map_is_that_of_the_regions_laid_side_by_side() -> None:
         total += np.sum(np.square(rows[:, None] - rows[None]), axis=2)
     found = np.sum(np.square(reduced[:, None] - reduced[None]), axis=2)
     np.testing.assert_allclose(found / found.mean(), total / total.mean(), atol=0.02)
+
+
+def test_photos_too_many_for_their_inner_products_give_the_same_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(((3, 8), (1, 5), (4, 3)))
+    rng = np.random.default_rng(8)
+    labels = np.repeat(np.arange(40), 6)
+    features = rng.normal(0, 1, (40, layout.dim))[labels] + rng.normal(0, 1, (240, layout.dim)) * rng.uniform(
+        0.2, 3, layout.dim
+    )
+    settings = preset("balanced", components=layout.dim, root=False, joined=30)
+    found = []
+    for most in (240, 239):
+        monkeypatch.setattr(regions, "_MOST_PHOTOS", most)
+        found.append(Standardisation.fit(features, labels, settings, layout=layout))
+    for first, second in zip(*((one.axes, one.whitened) for one in found), strict=True):
+        assert first.shape == second.shape
+        # Up to signs: distances are the same.
+        np.testing.assert_allclose(first @ first.T, second @ second.T, atol=0.02 * np.abs(second @ second.T).max())
 
 
 def test_the_same_seed_gives_the_same_regions() -> None:
