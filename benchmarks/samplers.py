@@ -1,9 +1,12 @@
-"""Neighbours against random: the same features, front, first weights and gradient steps, over seeds.
+"""Neighbours against random: the same features, front and first weights, over seeds.
 
-Run: python benchmarks/samplers.py [LFW_FOLDER] [--seeds 5] [--sweep]. LFW_FOLDER holds images/ and pairs.txt; without
-it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. A head per fold of View 2 and seed; epoch and
-threshold from validation people. `--sweep` tries neighbours at other temperatures, candidates, shares and warm-ups with
-one seed, on validation people alone. Prints a table and a JSON line.
+Once with as many gradient steps, once with as much time: neighbours have to be searched for, and random triplets may
+take more epochs meanwhile.
+
+Run: python benchmarks/samplers.py [LFW_FOLDER] [--seeds 5] [--folds 5] [--sweep]. LFW_FOLDER holds images/ and
+pairs.txt; without it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. A head per fold of View 2
+and seed; epoch and threshold from validation people. `--sweep` tries neighbours at other temperatures, candidates,
+shares and warm-ups with one seed, on validation people alone. Prints a table and a JSON line.
 """
 
 from __future__ import annotations
@@ -37,6 +40,14 @@ SWEEP: dict[str, dict[str, Any]] = {
 }
 
 
+SAME_TIME = "random, same time"
+RIVALS: dict[str, dict[str, Any]] = {
+    "neighbours": {},
+    "random": {"sampler": "random"},
+    SAME_TIME: {"sampler": "random"},
+}
+
+
 @dataclass(frozen=True)
 class Fold:
     """A fold behind its front: rows [photos, components] float32, and who is where."""
@@ -57,34 +68,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("FACETL_LFW_DEV"))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--sweep", action="store_true")
     arguments = parser.parse_args()
     if arguments.folder is None:
         print("samplers: needs LFW; give its folder or set FACETL_LFW_DEV")
         return
     start_tensorflow()
-    tried = SWEEP if arguments.sweep else {"neighbours": {}, "random": {"sampler": "random"}}
+    tried = SWEEP if arguments.sweep else RIVALS
     results: dict[str, list[dict[str, float]]] = {name: [] for name in tried}
     for seed in range(1 if arguments.sweep else arguments.seeds):
-        folds = _folds(Path(arguments.folder), seed)
+        folds = _folds(Path(arguments.folder), seed, arguments.folds)
         for name, changes in tried.items():
+            if name == SAME_TIME:
+                took = [results[rival][-1]["seconds"] for rival in ("neighbours", "random")]
+                changes = {**changes, "epochs": max(1, round(_epochs() * took[0] / took[1]))}
             scores = [_score(fold, seed, changes, tested=not arguments.sweep) for fold in folds]
             results[name].append({key: float(np.mean([score[key] for score in scores])) for key in scores[0]})
             print(f"seed {seed} {name}: {results[name][-1]}", file=sys.stderr, flush=True)
     shown = CHOSEN if arguments.sweep else (*CHOSEN, *MEASURED)
-    print(f"{'':20s}" + "".join(f"{column:>21s}" for column in shown) + f"{'s a head':>10s}")
+    print(f"{'':22s}" + "".join(f"{column:>21s}" for column in shown) + f"{'s a head':>10s}")
     for name, rows in results.items():
         cells = "".join(f"{_mean_error([row[column] for row in rows]):>21s}" for column in shown)
-        print(f"{name:20s}{cells}{np.mean([row['seconds'] for row in rows]):10.1f}")
+        print(f"{name:22s}{cells}{np.mean([row['seconds'] for row in rows]):10.1f}")
     if not arguments.sweep:
-        paired = [
-            _mean_error([a[column] - b[column] for a, b in zip(*results.values(), strict=True)]) for column in shown
-        ]
-        print(f"{'difference, paired':20s}" + "".join(f"{cell:>21s}" for cell in paired))
+        for rival in ("random", SAME_TIME):
+            both = list(zip(results["neighbours"], results[rival], strict=True))
+            paired = [_mean_error([a[column] - b[column] for a, b in both]) for column in shown]
+            print(f"{'less ' + rival:22s}" + "".join(f"{cell:>21s}" for cell in paired))
     print(json.dumps({"benchmark": "samplers", "sweep": arguments.sweep, "results": results}))
 
 
-def _folds(folder: Path, seed: int) -> list[Fold]:
+def _epochs() -> int:
+    from facetl.training.settings import BALANCED
+
+    return BALANCED.epochs
+
+
+def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     """Fit each fold's front once, for all that are compared."""
     from facetl.data.manifest import Manifest
     from facetl.data.protocols import read_lfw_pairs
@@ -103,7 +124,7 @@ def _folds(folder: Path, seed: int) -> list[Fold]:
     )
     pairs, _ = rows_of_pairs(collection, protocol)
     folds = []
-    for fold in range(protocol.folds):
+    for fold in range(min(count, protocol.folds)):
         side = sides_of_fold(collection, protocol, fold, settings)
         features, labels, _ = collection.rows(side == "train")
         rows = Standardisation.fit(features, labels, settings, layout=collection.layout).reduce(collection.features)
@@ -122,7 +143,12 @@ def _score(fold: Fold, seed: int, changes: dict[str, Any], *, tested: bool) -> d
     from facetl.training.settings import BALANCED
 
     # Patience as long as the training: all take every step. The front is behind the rows already.
-    steps = {"patience": BALANCED.epochs, "standardise": "none", "root": False, "fallback": False}
+    steps = {
+        "patience": changes.get("epochs", BALANCED.epochs),
+        "standardise": "none",
+        "root": False,
+        "fallback": False,
+    }
     settings = replace(BALANCED, seed=seed, **steps, **changes)
     held_out, held_out_labels = fold.of("validation")
     began = time.perf_counter()

@@ -53,14 +53,14 @@ Align = Annotated[
 LFW_CROP = 0.512
 # Of the aligned square; 0.5 is ArcFace's crop, from brow to chin.
 ALIGNED_CROPS = (0.5,)
-BEST_CROPS = (0.5, 0.7)
+BEST_CROPS = (0.36, 0.5, 0.7)
 Mirror = Annotated[
     bool | None,
     typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
 ]
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
 Preset = Annotated[
-    str, typer.Option("--preset", help="balanced, best (two crops, slower), or tutorial: the classical recipe.")
+    str, typer.Option("--preset", help="balanced, best (three crops, slower), or tutorial: the classical recipe.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every random choice.")]
 

@@ -109,6 +109,13 @@ class TrainingOptions:
     patience: Annotated[
         int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")
     ] = None
+    fallback: Annotated[
+        bool | None,
+        typer.Option(
+            "--fallback/--no-fallback",
+            help="Keep the raw features where the head is not better. Default: the preset's.",
+        ),
+    ] = None
     seed: options.Seed = 0
 
     def settings(self, **more: Any) -> TrainingSettings:

@@ -22,6 +22,8 @@ import pandas as pd
 
 from facetl.errors import DataError, RunError
 from facetl.evaluation import plots
+from facetl.evaluation.probability import Reliability
+from facetl.evaluation.reliability_plot import reliability_plot
 from facetl.evaluation.report_stylesheet import STYLESHEET
 from facetl.evaluation.results_table import MISSING, NEEDS, method_title, results_table
 from facetl.evaluation.verification import Verification
@@ -57,6 +59,7 @@ def write_report(
     title: str,
     verifications: Mapping[str, Verification],
     curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    reliability: Reliability | None = None,
     held_out: HeldOut | None = None,
     mistakes: Sequence[Mistake] = (),
     history: pd.DataFrame | None = None,
@@ -68,7 +71,7 @@ def write_report(
     """Write the page, complete or not at all, and return its path.
 
     verifications: method → scores, the table's rows in this order; curves: method → (distances float [pairs],
-    same bool [pairs]) for the ROC and, of `main`, the histograms; history: a row per epoch; settings: nested
+    same bool [pairs]) for the ROC and, of `main`, the histograms; reliability: of the probabilities; history: a row per epoch; settings: nested
     mappings are flattened; tables: title → rows, the first the heading. What is not given is left out. All
     text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the
     page cannot be written.
@@ -80,6 +83,7 @@ def write_report(
         _results(verifications, main),
         _training(history),
         _curves(curves or {}, verifications, main),
+        _reliability(reliability),
         _people(held_out, seed),
         _mistakes(mistakes, verifications[main]),
         *(_extra_table(name, rows) for name, rows in (tables or {}).items()),
@@ -191,6 +195,17 @@ def _curves(
             f"{100 * scores.frr_at_threshold:.1f} % of pairs of one person refused.",
         )
     return _section("Distances", f'<div class="figures">{drawn}</div>')
+
+
+def _reliability(reliability: Reliability | None) -> str:
+    if reliability is None:
+        return ""
+    caption = (
+        "How often pairs were of one person, against the probability they were given: validation people, each left "
+        f"out of the fit in turn. Expected calibration error {reliability.error:.3f}."
+    )
+    drawing = plots.figure_svg(reliability_plot(reliability), name="reliability")
+    return _section("Probability", f'<div class="figures">{_figure(drawing, caption)}</div>')
 
 
 def _people(held_out: HeldOut | None, seed: int) -> str:

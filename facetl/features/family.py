@@ -49,10 +49,13 @@ def family_of(name: str) -> Family:
 
 
 def spelt_out(name: str) -> str:
-    """Return the name that means the same wherever it is read: a SavedModel's folder becomes its file."""
-    path, mark, options = name.partition("?")
-    inside = Path(path) / SAVED_MODEL_FILE
-    return f"{inside}{mark}{options}" if family_of(name) is Family.ZOO and inside.is_file() else name
+    """Return the name that means the same wherever it is read: files by their whole path, a SavedModel's folder too."""
+    prefix = ONNX_PREFIX if name.startswith(ONNX_PREFIX) else ""
+    path, mark, options = name.removeprefix(prefix).partition("?")
+    if family_of(name) is Family.ZOO:
+        inside = Path(path) / SAVED_MODEL_FILE
+        return f"{inside.absolute()}{mark}{options}" if inside.is_file() else name
+    return name if family_of(name) is Family.DLIB else f"{prefix}{Path(path).absolute()}{mark}{options}"
 
 
 def file_of(name: str) -> Path:

@@ -131,7 +131,7 @@ class TrainingSettings:
     mining: str = "batch-hard"
     batch_size: int = 256
     epochs: int = 14
-    patience: int = 8
+    patience: int = 14
     learning_rate: float = 5e-4
     schedule: str = "cosine"
     decay: float = 0.95

@@ -71,12 +71,18 @@ def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) ->
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {"preset", *GIVEN, *GIVEN_IN_BATCHES, *MINED} == {field.name for field in fields(TrainingOptions)}
+    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED} == {field.name for field in fields(TrainingOptions)}
 
 
 def test_without_options_the_preset_stands() -> None:
     assert taken([])[1] == TrainingSettings(validation=0.31)
     assert taken(["--preset", "tutorial"])[1].sampler == "random"
+
+
+def test_the_fallback_is_the_presets_unless_given() -> None:
+    assert [taken(given)[1].fallback for given in ([], ["--no-fallback"])] == [True, False]
+    tutorial = ["--preset", "tutorial"]
+    assert [taken([*tutorial, *given])[1].fallback for given in ([], ["--fallback"])] == [False, True]
 
 
 def test_whole_numbers_stay_whole() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from facetl.errors import DataError, RunError
+from facetl.evaluation.probability import reliability
 from facetl.evaluation.report import HeldOut, Mistake, summary, write_report
 from facetl.evaluation.results_table import results_table
 from facetl.evaluation.verification import fold_pairs, pair_distances, verify_at, verify_folds
@@ -204,3 +205,16 @@ def test_results_table_by_hand():
         ["PCA → LDA", "0.861 ± 0.006", "0.940", "0.130", "1.000", *needs],
         ["mine", "0.861 ± 0.006", "0.940", "0.130", "1.000", *needs],
     ]
+
+
+def test_the_reliability_diagram_is_shown_with_its_error(tmp_path):
+    distances, same = np.linspace(0, 1, 40), np.arange(40) < 20
+    verification = verify_at(distances, same, threshold=0.5)
+    probabilities = np.clip(1.1 - distances, 0, 1)
+    found = reliability(probabilities, same)
+    path = write_report(tmp_path / "r.html", title="r", verifications={"trained": verification}, reliability=found)
+    page = Page(path.read_text())
+    assert f"Expected calibration error {found.error:.3f}." in page.text
+    assert "Probability" in page.text
+    without = write_report(tmp_path / "w.html", title="r", verifications={"trained": verification})
+    assert "Expected calibration error" not in without.read_text()

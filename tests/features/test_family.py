@@ -42,6 +42,14 @@ def test_a_folder_of_a_saved_model_is_spelt_out(tmp_path: Path) -> None:
     assert spelt_out("resnet50") == "resnet50"
 
 
+def test_a_file_means_the_same_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ExtractorSpec.of("onnx:nets/a.onnx?std=1").name == f"onnx:{tmp_path}/nets/a.onnx?std=1"
+    assert ExtractorSpec.of("a.keras").name == f"{tmp_path}/a.keras"
+    assert ExtractorSpec.of("net.pb").name == f"{tmp_path}/net.pb"
+    assert ExtractorSpec.of("dlib").name == "dlib"
+
+
 def test_where_a_file_lies_is_not_its_identity_but_its_options_are() -> None:
     def fingerprint(name: str) -> str:
         return ExtractorSpec.of(name).fingerprint(SHA)
