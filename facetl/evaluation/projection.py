@@ -21,7 +21,8 @@ _OVERSAMPLE = 10  # Halko et al., 2011: a few more directions than wanted
 _FIRST = 256
 _SIGNED = 0.25  # share of negative magnitude from which features count as signed
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
-_EXACT = 1536  # photos up to which all inner products between photos are cheaper than iterating over long features
+_EXACT = 1536  # photos up to which the eigenvectors of their inner products are computed exactly
+_FEW = 6000  # photos up to which their inner products (144 MB) are cheaper than iterating over long features
 
 
 class Rows(Protocol):
@@ -59,12 +60,12 @@ def principal_axes(
     """Leading right singular vectors of the standardised features and the deviation along each.
 
     features: float [photos, dim]; mean, scale: float32 [dim]. Returns float32 [dim, components] orthonormal and
-    float32 [components], both falling. Of few photos exactly, by their inner products (Sirovich and Kirby, 1987);
-    else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
+    float32 [components], both falling. Of few photos by their inner products (Sirovich and Kirby, 1987), exactly up
+    to 1,536; else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
     """
     photos, dim = _checked_shape(features)
-    if photos <= min(_EXACT, dim):
-        return _exact_axes(features, mean, scale, components)
+    if photos <= min(_EXACT, dim) or photos <= min(_FEW, dim // 2):
+        return _by_inner_products(features, mean, scale, components)
     width = min(components + _OVERSAMPLE, photos, dim)
     basis = rng.standard_normal((dim, width), dtype=np.float32)
     for _ in range(_POWER_ITERATIONS):
@@ -86,16 +87,25 @@ def principal_axes(
     return basis @ leading, deviation.astype(np.float32)
 
 
-def _exact_axes(features: Rows, mean: Float32s, scale: Float32s, components: int) -> tuple[Float32s, Float32s]:
+def _by_inner_products(features: Rows, mean: Float32s, scale: Float32s, components: int) -> tuple[Float32s, Float32s]:
     """Return what `principal_axes` does, from the eigenvectors of the photos' inner products."""
-    rows = np.concatenate([(block - mean) / scale for _, block in blocks(features)])
-    vectors, values = leading(rows @ rows.T, components, np.random.default_rng(0))
+    photos, dim = features.shape
+    # Of many photos in float16, as they come from the cache: standardised, they fit it.
+    rows = np.empty((photos, dim), np.float32 if photos <= _EXACT else np.float16)
+    for at, block in blocks(features):
+        rows[at] = (block - mean) / scale
+    gram = np.zeros((photos, photos), np.float32)
+    parts = [slice(start, start + _BLOCK) for start in range(0, dim, _BLOCK)]
+    for part in parts:
+        block = rows[:, part].astype(np.float32)
+        gram += block @ block.T
+    vectors, values = leading(gram, components, np.random.default_rng(0))
     deviation = np.sqrt(values)
-    axes = rows.T @ vectors
-    axes /= np.maximum(deviation, np.finfo(np.float32).tiny)
+    vectors /= np.maximum(deviation, np.finfo(np.float32).tiny)
+    axes = np.concatenate([rows[:, part].astype(np.float32).T @ vectors for part in parts])
     if deviation[-1] < 1e-3 * deviation[0]:  # centred rows have a direction less than photos; it must be orthogonal
         axes = scipy.linalg.qr(axes, mode="economic", check_finite=False)[0]
-    return axes, deviation / np.float32(np.sqrt(len(rows)))
+    return axes, deviation / np.float32(np.sqrt(photos))
 
 
 def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[Float32s, Float32s]:

@@ -71,9 +71,9 @@ def write_report(
     """Write the page, complete or not at all, and return its path.
 
     verifications: method → scores, the table's rows in this order; curves: method → (distances float [pairs],
-    same bool [pairs]) for the ROC and, of `main`, the histograms; reliability: of the probabilities; history: a row per epoch; settings: nested
-    mappings are flattened; tables: title → rows, the first the heading. What is not given is left out. All
-    text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the
+    same bool [pairs]) for the ROC and, of `main`, the histograms; reliability: of the probabilities; history: a row
+    per epoch; settings: nested mappings are flattened; tables: title → rows, the first the heading. What is not given
+    is left out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the
     page cannot be written.
     """
     if not verifications:

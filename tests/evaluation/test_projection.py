@@ -73,6 +73,11 @@ def test_leading_eigenvectors_of_a_large_matrix_are_those_of_scikit_learns_pca_a
     assert values == pytest.approx(expected[::-1][:12], rel=1e-3)
     assert np.abs(np.sum(vectors * directions[:, ::-1][:, :12], axis=0)) == pytest.approx(np.ones(12), abs=1e-2)
     assert vectors.T @ vectors == pytest.approx(np.eye(12), abs=1e-5)
+    # The same through rows in float16, when photos are more than are done exactly.
+    wide = (rng.standard_normal((300, 700)) * 0.98 ** np.arange(700)).astype(np.float32)
+    axes, deviation = principal_axes(wide, wide.mean(axis=0), np.ones(700, np.float32), 10, rng)
+    assert deviation == pytest.approx(np.linalg.svd(wide - wide.mean(axis=0))[1][:10] / np.sqrt(300), rel=2e-2)
+    assert axes.T @ axes == pytest.approx(np.eye(10), abs=2e-3)
     # As many as there are: those beyond the rank are of no deviation, and still orthonormal.
     vectors, values = projection.leading(gram, 120, np.random.default_rng(0))
     assert vectors.T @ vectors == pytest.approx(np.eye(120), abs=1e-3)
