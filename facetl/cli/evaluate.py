@@ -70,6 +70,11 @@ def pairs(
             on_progress=progress,
         )
     _warn(assessed.acquaintance)
+    if assessed.shared:
+        say(
+            "warning: a fold's threshold comes from the other folds, and people in more than one fold: "
+            f"{len(assessed.shared):,}. Give folds that share nobody."
+        )
     for warning in () if assessed.groups is None else assessed.groups.warnings:
         say(f"warning: {warning}")
     if json:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facetl.data.manifest import Manifest, Photo
-from facetl.data.protocols import FoundPair, PairsProtocol, PathPairs, find_pairs
+from facetl.data.protocols import FoundPair, PairsProtocol, PathPairs, find_pairs, shared_people
 from facetl.errors import DataError
 from facetl.evaluation.bootstrap import Interval, VerificationIntervals, verification_intervals
 from facetl.evaluation.groups import GroupReport, group_rates
@@ -37,6 +37,7 @@ class PairsAssessment:
         ceiling: what a face-trained net gives on the same pairs, name → scores; empty unless asked for.
         missing: pairs that could not be scored, their photo being absent or unreadable.
         left_out: pairs with people of the run's training, where they were to be left out.
+        shared: people in more than one fold, on whom a fold's threshold from the others was chosen, too.
     """
 
     run: str
@@ -51,6 +52,7 @@ class PairsAssessment:
     has_floors: bool
     missing: int
     left_out: int
+    shared: tuple[str, ...] = ()
 
     @property
     def trained(self) -> Verification:
@@ -78,6 +80,7 @@ class PairsAssessment:
             "groups": None if self.groups is None else self.groups.to_json(),
             "missing_pairs": self.missing,
             "left_out_pairs": self.left_out,
+            "people_in_several_folds": len(self.shared),
             **self.acquaintance.to_json(),
         }
 
@@ -142,6 +145,7 @@ def assess_pairs(
         has_floors=subject.floors is not None,
         missing=missing + len(asked) - len(readable),
         left_out=left_out,
+        shared=shared_people(protocol),
     )
 
 

@@ -104,6 +104,17 @@ def test_pairs_are_scored_by_folds_and_at_the_runs_threshold(
     assert (intervals["people"], intervals["tar_at_far"]["1e-4"]) == (PEOPLE, None)
 
 
+def test_people_in_several_folds_are_told(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+    listed = rows()
+    apart = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache)
+    assert (apart.shared, apart.to_json()["people_in_several_folds"]) == ((), 0)
+    listed.append((_photo(0, 0), _photo(PEOPLE - 1, 1), 0, 1))
+    across = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache)
+    assert len(across.shared) in (1, 2)
+    assert across.to_json()["people_in_several_folds"] == len(across.shared)
+    assert set(across.shared) <= {"Person_00", f"Person_{PEOPLE - 1:02d}"}
+
+
 def test_without_folds_the_threshold_is_each_methods_own(
     subject: Subject, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
