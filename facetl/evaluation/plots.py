@@ -321,7 +321,7 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _column_title(name: str) -> str:
     words = person_label(name.removeprefix("val_"))
-    words = words[:1].upper() + words[1:]
+    words = "AUC" if words == "auc" else words[:1].upper() + words[1:]
     return f"{words} (validation)" if name.startswith("val_") else words
 
 
