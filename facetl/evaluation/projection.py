@@ -105,7 +105,7 @@ def _by_inner_products(features: Rows, mean: Float32s, scale: Float32s, componen
     axes = np.concatenate([rows[:, part].astype(np.float32).T @ vectors for part in parts])
     if deviation[-1] < 1e-3 * deviation[0]:  # centred rows have a direction less than photos; it must be orthogonal
         axes = scipy.linalg.qr(axes, mode="economic", check_finite=False)[0]
-    return axes, deviation / np.float32(np.sqrt(photos))
+    return axes, (deviation / np.sqrt(photos)).astype(np.float32)
 
 
 def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[Float32s, Float32s]:

@@ -71,7 +71,9 @@ def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) ->
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED} == {field.name for field in fields(TrainingOptions)}
+    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED} == {
+        field.name for field in fields(TrainingOptions)
+    }
 
 
 def test_without_options_the_preset_stands() -> None:
