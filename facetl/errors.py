@@ -10,7 +10,8 @@
     │   └── CacheFullError      the disk took no more
     ├── TrainingError           training cannot start or go on
     │   └── CollapseError       the head maps everyone to one point
-    └── RunError                a run folder is missing, incomplete or in the way
+    ├── RunError                a run folder is missing, incomplete or in the way
+    └── LibraryError            a photo library is missing, damaged, or was asked for what it does not hold
 
 A message names the rule, what was received, and what to do.
 """
@@ -64,3 +65,7 @@ class CollapseError(TrainingError):
 
 class RunError(FacetlError):
     """A run folder is missing, incomplete or in the way."""
+
+
+class LibraryError(FacetlError):
+    """A photo library is missing, damaged, or was asked for what it does not hold."""

@@ -98,7 +98,7 @@ def featured(
     for view in spec.views:
         with EmbeddingCache.open(cache, fingerprint=view.fingerprint(weights.sha256), write=False) as rows:
             parts.append(rows.gather(contents))
-            layouts.append(_layout(view, rows.stored_description, parts[-1].shape[1]))
+            layouts.append(stored_layout(rows.stored_description, parts[-1].shape[1]))
     features = parts[0] if len(parts) == 1 else JoinedRows(parts)
     return Featured(kept, features, Layout.joined(layouts), contents, report)
 
@@ -126,7 +126,8 @@ def _report(fills: list[Fill], photos: int) -> FillReport:
     return replace(most, photos=photos, seconds=sum(one.report.seconds for one in fills))
 
 
-def _layout(view: ExtractorSpec, description: Mapping[str, object], dim: int) -> Layout:
+def stored_layout(description: Mapping[str, object], dim: int) -> Layout:
+    """Return of which maps an extractor's features are made, by its description in the cache."""
     maps = description.get("layout")
     if isinstance(maps, list):
         return Layout(tuple((int(grid), int(channels)) for grid, channels in maps))

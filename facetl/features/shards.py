@@ -184,6 +184,15 @@ class Layout:
         finally:
             os.close(descriptor)
 
+    def blank(self, number: int, used: int) -> None:
+        """Clears what lies behind the first `used` rows."""
+        descriptor = os.open(self.path(number), os.O_RDWR)
+        try:
+            os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
+            self._lay_out(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _lay_out(self, descriptor: int) -> None:
         os.ftruncate(descriptor, self.file_bytes)
         write_fully(descriptor, self.header, 0)

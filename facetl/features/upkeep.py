@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -163,6 +163,37 @@ def gc(folder: Path) -> GcReport:
             index = Index.open(folder, write=True)
             opened.callback(index.close)
             return _gc(index, _landmarks(index, opened, write=True))
+    finally:
+        lock.release()
+
+
+def keep(folder: Path, living: Collection[str]) -> int:
+    """Drops the rows of all keys but these, in every extractor, and every trace of them; returns how many.
+
+    Shards that hold any are written anew, as `gc` does, and what a killed writer left behind the last row is blanked.
+    Raises `CacheError` where there is no cache, `CacheLockedError` where another process writes.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise MissingCacheError(folder)
+    wanted = {bytes.fromhex(key) for key in living}
+    lock = WriterLock(folder / "writer.lock")
+    lock.acquire()
+    try:
+        with ExitStack() as opened, disk_errors_told(folder):
+            index = Index.open(folder, write=True)
+            opened.callback(index.close)
+            index.forget([path for path, sha in index.photos() if sha not in wanted])
+            dropped = 0
+            for extractor in index.extractors():
+                rows = index.count(extractor.id)
+                _gc_extractor(index, extractor, wanted)
+                dropped += rows - index.count(extractor.id)
+                layout, tail = extractor.layout(folder), index.tail(extractor)
+                if tail.shard is not None:
+                    layout.blank(tail.shard, tail.used)
+            index.settle()
+            return dropped
     finally:
         lock.release()
 

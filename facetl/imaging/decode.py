@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facetl.data.header import FORMATS, MAX_BYTES, is_heif, readable_formats
 from facetl.errors import PhotoError
 
 if TYPE_CHECKING:
@@ -18,14 +17,8 @@ if TYPE_CHECKING:
 
 # Larger than any camera of today; a forged header that claims more would only fill the memory.
 MAX_PIXELS = 80_000_000
-MAX_BYTES = 512 * 1024 * 1024
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 # A file that begins so was a photo once, however little of it is left.
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
-
-# A damaged photo is ours to report, once. Photos are decoded in several threads, where catch_warnings is not safe.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_photo(source: Path | bytes) -> np.ndarray:
@@ -33,7 +26,8 @@ def read_photo(source: Path | bytes) -> np.ndarray:
 
     The format is told by the content, never by the file's name. The EXIF orientation is applied; grey, palette
     and CMYK become RGB; 16 bits become 8; transparency is dropped. Raises PhotoError with the reason
-    `unreadable`, `empty-file`, `too-large`, `not-an-image` or `broken`.
+    `unreadable`, `empty-file`, `too-large`, `not-an-image`, `broken`, or, for a HEIC photo where the extra that reads
+    it is missing, `needs-facetl[heic]`.
     """
     data, name = _load(source)
     if not data:
@@ -45,8 +39,9 @@ def read_photo(source: Path | bytes) -> np.ndarray:
             opaque_tiff = image.format == "TIFF" and not image.mode.endswith("A")
             return _by_opencv(data) if opaque_tiff else _by_pillow(image)
         except Exception as error:  # on forged files Pillow's readers raise whatever they meet
+            told = " ".join(str(error).split())
             raise PhotoError(
-                "broken", f"{name}: the photo is truncated or damaged ({error}). Restore it from a copy."
+                "broken", f"{name}: the photo is truncated or damaged ({told}). Restore it from a copy."
             ) from error
 
 
@@ -65,12 +60,13 @@ def _opened(data: bytes, name: str) -> Image.Image:
     """Read the header; refuse what is no photo, or claims more pixels than MAX_PIXELS, before anything is decoded."""
     from PIL import Image
 
+    formats = readable_formats(data[:12], name)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise PhotoError("too-large", f"{name}: {error}") from error
     except Exception as error:
-        if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_heif(data[:12]):
             raise PhotoError(
                 "broken", f"{name}: the photo is truncated, damaged or of a rare kind. Restore it, or save it as PNG."
             ) from error

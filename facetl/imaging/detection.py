@@ -12,12 +12,18 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+
+if TYPE_CHECKING:
+    from facetl.imaging.cropped import CroppedSpec
+    from facetl.imaging.yunet import YunetSpec
+
+DETECTORS = ("mtcnn", "yunet", "none")
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _CASCADE = 1
@@ -100,6 +106,32 @@ class MtcnnSpec:
         from facetl.imaging.cascade import MtcnnDetector
 
         return MtcnnDetector(self)
+
+
+def detector_spec(name: str, weights: Path | None = None) -> MtcnnSpec | YunetSpec | CroppedSpec:
+    """Return the settings of a detector by its name: `mtcnn`; `yunet`, whose weights file is given; or `none`, for
+    photos that are cropped to one face already.
+
+    Raises DataError for another name, or weights that are missing or have no use.
+    """
+    if name not in DETECTORS:
+        raise DataError(f"a detector is one of {', '.join(DETECTORS)}, got {name!r}.")
+    if name == "yunet":
+        from facetl.imaging.yunet import YunetSpec
+
+        if weights is None:
+            raise DataError(
+                "the detector yunet needs its weights, got none. Give --detector-weights FILE: "
+                "face_detection_yunet_2023mar.onnx of OpenCV's model zoo."
+            )
+        return YunetSpec(weights=weights)
+    if weights is not None:
+        raise DataError(f"the detector {name} takes no weights file, got {weights}. Leave it out, or choose yunet.")
+    if name == "none":
+        from facetl.imaging.cropped import CroppedSpec
+
+        return CroppedSpec()
+    return MtcnnSpec()
 
 
 def mtcnn_weights(net: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -54,6 +54,42 @@ class FaceQuality:
     confidence: float
     sharpness: float
     pose: Pose
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityRule:
+    """Which faces are too poor to be told apart: kept, but apart from the good ones.
+
+    Attributes:
+        min_size: shorter side of the face's box below which it is tiny, pixels of the photo.
+        min_sharpness: `FaceQuality.sharpness` below which it is blurred.
+        max_turn: degrees of yaw or pitch, to either side, above which it is turned away.
+    """
+
+    min_size: float = 32.0
+    min_sharpness: float = 40.0
+    max_turn: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not (self.min_size >= 0 and self.min_sharpness >= 0 and self.max_turn >= 0):
+            raise DataError(f"a quality rule needs limits from 0, got {self}.")
+
+    def reasons(self, quality: FaceQuality) -> tuple[str, ...]:
+        """Say what makes a face poor: `tiny`, `blurred`, `turned`; nothing of a good one."""
+        checks = {
+            "tiny": quality.size < self.min_size,
+            "blurred": quality.sharpness < self.min_sharpness,
+            "turned": max(abs(quality.pose.yaw), abs(quality.pose.pitch)) > self.max_turn,
+        }
+        return tuple(reason for reason, applies in checks.items() if applies)
+
+    def kind(self, quality: FaceQuality) -> Literal["good", "poor"]:
+        """Say whether a face is `good` or `poor`."""
+        return "poor" if self.reasons(quality) else "good"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types."""

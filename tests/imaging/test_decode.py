@@ -157,6 +157,42 @@ def _bands(pair: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(np.ascontiguousarray(pair[..., band])) for band in range(2)]
 
 
+class TestHeic:
+    @pytest.fixture(autouse=True)
+    def registered(self) -> None:
+        pytest.importorskip("pillow_heif").register_heif_opener()
+
+    def test_a_heic_photo(self) -> None:
+        image = read_photo(encoded(quarters(), "HEIF", quality=-1, chroma=444))
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_allclose(image.astype(int), quarters(), atol=2)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_it_is_turned_once(self, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = read_photo(encoded(quarters(), "HEIF", quality=-1, chroma=444, exif=exif.tobytes()))
+        expected = TestOrientation.UPRIGHT[orientation](quarters())
+        np.testing.assert_allclose(image.astype(int), expected, atol=2)
+
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+    def test_truncated(self, share: float) -> None:
+        noise = np.random.default_rng(1).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+        data = encoded(noise, "HEIF")
+        assert reason(data[: int(len(data) * share)]) == "broken"
+
+    def test_more_pixels_than_are_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = encoded(quarters(), "HEIF")
+        monkeypatch.setattr(decode, "MAX_PIXELS", 24 * 40 - 1)
+        assert reason(data) == "too-large"
+
+    def test_without_the_extra_the_reason_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = encoded(quarters(), "HEIF")
+        monkeypatch.setattr("facetl.data.header._heif_registered", lambda: False)
+        assert reason(data) == "needs-facetl[heic]"
+
+
 class TestOrientation:
     # What a viewer must show, from the EXIF standard: where the file's row 0 and column 0 are on the upright photo.
     UPRIGHT = {  # noqa: RUF012

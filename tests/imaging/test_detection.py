@@ -13,7 +13,7 @@ import pytest
 
 from facetl.errors import DataError
 from facetl.imaging import detection
-from facetl.imaging.detection import Face, MtcnnSpec, choose, mtcnn_weights
+from facetl.imaging.detection import Face, MtcnnSpec, choose, detector_spec, mtcnn_weights
 
 
 def face(left: float, top: float, right: float, bottom: float, confidence: float = 0.9) -> Face:
@@ -82,6 +82,27 @@ class TestMtcnnSpec:
         assert path.is_absolute()
         assert path.parts[-4:] == ("mtcnn", "assets", "weights", "pnet.lz4")
         assert len({hashlib.sha256(mtcnn_weights(net).read_bytes()).digest() for net in ("pnet", "rnet", "onet")}) == 3
+
+
+class TestDetectorSpec:
+    def test_by_name(self, tmp_path: Path) -> None:
+        assert detector_spec("mtcnn") == MtcnnSpec()
+        assert detector_spec("none").to_json()["name"] == "none"
+        (tmp_path / "y.onnx").write_bytes(b"weights")
+        assert detector_spec("yunet", tmp_path / "y.onnx").to_json()["name"] == "yunet"
+
+    @pytest.mark.parametrize(
+        ("name", "weights", "said"),
+        [
+            ("eyes", None, "one of mtcnn, yunet, none, got 'eyes'"),
+            ("yunet", None, "needs its weights"),
+            ("mtcnn", Path("y.onnx"), "takes no weights"),
+            ("none", Path("y.onnx"), "takes no weights"),
+        ],
+    )
+    def test_what_cannot_be(self, name: str, weights: Path | None, said: str) -> None:
+        with pytest.raises(DataError, match=said):
+            detector_spec(name, weights)
 
 
 def test_a_face_is_told_as_plain_types() -> None:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from facetl.errors import DataError
 from facetl.imaging.detection import Face
-from facetl.imaging.quality import _MEAN_FACE, face_quality, pose, sharpness
+from facetl.imaging.quality import _MEAN_FACE, FaceQuality, Pose, QualityRule, face_quality, pose, sharpness
 
 
 def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -70,3 +70,35 @@ def test_quality_of_a_face() -> None:
     large = cv2.resize(image, (520, 600), interpolation=cv2.INTER_CUBIC)
     doubled = Face((120.0, 140.0, 380.0, 480.0), 2 * face.landmarks + 0.5, 0.97)
     assert face_quality(large, doubled).sharpness == pytest.approx(quality.sharpness, rel=0.2)
+
+
+class TestQualityRule:
+    RULE = QualityRule(min_size=30, min_sharpness=20, max_turn=50)
+
+    @pytest.mark.parametrize(
+        ("size", "sharp", "yaw", "pitch", "reasons"),
+        [
+            (30, 20, 50, -50, ()),
+            (29.9, 20, 0, 0, ("tiny",)),
+            (30, 19.9, 0, 0, ("blurred",)),
+            (30, 20, -50.1, 0, ("turned",)),
+            (30, 20, 0, 50.1, ("turned",)),
+            (10, 1, 80, 0, ("tiny", "blurred", "turned")),
+        ],
+    )
+    def test_what_makes_a_face_poor(
+        self, size: float, sharp: float, yaw: float, pitch: float, reasons: tuple[str, ...]
+    ) -> None:
+        # Roll does not count: the face is turned upright.
+        quality = FaceQuality(size, 0.9, sharp, Pose(yaw, pitch, 170))
+        assert self.RULE.reasons(quality) == reasons
+        assert self.RULE.kind(quality) == ("poor" if reasons else "good")
+
+    def test_limits_that_are_none(self) -> None:
+        with pytest.raises(DataError, match="limits from 0"):
+            QualityRule(min_size=-1)
+        with pytest.raises(DataError, match="limits from 0"):
+            QualityRule(max_turn=float("nan"))
+
+    def test_told_as_plain_types(self) -> None:
+        assert self.RULE.to_json() == {"min_size": 30, "min_sharpness": 20, "max_turn": 50}
