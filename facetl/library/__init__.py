@@ -1,0 +1,1 @@
+"""A family's photo collection: photos, faces, people, and everything that was ever said about them."""
