@@ -18,7 +18,7 @@ from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights, resolve
 
 # Name → the squared distance up to which its own authors call two photos one person.
-_CEILINGS = {"dlib": 0.6**2}
+PUBLISHED = {"dlib": 0.6**2}
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Ceiling:
     @classmethod
     def open(cls, name: str) -> Ceiling:
         """Find a net by name; raises DataError for another name, WeightsError when it is not installed."""
-        if name not in _CEILINGS:
-            raise DataError(f"--ceiling: expected one of {', '.join(_CEILINGS)}, got {name!r}.")
+        if name not in PUBLISHED:
+            raise DataError(f"--ceiling: expected one of {', '.join(PUBLISHED)}, got {name!r}.")
         spec = ExtractorSpec.of(name, mirror=False)
-        return cls(name, _CEILINGS[name], spec, resolve(spec))
+        return cls(name, PUBLISHED[name], spec, resolve(spec))
 
     def distances(
         self,

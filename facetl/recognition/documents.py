@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from sklearn.decomposition import PCA
 
-from facetl.evaluation.calibration import Calibration
+from facetl.evaluation.calibration import Calibrated, Calibration
 from facetl.evaluation.report import HeldOut, Mistake, write_report
 from facetl.evaluation.results_table import results_table
 from facetl.evaluation.verification import hardest_mistakes
@@ -45,7 +45,7 @@ def write(
     fitted: FittedHead,
     evaluated: Evaluated,
     config: Mapping[str, Any],
-    calibration: Calibration,
+    calibrated: Calibrated,
 ) -> None:
     """Write the report, the model card and the projector of a run into its folder."""
     manifest = collection.manifest.subset("test")
@@ -56,6 +56,7 @@ def write(
         title=name,
         verifications=evaluated.verifications,
         curves={method: (values, evaluated.pairs.same) for method, values in evaluated.distances.items()},
+        reliability=calibrated.reliability,
         held_out=HeldOut(evaluated.embeddings[shown], manifest.labels[shown], people),
         mistakes=_mistakes(evaluated, manifest.paths, [photo.identity for photo in manifest.photos]),
         history=fitted.history,
@@ -67,7 +68,7 @@ def write(
         [manifest.photos[row].identity for row in shown],
         [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
     )
-    (folder / MODEL_CARD).write_text(_model_card(name, collection, fitted, evaluated, config, calibration))
+    (folder / MODEL_CARD).write_text(_model_card(name, collection, fitted, evaluated, config, calibrated.calibration))
 
 
 def update_calibration(folder: Path, calibration: Calibration) -> None:

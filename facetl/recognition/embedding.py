@@ -51,7 +51,7 @@ def embed_manifest(
     """
     extractor = recognizer.extractor
     spec, weights = extractor.spec, extractor.weights
-    _refuse_other_weights(spec, weights)
+    refuse_other_weights(spec, weights)
     found = featured(
         manifest,
         spec,
@@ -65,7 +65,7 @@ def embed_manifest(
     return Embedded(**vars(found), embeddings=embed(recognizer.head, found.features))
 
 
-def _refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
+def refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
     """Raise RunError unless what lies under the weights' path today is what the run was trained with."""
     found = resolve(spec, given=weights.path if spec.family is Family.ZOO else None)
     if found.sha256 != weights.sha256:

@@ -19,7 +19,7 @@ from facetl.features.family import Family
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import resolve
 from facetl.recognition import calibration_files, documents, sides
-from facetl.recognition.recognizer import CONFIG, HEAD
+from facetl.recognition.run_folder import CONFIG, HEAD
 from facetl.training.head import embed
 
 
@@ -84,6 +84,11 @@ def recalibrate(
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        if isinstance(config, dict) and "extractor" in config and "data" not in config:
+            raise RunError(
+                f"{folder}: calibrating needs the photos of people whom training held out, and this run was not made "
+                "from a folder of people. Calibrate one that facetl train made."
+            )
         # All that is needed further on is asked for here, so that a damaged file is told as such.
         _ = config["data"], int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
         ExtractorSpec.from_json(config["extractor"]["spec"])

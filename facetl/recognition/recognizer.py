@@ -12,20 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facetl.errors import RunError
+from facetl.errors import DataError, RunError
 from facetl.evaluation.calibration import Calibration
+from facetl.features.detecting import DetectorSpec
 from facetl.features.extractor import Extractor, make_extractor
+from facetl.features.faces import face_image
 from facetl.features.net import PhotoNet
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights
 from facetl.imaging.canvas import Aligner
 from facetl.imaging.decode import read_photo
 from facetl.recognition import calibration_files
-from facetl.training import standardisation  # noqa: F401 - registers the layer that a stored head may hold
+from facetl.recognition.run_folder import CONFIG, HEAD
+from facetl.recognition.seen_faces import FaceFinder, SeenFace, own_detector
+from facetl.training import lifted, standardisation  # noqa: F401 - register the layers that a stored head may hold
 from facetl.training.head import embed
 
-CONFIG = "config.json"
-HEAD = "head.keras"
 SAVED_MODEL = "saved_model"
 
 
@@ -41,6 +43,7 @@ class Recognizer:
             identification; None while a threshold is all there is.
         aligner: finds and aligns the face of a photo, where the extractor takes aligned faces. The SavedModel does not:
             it takes faces that are aligned already.
+        detector: finds all faces of a photo, for `faces`; None for the one that the run was trained with.
     """
 
     extractor: PhotoNet
@@ -48,6 +51,8 @@ class Recognizer:
     threshold: float
     calibration: Calibration | None = None
     aligner: Aligner = field(default_factory=Aligner, repr=False)
+    detector: DetectorSpec | None = None
+    _finder: FaceFinder = field(default_factory=FaceFinder, repr=False, compare=False)
 
     def embed(self, photos: Sequence[Path | bytes | np.ndarray]) -> np.ndarray:
         """Embed photos, each a path, a file's bytes or [h, w, 3] uint8 RGB → [photos, width] float32 unit vectors.
@@ -58,6 +63,25 @@ class Recognizer:
         if self.extractor.spec.align != "none":
             images = self.aligner(images)
         return embed(self.head, self.extractor.extract(images))
+
+    def faces(self, photo: Path | bytes | np.ndarray) -> tuple[SeenFace, ...]:
+        """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
+
+        For a run that was trained on cropped faces, the photo is one face, unless `detector` says how to find them.
+        What has landmarks that span no face is left out. Raises PhotoError for a photo that cannot be read.
+        """
+        image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
+        found, images = [], []
+        for face, quality in self._finder.find(image, self.detector or own_detector(self.extractor.spec)):
+            try:
+                images.append(face_image(image, face, self.extractor.spec))
+            except DataError:
+                continue
+            found.append((face, quality))
+        if not found:
+            return ()
+        embeddings = embed(self.head, self.extractor.extract(images))
+        return tuple(SeenFace(face, row, quality) for (face, quality), row in zip(found, embeddings, strict=True))
 
     def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:
         """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`."""
@@ -86,7 +110,10 @@ class Recognizer:
             head = keras.models.load_model(folder / HEAD)
         except (OSError, ValueError) as error:
             raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
-        calibration = calibration_files.read(folder)
+        # A run without training has its authors' threshold, and nobody to be calibrated on.
+        published = config.get("threshold")
+        calibration = None if published is not None else calibration_files.read(folder)
+        threshold = calibration.threshold if calibration is not None else float(published)
         stored = config["extractor"]
         weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], Path(stored["weights"]["path"]))
         if not weights.path.exists():
@@ -94,7 +121,7 @@ class Recognizer:
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
         spec = ExtractorSpec.from_json(stored["spec"])
-        return cls(make_extractor(spec, weights), head, calibration.threshold, calibration)
+        return cls(make_extractor(spec, weights), head, threshold, calibration)
 
 
 def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:

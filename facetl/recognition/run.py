@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facetl import __version__
-from facetl.errors import RunError
 from facetl.evaluation.baselines import Baselines
 from facetl.evaluation.calibration import Calibrated, Target, calibrate_pairs
 from facetl.evaluation.pairs import FoldedPairs, fold_pairs
@@ -27,9 +21,9 @@ from facetl.evaluation.verification import (
 )
 from facetl.features.collection import Collection
 from facetl.features.extractor import make_extractor
-from facetl.recognition import calibration_files, documents, sides
+from facetl.recognition import calibration_files, documents, run_folder, sides
 from facetl.recognition.floors import Floors
-from facetl.recognition.recognizer import CONFIG, Recognizer, signatures_of
+from facetl.recognition.recognizer import Recognizer, signatures_of
 from facetl.training.contenders import embedders
 from facetl.training.fallback import Choice
 from facetl.training.fitting import FittedHead, fit_head
@@ -37,7 +31,6 @@ from facetl.training.head import embed
 from facetl.training.settings import TrainingSettings
 
 METRICS = "metrics.json"
-_CHECKPOINT = "checkpoint.npz"
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ def train_run(
 
     Raises RunError when there is nothing to resume, TrainingError, DataError for too few people.
     """
-    partial = _begin(folder, resume=resume)
+    partial = run_folder.begin(folder, resume=resume)
     features, labels, _ = collection.side("train")
     held_out, held_out_labels, _ = collection.side("validation")
     fitted = fit_head(
@@ -114,7 +107,7 @@ def train_run(
         validation=(held_out, held_out_labels),
         layout=collection.layout,
         on_epoch=on_epoch,
-        checkpoint=partial / _CHECKPOINT,
+        checkpoint=partial / run_folder.CHECKPOINT,
         resume=resume,
         logs=partial / "logs",
     )
@@ -135,13 +128,13 @@ def train_run(
     Floors.of(evaluated.baselines, fitted.untrained, thresholds).save(partial)
     sides.write(partial, collection.manifest)
     config = _config(collection, settings, fitted)
-    _write_json(partial / CONFIG, config)
+    run_folder.write_json(partial / run_folder.CONFIG, config)
     calibrated = _calibrated(collection, fitted, settings)
     calibration_files.write(partial, calibrated)
-    _write_json(partial / METRICS, report.to_json() | {"run": folder.name})
-    documents.write(partial, folder.name, collection, fitted, evaluated, config, calibrated.calibration)
-    (partial / _CHECKPOINT).unlink(missing_ok=True)
-    _replace(partial, folder)
+    run_folder.write_json(partial / METRICS, report.to_json() | {"run": folder.name})
+    documents.write(partial, folder.name, collection, fitted, evaluated, config, calibrated)
+    (partial / run_folder.CHECKPOINT).unlink(missing_ok=True)
+    run_folder.complete(partial, folder)
     return report
 
 
@@ -165,28 +158,6 @@ def evaluate(collection: Collection, fitted: FittedHead, settings: TrainingSetti
     return Evaluated(verifications, distances, pairs, embeddings, threshold, baselines)
 
 
-def _begin(folder: Path, *, resume: bool) -> Path:
-    if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
-        raise RunError(f"{folder}: expected a run folder or none, found other files. Choose another --run.")
-    partial = folder.with_name(f".{folder.name}.partial")
-    if resume and not (partial / _CHECKPOINT).is_file():
-        raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
-    if not resume and partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return partial
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
     """Return side → people and photos, and for training how many people have one photo."""
     counts = {}
@@ -205,21 +176,8 @@ def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHe
         "data": str(collection.manifest.root.resolve()),
         "settings": settings.to_json(),
         "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
-        "extractor": {
-            "spec": collection.spec.to_json(),
-            "weights": {
-                "source": collection.weights.source,
-                "sha256": collection.weights.sha256,
-                "path": str(collection.weights.path.resolve()),
-                "description": collection.weights.description,
-            },
-            "fingerprint": collection.spec.fingerprint(collection.weights.sha256),
-            "dim": collection.features.shape[1],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("tensorflow", "keras", "numpy", "scikit-learn")},
-        },
+        "extractor": run_folder.extractor_record(collection.spec, collection.weights, collection.features.shape[1]),
+        "versions": run_folder.versions(),
     }
 
 
@@ -227,7 +185,3 @@ def _calibrated(collection: Collection, fitted: FittedHead, settings: TrainingSe
     """Calibrate on the validation people for the highest accuracy, the threshold that the results are at."""
     held_out, labels, _ = collection.side("validation")
     return calibrate_pairs(embed(fitted.head, held_out), labels, target=Target("accuracy"), seed=settings.seed)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.errors import RunError
+from facetl.recognition import calibration_files
 
 PEOPLE = "people.json"
+# Side → people.
+People = Mapping[str, frozenset[str]]
 
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the people of each side of a split manifest into a run folder, readable by its owner alone."""
-    sides = {side: list(manifest.subset(side).identities) for side in SIDES}
-    descriptor = os.open(folder / PEOPLE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(sides, stream, ensure_ascii=False, indent=2)
-        stream.write("\n")
+    write_people(folder, {side: manifest.subset(side).identities for side in SIDES})
 
 
-def read(folder: Path) -> Mapping[str, frozenset[str]] | None:
+def write_people(folder: Path, people: Mapping[str, Iterable[str]]) -> None:
+    """Write side → people into a run folder, readable by its owner alone."""
+    content = json.dumps({side: sorted(people[side]) for side in SIDES}, ensure_ascii=False, indent=2)
+    calibration_files.replace(folder / PEOPLE, f"{content}\n".encode())
+
+
+def read(folder: Path) -> People | None:
     """Return side → people, NFC-normalised as in a manifest; None for a run that was made before they were kept.
 
     Raises RunError for a file that holds anything else.

@@ -15,7 +15,8 @@ from facetl.errors import RunError
 from facetl.recognition import sides
 from facetl.recognition.embedding import Embedded, embed_manifest
 from facetl.recognition.floors import Floors
-from facetl.recognition.recognizer import CONFIG, Recognizer
+from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import CONFIG
 from facetl.training.settings import LOSSES
 
 TRAINED = "trained"

@@ -1,0 +1,104 @@
+"""Names for faces: the nearest of the people one knows, or nobody of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from facetl.errors import RunError
+from facetl.evaluation.calibration import Calibration
+from facetl.evaluation.gallery import Gallery, checked_embeddings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who a face shows.
+
+    Attributes:
+        name: of the person, None for nobody of those known.
+        nearest: the nearest person, whether believed or not.
+        distance: squared, to that person; see `Identifier`.
+        threshold: up to which that person's name is given, unless the margin forbids.
+        probability: that the face and a photo of that person show one person, by the calibration of pairs, at their
+            mean distance; None without a calibration.
+    """
+
+    name: str | None
+    nearest: str
+    distance: float
+    threshold: float
+    probability: float | None
+
+
+class Identifier:
+    """Names faces by the known faces of people.
+
+    With settings for identification in the run's calibration, the distance is that to a person's centroid, the
+    threshold perhaps the person's own, and the second nearest person must be farther by the margin. Without, the
+    distance is that to the person's nearest face, and the threshold that of two photos.
+
+    embeddings: float [faces, width] of unit norm; names: whose each is. Raises RunError without any.
+    """
+
+    def __init__(
+        self,
+        embeddings: npt.NDArray[np.float32],
+        names: Sequence[str],
+        *,
+        threshold: float,
+        calibration: Calibration | None,
+    ) -> None:
+        if not len(names):
+            raise RunError(
+                "Naming faces needs people to name, got none. Run facetl enroll, or name people in a library."
+            )
+        self._rows = checked_embeddings(embeddings, "gallery")
+        self._names = np.array(names, np.str_)
+        self._calibration = calibration
+        self._settings = None if calibration is None else calibration.identification
+        if self._settings is None:
+            self._gallery = Gallery(self._rows, self._names, method="nearest", k=1)
+            self._threshold = threshold
+        else:
+            self._gallery = self._settings.gallery(self._rows, self._names)
+            self._threshold = self._settings.threshold
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Those who can be named, sorted."""
+        return self._gallery.people
+
+    def answers(self, probes: npt.ArrayLike) -> list[Answer]:
+        """Say who each face shows; probes: float [faces, width] of unit norm. DataError where shapes do not fit."""
+        rows = checked_embeddings(probes, "face", dim=self._rows.shape[1])
+        ranked = self._gallery.rank(rows, top=1)
+        nearest, distances = ranked.people[:, 0], ranked.distances[:, 0]
+        # A person's own threshold is the common one and the person's shift, which ranking takes off the distance.
+        shifts = self._gallery.shifts[nearest]
+        if self._settings is None:
+            named = [
+                self.people[who] if near <= self._threshold else None
+                for who, near in zip(nearest, distances, strict=True)
+            ]
+        else:
+            named = self._settings.names(self._gallery, rows)
+        return [
+            Answer(
+                name=name,
+                nearest=self.people[who],
+                distance=float(distance + shift),
+                threshold=float(self._threshold + shift),
+                probability=self._probability(row, self.people[who]),
+            )
+            for name, who, distance, shift, row in zip(named, nearest, distances, shifts, rows, strict=True)
+        ]
+
+    def _probability(self, row: npt.NDArray[np.float32], name: str) -> float | None:
+        if self._calibration is None:
+            return None
+        own = self._rows[self._names == name]
+        return float(self._calibration.probability(cdist(own, row[None], "sqeuclidean").mean()))
