@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 import facetl
-from facetl.cli import benchmark, cache, calibrate, data, evaluate, train
+from facetl.cli import (
+    align,
+    benchmark,
+    cache,
+    calibrate,
+    cluster,
+    data,
+    enroll,
+    evaluate,
+    forget,
+    identify,
+    people,
+    train,
+    verify,
+)
 from facetl.errors import FacetlError
 
 app = typer.Typer(
@@ -21,11 +35,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.command(name="align")(align.align)
 app.add_typer(cache.app, name="cache")
 app.command(name="train")(train.train)
 app.add_typer(evaluate.app, name="evaluate")
 app.command(name="calibrate")(calibrate.calibrate)
 app.add_typer(benchmark.app, name="benchmark")
+app.command(name="verify")(verify.verify)
+app.command(name="enroll")(enroll.enroll)
+app.command(name="identify")(identify.identify)
+app.command(name="forget")(forget.forget)
+app.command(name="cluster")(cluster.cluster)
+app.add_typer(people.app, name="people")
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from facetl.cli import options
+from facetl.cli.default_verb import group_with_default
 from facetl.cli.screen import counted, photo_progress, put, put_json, say
 
 if TYPE_CHECKING:
@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 AUTO_PEOPLE = 150  # by whom `--tap auto` chooses, at most
 
 
-class _FillByDefault(TyperGroup):
-    """`facetl cache DIR` fills; `verify`, `gc` and `info` are commands of their own."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `fill` in front unless a command or a call for help comes first."""
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = ["fill", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_FillByDefault,
+    cls=group_with_default("fill"),
     help="Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info.",
     no_args_is_help=True,
 )

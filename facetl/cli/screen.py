@@ -50,7 +50,7 @@ def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
 
 
 @contextmanager
-def photo_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def photo_progress(what: str, *, unit: str = "photos") -> Iterator[Callable[[int, int], None]]:
     """Show a bar with photos, photos a second and time left; yields a function of (done, total)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -58,7 +58,7 @@ def photo_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("photos"),
+        TextColumn(unit),
         TextColumn("{task.fields[rate]}"),
         TextColumn("left"),
         TimeRemainingColumn(),

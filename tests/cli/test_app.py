@@ -17,6 +17,7 @@ VERBS = (
     ("data", "fetch"),
     ("data", "triplets"),
     ("data", "openset"),
+    ("align",),
     ("cache", "fill"),
     ("cache", "verify"),
     ("cache", "gc"),
@@ -29,7 +30,24 @@ VERBS = (
     ("calibrate",),
     ("benchmark", "lfw"),
     ("benchmark", "transfer"),
+    ("verify",),
+    ("enroll",),
+    ("identify",),
+    ("forget",),
+    ("cluster",),
+    ("people", "serve"),
+    ("people", "import"),
+    ("people", "cluster"),
+    ("people", "learn"),
+    ("people", "export"),
+    ("people", "stacks"),
+    ("people", "name"),
+    ("people", "questions"),
+    ("people", "answer"),
+    ("people", "undo"),
 )
+# How the README calls verbs that may be left out.
+DEFAULTS = {("cache", "fill"): "cache DIR", ("people", "serve"): "people LIBRARY"}
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -69,7 +87,7 @@ def test_every_verb_is_listed_here() -> None:
 def test_every_verb_is_documented() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
     for verb in VERBS:
-        spoken = "cache DIR" if verb == ("cache", "fill") else " ".join(verb)
+        spoken = DEFAULTS.get(verb, " ".join(verb))
         assert f"facetl {spoken}" in readme, verb
 
 
@@ -104,6 +122,24 @@ def test_version() -> None:
         ("data", "fetch", "no-such-source", "/tmp/never"),
         ("data", "triplets", ".", "--count", "5", "--out", "/tmp/never"),
         ("data", "openset", ".", "--out", "/tmp/never"),
+        ("verify", "no-such-run", "a.png", "b.png"),
+        ("enroll", "no-such-run", "Ann", "."),
+        ("identify", "no-such-run", "."),
+        ("forget", "no-such-run", "Ann"),
+        ("cluster", "no-such-run", ".", "--out", "/tmp/never"),
+        ("people", "/nonexistent"),
+        ("people", "serve", "."),
+        ("people", "import", ".", "--library", "/proc/never"),
+        ("people", "import", ".", "--library", "./lib", "--models", "/nonexistent"),
+        ("people", "cluster", "."),
+        ("people", "learn", "/nonexistent"),
+        ("people", "export", ".", "/tmp/never", "--as", "csv"),
+        ("people", "stacks", "."),
+        ("people", "undo", "/nonexistent"),
+        ("align", "/nonexistent", "/tmp/never"),
+        ("align", ".", ".", "--detector", "none"),
+        ("align", ".", "/tmp/never", "--detector", "yunet"),
+        ("align", ".", "/tmp/never", "--detector", "eyes"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )

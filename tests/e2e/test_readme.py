@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import typer
 from machine import Trained
 from typer.testing import CliRunner
 
@@ -20,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 TEXT = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 CODE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = re.findall(r"^    (facetl .*)$", README, flags=re.MULTILINE)
+UNNAMED = {"cache": "fill", "people": "serve"}
+TOLD = README + (ROOT / "docs" / "people.md").read_text()
+COMMANDS = sorted(set(re.findall(r"^    (facetl .*)$", TOLD, flags=re.MULTILINE)))
 
 
 @pytest.fixture
@@ -58,8 +61,10 @@ def test_the_readmes_commands_exist_with_their_options(line: str) -> None:
     from facetl.cli.app import app
 
     words = shlex.split(line)[1:]
-    verb = [words[0]] if words[0] in ("train", "cache", "calibrate") else words[:2]
-    verb = ["cache", "fill"] if words[0] == "cache" and words[1] not in ("verify", "gc", "info") else verb
+    root = typer.main.get_command(app)
+    group = getattr(root.commands[words[0]], "commands", {})  # type: ignore[attr-defined]
+    # A group has a verb for when none is named.
+    verb = [words[0], words[1] if words[1] in group else UNNAMED[words[0]]] if group else words[:1]
     result = CliRunner().invoke(app, [*verb, "--help"], terminal_width=200)
     assert result.exit_code == 0
     for option in (word for word in words if word.startswith("--")):

@@ -1,0 +1,148 @@
+"""Views of photos and the pictures themselves, what is unknown, and what was said."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from facetl.errors import FacetlError
+from facetl.web.pictures import LARGE, SMALL
+from facetl.web.site import PAGE, Id, Site, as_ids, shown
+from facetl.web.stacks import FACES, Offset
+from facetl.web.timeline import Year, timeline
+
+Kind = Literal["single", "poor", "strangers", "nofaces"]
+# A picture's address holds the hash of what it shows, so it never changes.
+_FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+def router(site: Site) -> APIRouter:
+    """Return the routes of photos, thumbnails, the unknown and the history."""
+    routes = APIRouter()
+
+    @routes.get("/thumbs/{key}.jpg")
+    def thumbnail(request: Request, key: str) -> Response:
+        return _picture(request, key, lambda: site.pictures.thumbnail(key))
+
+    @routes.get("/photos/{photo}/{size}.jpg")
+    def picture(request: Request, photo: Id, size: Literal["small", "large"], v: Annotated[str, Query()]) -> Response:
+        _matches(site.library.photo(photo).sha, v)
+        side = SMALL if size == "small" else LARGE
+        return _picture(request, f"{v}-{size}", lambda: site.pictures.photo(photo, side))
+
+    @routes.get("/faces/{face}.jpg")
+    def face_picture(request: Request, face: Id, v: Annotated[str, Query()]) -> Response:
+        _matches(site.library.face(face).key, v)
+        return _picture(request, v, lambda: site.pictures.face(face))
+
+    @routes.get("/photos")
+    def all_photos(request: Request, year: Year = None) -> HTMLResponse:
+        part = timeline(site, "/photos", year, 0, shown(request), None)
+        return site.page(request, "photos.html", totals=site.library.counts(), **part)
+
+    @routes.get("/photos/more")
+    def more_photos(offset: Offset, year: Year = None) -> HTMLResponse:
+        return site.fragment("_photos.html", **timeline(site, "/photos", year, offset, PAGE, None))
+
+    @routes.get("/photos/{photo}")
+    def one_photo(request: Request, photo: Id, face: Id | None = None) -> HTMLResponse:
+        found = site.library.photo(photo)
+        faces = sorted(site.library.faces_of(photo), key=lambda known: known.face.box[0])
+        said = site.library.said()
+        names = site.library.shown()
+        shown_faces = [
+            {
+                "id": known.id,
+                "key": known.key,
+                "box": known.face.box,
+                "kind": known.kind,
+                "name": names.get(known.id),
+                "stack": site.library.stack_of(known.id),
+                "no_face": known.id in said.not_faces,
+                "stranger": known.id in said.strangers,
+            }
+            for known in faces
+        ]
+        return site.page(request, "photo.html", photo=found, faces=shown_faces, chosen=face)
+
+    @routes.get("/unknown")
+    def unknown(request: Request, kind: Kind = "single") -> HTMLResponse:
+        groups = _unknown(site)
+        return site.page(
+            request,
+            "unknown.html",
+            counts={name: len(faces) for name, faces in groups.items()},
+            waiting=site.library.stack_count(named=False),
+            kind=kind,
+            **_part(site, groups[kind], kind, 0, shown(request, FACES)),
+        )
+
+    @routes.get("/unknown/more")
+    def more_unknown(offset: Offset, kind: Kind) -> HTMLResponse:
+        return site.fragment("_faces.html", **_part(site, _unknown(site)[kind], kind, offset, FACES))
+
+    @routes.get("/history")
+    def history(request: Request) -> HTMLResponse:
+        return site.page(request, "history.html", **_answers(site, 0, shown(request)))
+
+    @routes.get("/history/more")
+    def more_history(offset: Offset) -> HTMLResponse:
+        return site.fragment("_answers.html", **_answers(site, offset, PAGE))
+
+    return routes
+
+
+def _matches(known: str, version: str) -> None:
+    if version != known[:16]:
+        raise HTTPException(404)
+
+
+def _picture(request: Request, version: str, make: Any) -> Response:
+    headers = _FOR_EVER | {"ETag": f'"{version}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    try:
+        data = make()
+    except FacetlError as error:
+        raise HTTPException(404) from error
+    if data is None:
+        raise HTTPException(404)
+    return Response(data, media_type="image/jpeg", headers=headers)
+
+
+def _unknown(site: Site) -> dict[Kind, list[int]]:
+    """Faces nobody has named, by why: alone in their stack, too poor to stack, put aside by the user."""
+    library = site.library
+    said, names = library.said(), library.shown()
+    aside = said.not_faces | said.strangers
+    good = set(as_ids(library.face_ids("good")))
+    everyone = as_ids(library.face_ids(None))
+    stacks = library.stacks(order="size", named=False, offset=0, limit=len(everyone) + 1)
+    return {
+        "single": [stack.cover for stack in stacks if stack.size == 1],
+        "poor": [face for face in everyone if face not in good and face not in names and face not in aside],
+        "strangers": sorted(said.strangers, reverse=True),
+        "nofaces": sorted(said.not_faces, reverse=True),
+    }
+
+
+def _part(site: Site, faces: list[int], kind: Kind, offset: int, limit: int) -> dict[str, Any]:
+    following = offset + limit if len(faces) > offset + limit else None
+    return {
+        "tiles": site.tiles(faces[offset : offset + limit]),
+        "more": None if following is None else f"/unknown/more?kind={kind}&offset={following}",
+    }
+
+
+def _answers(site: Site, offset: int, limit: int) -> dict[str, Any]:
+    answers = site.library.answers(offset=offset, limit=limit + 1)
+    firsts = [face for answer in answers for face in (*answer.left[:6], *answer.right[:6])]
+    return {
+        "answers": answers[:limit],
+        "keys": site.keys(dict.fromkeys(firsts)),
+        "more": f"/history/more?offset={offset + limit}" if len(answers) > limit else None,
+    }
