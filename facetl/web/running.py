@@ -44,21 +44,21 @@ def router(site: Site) -> APIRouter:
             raise HTTPException(409, f"One thing at a time: “{site.work.state().what}” still runs.")
         return {"message": f"{what} …"}
 
-    @routes.get("/work")
+    @routes.get("/tasks")
     def work(request: Request) -> HTMLResponse:
         people = sorted(site.library.people(), key=lambda person: person.name.casefold())
         return site.page(request, "work.html", totals=site.library.counts(), people=people)
 
-    @routes.get("/work/state")
+    @routes.get("/tasks/state")
     def state() -> dict[str, Any]:
         return site.work.state().to_json()
 
-    @routes.post("/work/cancel")
+    @routes.post("/tasks/cancel")
     def cancel() -> dict[str, Any]:
         site.work.cancel()
         return {"message": "Stopping …"}
 
-    @routes.post("/work/export")
+    @routes.post("/tasks/export")
     def export(order: Order) -> dict[str, Any]:
         write = _possible(site.engine.export)
         folder = Path(order.folder).expanduser()
@@ -69,7 +69,7 @@ def router(site: Site) -> APIRouter:
         ordered = ExportOrder(folder=folder, kinds=frozenset(order.kinds), links=order.links, names=names)
         return start("Exporting", lambda on_progress: write(ordered, on_progress))
 
-    @routes.post("/work/{task}")
+    @routes.post("/tasks/{task}")
     def begin(task: Task) -> dict[str, Any]:
         return start(_WHAT[task], {"look": look, "stack": stack, "learn": learn, "apply": apply}[task]())
 

@@ -19,7 +19,7 @@ from conftest import Page, serving
 from facetl.library.library import Library
 from facetl.web.guard import HEADERS, MAX_BODY, MAX_UPLOAD
 
-VIEWS = ("/", "/questions", "/people", "/people/1", "/photos", "/photos/1", "/unknown", "/work", "/learn", "/history")
+VIEWS = ("/", "/questions", "/people", "/people/1", "/photos", "/photos/1", "/unknown", "/tasks", "/learn", "/history")
 SCRIPT = '<script>alert("x")</script>'
 
 
@@ -54,7 +54,7 @@ def test_the_token_is_exchanged_for_a_cookie_and_leaves_the_address(still_page: 
     assert still_page.server.address.split("token=")[1] not in cookie_text
 
 
-@pytest.mark.parametrize("path", [*VIEWS, "/thumbs/" + "0" * 64 + ".jpg", "/work/state", "/photos/1/small.jpg?v=0"])
+@pytest.mark.parametrize("path", [*VIEWS, "/thumbs/" + "0" * 64 + ".jpg", "/tasks/state", "/photos/1/small.jpg?v=0"])
 def test_nothing_is_shown_without_the_cookie(still_page: Page, path: str) -> None:
     for given in ({}, {"Cookie": f"facetl_{still_page.server.port}=guess"}, {"Cookie": "facetl=; ;;=\x01"}):
         answer = httpx.get(still_page.base + path, headers=given, trust_env=False)
@@ -167,7 +167,7 @@ def test_a_script_in_a_name_stays_text(page: Page, library: Library) -> None:
         f"/people/{person.id}",
         f"/photos/{photo}",
         "/history",
-        "/work",
+        "/tasks",
     ):
         text = page.html(path)
         assert "&lt;script&gt;" in text

@@ -225,6 +225,6 @@ def test_thumbnails_are_kept_by_the_browser_for_ever(still_page: Page) -> None:
 def test_names_stand_in_no_address(page: Page, album: Album) -> None:
     for person, name in enumerate(NAMES[:6]):
         page.say("/answers/name", {"faces": album.faces_of(person), "name": f"{name}xyz"})
-    for path in ("/?named=yes", "/people", "/people/1", "/photos/1", "/unknown", "/work"):
+    for path in ("/?named=yes", "/people", "/people/1", "/photos/1", "/unknown", "/tasks"):
         for address in re.findall(r'(?:href|src|data-more|data-load)="([^"]*)"', page.html(path)):
             assert "xyz" not in address

@@ -37,7 +37,7 @@ def serve(library: Library) -> Iterator[Serve]:
 def ended(page: Page) -> dict[str, Any]:
     state: dict[str, Any] = page.site.work.wait(30).to_json()
     assert not state["running"]
-    assert page.get("/work/state").json() == state
+    assert page.get("/tasks/state").json() == state
     return state
 
 
@@ -51,18 +51,18 @@ def test_progress_is_told_and_the_end_too(serve: Serve) -> None:
         return "Stacked."
 
     page = serve(Engine(stack=stack, look=stack))
-    assert page.get("/work/state").json()["number"] == 0
-    page.say("/work/stack")
+    assert page.get("/tasks/state").json()["number"] == 0
+    page.say("/tasks/stack")
     assert told.wait(30)
-    state = page.get("/work/state").json()
+    state = page.get("/tasks/state").json()
     assert (state["done"], state["total"], state["running"]) == (3, 8, True)
     assert "Stacking all faces anew" in page.html("/people")
-    refused = page.post("/work/look")
+    refused = page.post("/tasks/look")
     assert refused.status_code == 409
     assert "Stacking all faces anew" in refused.json()["error"]
     go.set()
     assert ended(page)["message"] == "Stacked."
-    page.say("/work/look")
+    page.say("/tasks/look")
     assert ended(page)["number"] == 2
 
 
@@ -79,9 +79,9 @@ def test_work_stops_at_its_next_progress(serve: Serve) -> None:
         return "Never."
 
     page = serve(Engine(look=look))
-    page.say("/work/look")
+    page.say("/tasks/look")
     assert first.wait(30)
-    page.say("/work/cancel")
+    page.say("/tasks/cancel")
     state = ended(page)
     assert state["message"] == "Stopped. What was finished is kept."
     assert not state["failed"]
@@ -103,10 +103,10 @@ def test_work_that_fails_says_so_in_a_line(serve: Serve, error: Exception, messa
         raise error
 
     page = serve(Engine(stack=stack))
-    page.say("/work/stack")
+    page.say("/tasks/stack")
     state = ended(page)
     assert (state["message"], state["failed"]) == (message, True)
-    assert message in page.html("/work")
+    assert message in page.html("/tasks")
 
 
 def test_the_server_ends_while_work_runs(library: Library) -> None:
@@ -119,7 +119,7 @@ def test_the_server_ends_while_work_runs(library: Library) -> None:
             time.sleep(0.01)
 
     for page in serving(library, Engine(look=look)):
-        page.say("/work/look")
+        page.say("/tasks/look")
         assert begun.wait(30)
         work = page.site.work
     assert work.state().message.startswith("Stopped")
@@ -127,10 +127,10 @@ def test_the_server_ends_while_work_runs(library: Library) -> None:
 
 def test_without_a_run_there_is_no_work(bare_page: Page) -> None:
     for path in ("look", "stack", "learn", "apply"):
-        assert bare_page.post(f"/work/{path}").status_code == 409
+        assert bare_page.post(f"/tasks/{path}").status_code == 409
     assert bare_page.post("/learn/discard").status_code == 409
-    assert bare_page.post("/work/nothing").status_code == 422
-    assert bare_page.html("/work").count("disabled") >= 3
+    assert bare_page.post("/tasks/nothing").status_code == 422
+    assert bare_page.html("/tasks").count("disabled") >= 3
 
 
 def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> None:
@@ -155,35 +155,35 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
 
     page = serve(Engine(learn=learn, apply=apply, discard=discard))
     page.say("/answers/name", {"faces": [1], "name": "Ada"})
-    assert page.post("/work/apply").status_code == 409
+    assert page.post("/tasks/apply").status_code == 409
     assert page.post("/learn/discard").status_code == 409
-    page.say("/work/learn")
+    page.say("/tasks/learn")
     ended(page)
     html = page.html("/learn")
     for text in ("Proposal 1.", "81.2%", '<td class="better">90.7%', '<td class="worse">25.0%', "<b>12</b>"):
         assert text in html
     assert html.count("/thumbs/") == 3
     assert calls == ["learn"]
-    page.say("/work/learn")
+    page.say("/tasks/learn")
     ended(page)
     assert calls[1:] == ["learn", "discard Proposal 1."]
-    page.say("/work/apply")
+    page.say("/tasks/apply")
     assert ended(page)["message"] == "Applied."
     assert calls[-1] == "apply Proposal 2."
     assert "Proposal" not in page.html("/learn")
-    page.say("/work/learn")
+    page.say("/tasks/learn")
     ended(page)
     assert page.say("/learn/discard")["message"] == "Discarded."
-    assert page.post("/work/apply").status_code == 409
+    assert page.post("/tasks/apply").status_code == 409
 
 
 def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
     worse = Learnt("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
     page = serve(Engine(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted."))
-    page.say("/work/learn")
+    page.say("/tasks/learn")
     assert ended(page)["message"] == "No better."
     assert 'data-start="apply"' not in page.html("/learn")
-    assert page.post("/work/apply").status_code == 409
+    assert page.post("/tasks/apply").status_code == 409
     assert page.say("/learn/discard")["message"] == "Deleted."
 
 
@@ -197,11 +197,11 @@ def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
         return "Applied."
 
     page = serve(Engine(learn=lambda _: Learnt("Better.", (), (), None), apply=apply, discard=lambda _: ""))
-    page.say("/work/learn")
+    page.say("/tasks/learn")
     ended(page)
-    page.say("/work/apply")
+    page.say("/tasks/apply")
     assert ended(page)["failed"]
-    page.say("/work/apply")
+    page.say("/tasks/apply")
     assert ended(page)["message"] == "Applied."
 
 
@@ -218,16 +218,16 @@ def test_an_export_is_ordered_as_the_form_says(serve: Serve, library: Library, a
     assert bob
     page = serve(Engine(export=export))
     body = {"folder": "~/People", "kinds": ["folders", "csv"], "links": "copy", "people": [bob.id]}
-    page.say("/work/export", body)
+    page.say("/tasks/export", body)
     assert ended(page)["message"] == "Exported."
-    page.say("/work/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
+    page.say("/tasks/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
     ended(page)
     assert orders == [
         ExportOrder(folder=own_home / "People", kinds=frozenset({"folders", "csv"}), links="copy", names=("Bob",)),
         ExportOrder(folder=Path("/a"), kinds=frozenset({"xmp"}), links="hard", names=None),
     ]
     for wrong in ({"folder": "here"}, {"folder": " "}, {"kinds": []}, {"kinds": ["zip"]}, {"links": "move"}):
-        assert page.post("/work/export", body | wrong).status_code == 422
+        assert page.post("/tasks/export", body | wrong).status_code == 422
     assert len(orders) == 2
 
 

@@ -212,7 +212,7 @@ const acts = {
     if (answer) await refresh(), toast(answer.message, { undo: answer.done });
   },
   async cancel() {
-    await post("/work/cancel");
+    await post("/tasks/cancel");
   },
   async discard() {
     const answer = await post("/learn/discard");
@@ -382,7 +382,7 @@ async function watch() {
   if (watching) return;
   watching = true;
   for (;;) {
-    const state = await fetch("/work/state").then((answer) => answer.json()).catch(() => null);
+    const state = await fetch("/tasks/state").then((answer) => answer.json()).catch(() => null);
     if (!state) break;
     showWork(state);
     if (!state.running) {
@@ -424,7 +424,7 @@ async function start(path, body) {
 function sendExport(form) {
   const data = new FormData(form);
   const people = data.get("whom") === "some" ? data.getAll("people").map(Number) : null;
-  start("/work/export", { folder: data.get("folder"), kinds: data.getAll("kinds"), links: data.get("links"), people });
+  start("/tasks/export", { folder: data.get("folder"), kinds: data.getAll("kinds"), links: data.get("links"), people });
 }
 
 // ---- search by photo
@@ -459,7 +459,7 @@ document.addEventListener("click", (event) => {
   }
   if (event.target.closest("[data-close]")) return event.target.closest("dialog").close();
   const starter = event.target.closest("[data-start]");
-  if (starter) return start(`/work/${starter.dataset.start}`);
+  if (starter) return start(`/tasks/${starter.dataset.start}`);
   const reply = event.target.closest("[data-reply]");
   if (reply) return quiz.reply(reply.dataset.reply);
   const tile = tileOf(event.target);
