@@ -47,10 +47,10 @@ def _open_library(folder: Path, detector: DetectorSpec | None, *, verbose: bool)
 
     with Library.open(folder) as library:
         recognizer = open_run(library, verbose=verbose)
-        from facetl.library.embedding import library_embeddings
         from facetl.library.known import known_people
+        from facetl.library.vectors import library_vectors
 
         with photo_progress("features", unit="faces") as progress:
-            ids, rows = library_embeddings(library, recognizer, sorted(library.named()), on_progress=progress)
+            ids, rows = library_vectors(library, recognizer, sorted(library.named()), on_progress=progress)
         identifier = known_people(library, recognizer, ids, rows)
     return recognizer if detector is None else replace(recognizer, detector=detector), identifier

@@ -1,4 +1,4 @@
-"""`facetl people stacks`, `name`, `questions`, `answer` and `undo`: what the page does, in lines."""
+"""`facetl people stacks`, `name`, `split`, `merge`, `questions`, `answer` and `undo`: what the page does, in lines."""
 
 from __future__ import annotations
 
@@ -65,6 +65,32 @@ def name(
         _put_answer(opened.name_stack(stack, who), json)
 
 
+def split(
+    library: LibraryFolder,
+    stack: Annotated[int, typer.Argument(metavar="STACK", help="Its number.")],
+    faces: Annotated[list[int], typer.Argument(metavar="FACE…", help="Those of its faces that are somebody else's.")],
+    json: options.Json = False,
+) -> None:
+    """Say that some faces of a stack are another person's than the rest; they get a stack of their own."""
+    with open_library(library) as opened:
+        new = opened.split_stack(stack, faces)
+    if json:
+        put_json({"stack": stack, "new": new})
+    else:
+        put(f"{len(faces):,} faces lie in stack {new}")
+
+
+def merge(
+    library: LibraryFolder,
+    first: Annotated[int, typer.Argument(metavar="STACK", help="Takes in the other.")],
+    second: Annotated[int, typer.Argument(metavar="STACK", help="Is taken in.")],
+    json: options.Json = False,
+) -> None:
+    """Say that two stacks are one person's."""
+    with open_library(library) as opened:
+        _put_answer(opened.merge_stacks(first, second), json)
+
+
 def questions(
     library: LibraryFolder,
     count: Annotated[int, typer.Option("--count", min=1, help="At most so many.")] = 10,
@@ -125,7 +151,7 @@ def undo(library: LibraryFolder, json: options.Json = False) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Give a group these verbs."""
-    for verb in (stacks, name, questions, answer, undo):
+    for verb in (stacks, name, split, merge, questions, answer, undo):
         app.command()(verb)
 
 

@@ -67,13 +67,13 @@ class RunningEngine:
     def embeddings(self, on_progress: Progress | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return ids [n] and embeddings [n, width] of the good faces, computed anew when faces or the run changed."""
         recognizer = self.recognizer()
-        from facetl.library.embedding import library_embeddings
+        from facetl.library.vectors import library_vectors
 
         ids = self._library.face_ids()
         with self._lock:
             state = (self._loaded, ids.tobytes())
             if self._embedded is None or self._embedded[0] != state:
-                found = library_embeddings(self._library, recognizer, ids, on_progress=on_progress)
+                found = library_vectors(self._library, recognizer, ids, on_progress=on_progress)
                 self._embedded = (state, *found)
             return self._embedded[1], self._embedded[2]
 

@@ -64,15 +64,23 @@ class FaceQuality:
 class QualityRule:
     """Which faces are too poor to be told apart: kept, but apart from the good ones.
 
+    The defaults come from half of LFW's people, with the default extractor and a discriminant learnt on the others: how
+    often a photo of the same person is accepted where one of 100 of other people is. Of 80 photos as they are it is
+    0.53; shrunk to faces of 42, 30 and 22 pixels 0.51, 0.47 and 0.40; blurred to a median sharpness of 42, 17, 10 and
+    6 it is 0.51, 0.38, 0.31 and 0.16. Of 3,182 photos, it is 0.62 for heads turned by less than 10 degrees, 0.49 from
+    20, 0.32 from 30 and 0.24 from 40. Blurred and turned faces are poor where less than half is left, small ones where
+    less than three quarters are: still smaller ones were not measured, since MTCNN finds them from 20 pixels on.
+    dlib's net, trained on faces, loses nothing down to 22 pixels, nor down to a sharpness of 17; at 6 a quarter.
+
     Attributes:
         min_size: shorter side of the face's box below which it is tiny, pixels of the photo.
         min_sharpness: `FaceQuality.sharpness` below which it is blurred.
         max_turn: degrees of yaw or pitch, to either side, above which it is turned away.
     """
 
-    min_size: float = 32.0
-    min_sharpness: float = 40.0
-    max_turn: float = 60.0
+    min_size: float = 24.0
+    min_sharpness: float = 8.0
+    max_turn: float = 40.0
 
     def __post_init__(self) -> None:
         if not (self.min_size >= 0 and self.min_sharpness >= 0 and self.max_turn >= 0):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from facetl.errors import RunError
+from facetl.errors import DataError, RunError
 from facetl.evaluation.calibration import Calibration
 from facetl.evaluation.gallery import Gallery, checked_embeddings
 
@@ -39,7 +39,8 @@ class Identifier:
 
     With settings for identification in the run's calibration, the distance is that to a person's centroid, the
     threshold perhaps the person's own, and the second nearest person must be farther by the margin. Without, the
-    distance is that to the person's nearest face, and the threshold that of two photos.
+    distance is that to the person's nearest face, and the threshold the one that tells the known people from each other
+    best, each of their faces held out in turn, or that of two photos where it is lower or there are too few faces.
 
     embeddings: float [faces, width] of unit norm; names: whose each is. Raises RunError without any.
     """
@@ -62,7 +63,7 @@ class Identifier:
         self._settings = None if calibration is None else calibration.identification
         if self._settings is None:
             self._gallery = Gallery(self._rows, self._names, method="nearest", k=1)
-            self._threshold = threshold
+            self._threshold = min(threshold, _threshold_within(self._gallery))
         else:
             self._gallery = self._settings.gallery(self._rows, self._names)
             self._threshold = self._settings.threshold
@@ -102,3 +103,11 @@ class Identifier:
             return None
         own = self._rows[self._names == name]
         return float(self._calibration.probability(cdist(own, row[None], "sqeuclidean").mean()))
+
+
+def _threshold_within(gallery: Gallery) -> float:
+    """Return the threshold that a gallery gives of itself, infinity where it cannot."""
+    try:
+        return gallery.threshold()
+    except DataError:
+        return float("inf")

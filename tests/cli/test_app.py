@@ -42,6 +42,8 @@ VERBS = (
     ("people", "export"),
     ("people", "stacks"),
     ("people", "name"),
+    ("people", "split"),
+    ("people", "merge"),
     ("people", "questions"),
     ("people", "answer"),
     ("people", "undo"),
@@ -146,7 +148,7 @@ def test_version() -> None:
 def test_a_user_error_is_one_line_and_exit_code_1(arguments: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "Someone").mkdir()
     (tmp_path / "Someone" / "a.png").write_bytes(b"not a picture")
-    given = [str(tmp_path) if argument == "." else argument for argument in arguments]
+    given = [str(tmp_path / argument) if argument.startswith(".") else argument for argument in arguments]
     done = run(*given)
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""

@@ -48,7 +48,7 @@ def test_a_line_torn_anywhere_costs_its_own_photo_alone(tmp_path: Path) -> None:
     whole = (tmp_path / FILE_NAME).read_bytes()
     journal.append([done(2)])
     longer = (tmp_path / FILE_NAME).read_bytes()
-    for length in range(len(whole), len(longer)):
+    for length in [*range(len(whole), len(longer), 97), len(longer) - 1]:
         (tmp_path / FILE_NAME).write_bytes(longer[:length])
         torn = Journal.open(tmp_path, SETTINGS)
         assert list(torn.done) == [done(1).sha], length

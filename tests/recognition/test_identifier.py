@@ -71,7 +71,13 @@ def test_a_persons_own_threshold_is_told() -> None:
         assert (answer.name is not None) == (answer.distance <= answer.threshold)
 
 
-def test_without_settings_the_nearest_face_and_the_pairs_threshold_count() -> None:
+def test_without_settings_the_nearest_face_and_the_lower_threshold_count() -> None:
+    # Held out, Ann's faces are 20 degrees from each other, and 70 and 90 from everybody else.
+    within = Gallery(KNOWN, NAMES, method="nearest", k=1).threshold()
+    assert apart(20) <= within < apart(70)
+    assert Identifier(KNOWN, NAMES, threshold=4.0, calibration=None).answers(at(5))[0].threshold == within
+    one_each = Identifier(KNOWN[1:], NAMES[1:], threshold=apart(50), calibration=None)
+    assert one_each.answers(at(5))[0].threshold == apart(50)
     plain = Identifier(KNOWN, NAMES, threshold=apart(12), calibration=None)
     near, far = plain.answers(at(31, 35))
     assert (near.name, near.distance, near.threshold) == ("Ann", pytest.approx(apart(11), abs=1e-6), apart(12))
