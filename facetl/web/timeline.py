@@ -19,17 +19,25 @@ def timeline(site: Site, address: str, year: int | None, offset: int, limit: int
         address: of the page; further parts are at `<address>/more`.
         year: shows the photos of this year alone.
     """
-    everything = site.library.counts()["photos"]
-    photos = site.library.photos(name=name, limit=max(1, everything))
-    years = Counter(int(photo.taken_at[:4]) for photo in photos if photo.taken_at)
-    chosen = [photo for photo in photos if year is None or (photo.taken_at or "").startswith(f"{year:04d}")]
-    following = offset + limit if len(chosen) > offset + limit else None
+    everything = max(1, site.library.counts()["photos"])
+    years: Counter[int] = Counter()
+    if offset == 0 or year is not None:
+        taken = (photo.taken_at for photo in site.library.photos(name=name, limit=everything))
+        years.update(int(when[:4]) for when in taken if when)
+    # Photos come oldest first: a year's are a part of all.
+    begin = 0 if year is None else sum(count for one, count in years.items() if one < year)
+    end = everything if year is None else begin + years[year]
+    before = 1 if offset else 0
+    found = site.library.photos(
+        name=name, offset=begin + offset - before, limit=max(0, min(limit + 1, end - begin - offset)) + before
+    )
+    shown = found[before:]
     suffix = "" if year is None else f"&year={year}"
     return {
-        "photos": chosen[offset : offset + limit],
-        "last": (chosen[offset - 1].taken_at or "none")[:7] if 0 < offset <= len(chosen) else None,
+        "photos": shown[:limit],
+        "last": (found[0].taken_at or "none")[:7] if before and found else None,
         "years": sorted(years.items()),
         "year": year,
         "address": address,
-        "more": None if following is None else f"{address}/more?offset={following}{suffix}",
+        "more": f"{address}/more?offset={offset + limit}{suffix}" if len(shown) > limit else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
 from conftest import Page
@@ -116,10 +117,41 @@ def test_a_persons_photos_are_all_there_by_date(page: Page, library: Library, al
     assert sorted(numbers("face", page.html(f"/people/{person.id}/faces"))) == sorted(faces)
 
 
-def test_a_timeline_goes_on_where_a_part_ended(still_page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def fullest_year(page: Page) -> str:
+    taken = [photo.taken_at for photo in page.site.library.photos(limit=1000)]
+    return Counter(when[:4] for when in taken if when).most_common(1)[0][0]
+
+
+@pytest.mark.parametrize("of_a_year", [False, True])
+def test_a_timeline_comes_in_parts(still_page: Page, monkeypatch: pytest.MonkeyPatch, of_a_year: bool) -> None:
+    more = f"/photos?year={fullest_year(still_page)}" if of_a_year else "/photos"
+    whole = photos(still_page.html(more))
+    first, then = (1, 1) if of_a_year else (7, 8)
+    monkeypatch.setattr("facetl.web.photos.shown", lambda request: first)
+    monkeypatch.setattr("facetl.web.photos.PAGE", then)
+    parts = []
+    while more:
+        html = still_page.html(more)
+        parts.append(photos(html))
+        more = (re.findall(r'data-more="([^"]+)"', html) or [""])[0].replace("&amp;", "&")
+    assert [photo for part in parts for photo in part] == whole
+    assert [len(part) for part in parts[:2]] == [first, then]
+
+
+def test_a_timeline_goes_on_where_a_part_ended(still_page: Page) -> None:
     whole = still_page.html("/photos")
     rest = still_page.html("/photos/more?offset=5")
     assert photos(rest) == photos(whole)[5:]
+    year = fullest_year(still_page)
+    of_a_year = photos(still_page.html(f"/photos?year={year}"))
+    assert len(of_a_year) > 1
+    assert photos(still_page.html(f"/photos/more?offset=1&year={year}")) == of_a_year[1:]
+    for nothing in (
+        f"/photos/more?offset={len(of_a_year)}&year={year}",
+        "/photos?year=1900",
+        "/photos/more?offset=999",
+    ):
+        assert photos(still_page.html(nothing)) == []
     # A year is headed once, wherever a part begins.
     assert len(re.findall(r'class="year"', still_page.html("/photos/more?offset=1"))) in (
         len(re.findall(r'class="year"', whole)),
