@@ -52,7 +52,7 @@ def test_the_pairs_of_training_score_as_in_training(trained: Trained, tmp_path: 
     assert (told["pairs"], told["people_in_training"]) == (len(rows), 0)
     calibration = json.loads((trained.folder / "calibration.json").read_text())
     assert told["threshold"] == calibration["threshold"]
-    assert "highest accuracy" in told["threshold_chosen"]
+    assert "highest smoothed accuracy" in told["threshold_chosen"]
     assert told["far_at_threshold"] == pytest.approx(before["trained"]["far_at_threshold"], abs=2e-2)
     assert {"accuracy", "accuracy_stderr", "tar_at_far", "frr_at_threshold"} <= set(told)
 

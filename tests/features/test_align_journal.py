@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -52,8 +53,11 @@ def test_a_line_torn_anywhere_costs_its_own_photo_alone(tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).write_bytes(longer[:length])
         torn = Journal.open(tmp_path, SETTINGS)
         assert list(torn.done) == [done(1).sha], length
-        torn.append([done(3)])
-        assert list(Journal.open(tmp_path, SETTINGS).done) == [done(1).sha, done(3).sha], length
+        # Shorter than what was torn, of which nothing must be left.
+        torn.append([done(0)])
+        assert list(Journal.open(tmp_path, SETTINGS).done) == [done(1).sha, done(0).sha], length
+        written = json.dumps(done(0).to_json()).encode() + b"\n"
+        assert (tmp_path / FILE_NAME).read_bytes() == whole + written, length
 
 
 def test_a_journal_killed_at_its_first_line_begins_anew(tmp_path: Path) -> None:
