@@ -28,7 +28,7 @@ ALIGNED: dict[str, Any] = {"align": "mtcnn", "crop": 0.5}
 FRONTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default": (ALIGNED, {}),
     "centre crop": ({"crop": 0.512}, {}),
-    "centre crop, no regions": ({"crop": 0.512}, {"regions": False}),
+    "centre crop no regions": ({"crop": 0.512}, {"regions": False}),
     "no regions": (ALIGNED, {"regions": False}),
     "joined 128": (ALIGNED, {"joined": 128}),
     "joined 1024": (ALIGNED, {"joined": 1024}),
@@ -39,11 +39,11 @@ FRONTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "whiten only": (ALIGNED, {"standardise": "whiten", "regions": False}),
     "wide crop": (ALIGNED | {"crop": 0.7}, {}),
     "two crops": (ALIGNED | {"crop": (0.5, 0.7)}, {}),
-    "two crops, joined 1024": (ALIGNED | {"crop": (0.5, 0.7)}, {"joined": 1024}),
+    "two crops joined 1024": (ALIGNED | {"crop": (0.5, 0.7)}, {"joined": 1024}),
     "three crops": (ALIGNED | {"crop": (0.36, 0.5, 0.7)}, {}),
 }
 _SEEDS = 4
-DISTILLED = "four seeds, distilled"
+DISTILLED = "four seeds distilled"
 # name → settings of the head behind the default's front.
 HEADS: dict[str, dict[str, Any]] = {
     "default": {},

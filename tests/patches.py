@@ -25,14 +25,15 @@ SIDE = 40  # of a patch, pixels
 PEOPLE = {"Ann": (200, 60, 60), "Bob": (60, 200, 60), "Eve": (60, 60, 200), "Zoe": (200, 200, 40)}
 
 
-def photo(path: Path, *colours: tuple[int, int, int], seed: int = 0) -> Path:
-    """Write a photo of patches side by side, each of two halves so that its landmarks span a face; RGB."""
+def photo(path: Path, *colours: tuple[int, int, int], seed: int = 0, shift: int = 0) -> Path:
+    """Write a photo of patches of RGB colours side by side; `shift` moves them down, by pixels up to half a patch."""
     rng = np.random.default_rng(seed)
     image = np.zeros((2 * SIDE, (len(colours) or 1) * 2 * SIDE, 3), np.uint8)
     for place, colour in enumerate(colours):
         left = place * 2 * SIDE + SIDE // 2
         patch = np.clip(np.array(colour) + rng.normal(0, 6, (SIDE, SIDE, 3)), 1, 255)
-        image[SIDE // 2 : SIDE // 2 + SIDE, left : left + SIDE] = patch
+        top = SIDE // 2 + shift
+        image[top : top + SIDE, left : left + SIDE] = patch
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), image[:, :, ::-1])
     return path

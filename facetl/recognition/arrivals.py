@@ -53,72 +53,79 @@ def assign_new(
     names = names or {}
     evidence = Evidence(threshold, calibration)
     vetoes = Vetoes(len(rows), with_strangers(constraints, names, strangers), names)
-    arrival = _Arrival(rows, stack, evidence, search)
-    confidence[arrival.new] = arrival.settle(vetoes, strangers)
-    confidence[list(said_rows(constraints, names))] = 1.0
+    said = said_rows(constraints, names)
+    arrival = _Arrival(rows, stack, vetoes, evidence, search, said)
+    confidence[arrival.new] = arrival.settle(strangers)
+    confidence[list(said)] = 1.0
     reached = np.flatnonzero(np.isin(stack, stack[arrival.new]))
     stacks = stacks_of(rows, stack, confidence, vetoes, names, strangers=strangers, even=evidence.even, only=reached)
     return Clustering(stack, confidence, stacks)
 
 
 class _Arrival:
-    """New rows and the stacks near them: the groups of a linkage, in this order."""
+    """New rows and the stacks that they may come to: the groups of a linkage, in this order."""
 
-    def __init__(self, rows: Float32s, stack: Ints, evidence: Evidence, search: str) -> None:
-        self.rows, self.stack, self.evidence, self.search = rows, stack, evidence, search
+    def __init__(
+        self, rows: Float32s, stack: Ints, vetoes: Vetoes, evidence: Evidence, search: str, said: set[int]
+    ) -> None:
+        self.rows, self.stack, self.vetoes, self.evidence, self.search = rows, stack, vetoes, evidence, search
         self.new = np.flatnonzero(stack == NEW)
         self.found = neighbours(rows, HEARD, of=self.new, method=search)
-        there = self.found.rows[self.found.rows != NOBODY]
-        self.near = np.setdiff1d(stack[there], [NEW])
-        self.members = [np.flatnonzero(stack == one) for one in self.near]
-        self.group = np.full(len(rows), len(self.new) + len(self.near))
+        # With whom a face has less than even odds, it does not unite on average either.
+        self.there = (self.found.rows != NOBODY) & (self.found.cosines >= 1.0 - evidence.even / 2.0)
+        groups = {vetoes.group(row) for row in self.new.tolist()}
+        known = [row for row in said if vetoes.group(row) in groups]
+        self.near = np.setdiff1d(stack[[*self.found.rows[self.there].tolist(), *known]], [NEW])
+        old = np.flatnonzero(np.isin(stack, self.near))
+        order = old[np.argsort(stack[old], kind="stable")]
+        starts = np.flatnonzero(np.diff(stack[order], prepend=NEW))
+        self.members = np.split(order, starts[1:]) if len(order) else []
+        self.group = np.zeros(len(rows), np.int64)
         self.group[self.new] = np.arange(len(self.new))
         for place, members in enumerate(self.members, start=len(self.new)):
             self.group[members] = place
 
-    def settle(self, vetoes: Vetoes, strangers: frozenset[int]) -> Floats:
+    def settle(self, strangers: frozenset[int]) -> Floats:
         """Give each new row its stack; return how surely it belongs there, float64 [new]."""
         for members in self.members:
             for row in members[1:].tolist():
-                vetoes.unite(int(members[0]), row)
-        vetoes.keep_apart([int(members[0]) for members in self.members])
+                self.vetoes.unite(int(members[0]), row)
+        self.vetoes.keep_apart([int(members[0]) for members in self.members])
         lifted = self.evidence.lifted(self.rows[self.new], self.found, self.rows)
-        linkage = self._linkage(lifted, vetoes)
+        linkage = self._linkage(lifted)
         fresh = np.arange(len(self.new))
         name_near(linkage, self.evidence, asked=fresh, barred=strangers)
-        there = self.found.rows != NOBODY
-        second = self.group[self.found.rows[there]]
-        into = linkage.unite(np.repeat(fresh, there.sum(axis=1)), second)
-        self._number(into, vetoes)
-        near = np.where(
-            there, into[self.group[np.where(there, self.found.rows, self.new[:, None])]], into[fresh][:, None]
-        )
+        into = linkage.unite(np.repeat(fresh, self.there.sum(axis=1)), self.group[self.found.rows[self.there]])
+        self._number(into)
+        near = np.where(self.there, into[self.group[self.found.rows]], into[fresh][:, None])
         return confidences(lifted, into[fresh], linkage.sums, linkage.counts, near, self.evidence)
 
-    def _linkage(self, lifted: Float32s, vetoes: Vetoes) -> Linkage:
-        sums, counts = [*lifted], [1.0] * len(self.new)
-        for members in self.members:
-            # Evenly over the stack, which is enough for its mean.
-            some = members[np.unique(np.linspace(0, len(members) - 1, _SAMPLE).astype(np.int64))]
-            heard = neighbours(self.rows, HEARD, of=some, method=self.search)
-            mean = self.evidence.lifted(self.rows[some], heard, self.rows).mean(axis=0)
-            sums.append(mean * np.float32(len(members)))
-            counts.append(float(len(members)))
-        rows = np.concatenate([self.new, [members[0] for members in self.members]]).astype(np.int64)
-        return Linkage(
-            np.array(sums, np.float32), np.array(counts), rows, vetoes, self.evidence.least, self.evidence.least_to_all
-        )
+    def _linkage(self, lifted: Float32s) -> Linkage:
+        sums, counts = lifted.copy(), np.ones(len(self.new))
+        if self.members:
+            # Some of its rows, evenly over the stack, are enough for its mean.
+            some = [members[:: max(1, len(members) // _SAMPLE)] for members in self.members]
+            chosen = np.concatenate(some)
+            heard = neighbours(self.rows, HEARD, of=chosen, method=self.search)
+            known = self.evidence.lifted(self.rows[chosen], heard, self.rows)
+            starts = np.cumsum([0, *(len(rows) for rows in some[:-1])])
+            sizes = np.array([len(members) for members in self.members], np.float64)
+            scale = sizes / np.array([len(rows) for rows in some])
+            old = np.add.reduceat(known, starts, axis=0) * scale[:, None].astype(np.float32)
+            sums, counts = np.concatenate([sums, old]), np.concatenate([counts, sizes])
+        rows = np.array([*self.new.tolist(), *(members[0] for members in self.members)], np.int64)
+        return Linkage(sums, counts, rows, self.vetoes, self.evidence.least, self.evidence.least_to_all)
 
-    def _number(self, into: Ints, vetoes: Vetoes) -> None:
+    def _number(self, into: Ints) -> None:
         """Write the new rows' stacks: the old one they united with, or the person's largest, or a new one."""
         of_part, of_group = {}, {}
         for place in np.argsort([len(members) for members in self.members], kind="stable").tolist():
             old = int(self.near[place])
             of_part[int(into[len(self.new) + place])] = old
-            of_group[vetoes.group(int(self.members[place][0]))] = old
+            of_group[self.vetoes.group(int(self.members[place][0]))] = old
         following = int(self.stack.max()) + 1
         for row, part in zip(self.new.tolist(), into.tolist(), strict=False):
-            group = vetoes.group(row)
+            group = self.vetoes.group(row)
             if group not in of_group and part not in of_part:
                 of_group[group] = following
                 following += 1

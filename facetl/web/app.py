@@ -13,13 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 
 from facetl.errors import FacetlError
-from facetl.web import answers, people, photos, questions, running, search, stacks
+from facetl.web import answers, assets, people, photos, questions, running, search, stacks
 from facetl.web.engine import Engine
 from facetl.web.guard import HEADERS, Guard
-from facetl.web.site import HERE, Site
+from facetl.web.site import Site
 
 if TYPE_CHECKING:
     from facetl.library.library import Library
@@ -62,9 +61,9 @@ def make_app(library: Library, *, token: str, port: int, engine: Engine | None =
         site.work.close(_PATIENCE)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
-    for part in (stacks, people, photos, questions, search, running, answers):
+    app.include_router(assets.router())
+    for part in (photos, stacks, people, questions, search, running, answers):
         app.include_router(part.router(site))
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     _say_errors(app, site)
     app.add_middleware(Guard, token=token, port=port)
     app.state.site = site

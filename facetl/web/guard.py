@@ -72,9 +72,9 @@ class Guard:
             return
         answer = self._answer(scope)
         if answer is not None:
-            await answer(scope, receive, _with_headers(send, static=False))
+            await answer(scope, receive, _with_headers(send))
             return
-        await self._app(scope, _limited(scope, receive), _with_headers(send, static=scope["path"].startswith(STATIC)))
+        await self._app(scope, _limited(scope, receive), _with_headers(send))
 
     def _answer(self, scope: Scope) -> Response | None:
         """Return what is answered in the page's place; None where the request may pass."""
@@ -141,14 +141,14 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return counted
 
 
-def _with_headers(send: Send, *, static: bool) -> Send:
+def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-            # Names and faces stay out of the browser's cache, but for pictures that say otherwise.
-            headers.setdefault("Cache-Control", "no-cache" if static else "no-store")
+            # Names and faces stay out of the browser's cache, but for what says otherwise.
+            headers.setdefault("Cache-Control", "no-store")
         await send(message)
 
     return sent

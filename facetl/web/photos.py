@@ -24,8 +24,9 @@ def router(site: Site) -> APIRouter:
     """Return the routes of photos, thumbnails, the unknown and the history."""
     routes = APIRouter()
 
+    # Many at once and a few kilobytes each: handing them to another thread would take longer than to read them.
     @routes.get("/thumbs/{key}.jpg")
-    def thumbnail(request: Request, key: str) -> Response:
+    async def thumbnail(request: Request, key: str) -> Response:
         return _picture(request, key, lambda: site.pictures.thumbnail(key))
 
     @routes.get("/photos/{photo}/{size}.jpg")

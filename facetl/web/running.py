@@ -50,7 +50,7 @@ def router(site: Site) -> APIRouter:
         return site.page(request, "work.html", totals=site.library.counts(), people=people)
 
     @routes.get("/tasks/state")
-    def state() -> dict[str, Any]:
+    async def state() -> dict[str, Any]:
         return site.work.state().to_json()
 
     @routes.post("/tasks/cancel")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Id = Annotated[int, Field(ge=0, lt=2**63)]
 HERE: Final = Path(__file__).parent
 # As many tiles as a page begins with; a refreshed page may begin with as many as were loaded, up to the most.
-PAGE: Final = 60
+PAGE: Final = 48
 MOST: Final = 600
 _SEARCHES: Final = 6
 

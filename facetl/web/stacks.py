@@ -17,7 +17,8 @@ Named = Literal["no", "yes", "all"]
 Sort = Literal["sure", "unsure"]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 
-FACES = 120
+# Rows enough for a large screen: pictures beyond it would keep those in sight waiting.
+FACES = 72
 _ALIKE = 8
 _WHICH: dict[str, bool | None] = {"no": False, "yes": True, "all": None}
 

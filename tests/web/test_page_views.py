@@ -260,3 +260,12 @@ def test_names_stand_in_no_address(page: Page, album: Album) -> None:
     for path in ("/?named=yes", "/people", "/people/1", "/photos/1", "/unknown", "/tasks"):
         for address in re.findall(r'(?:href|src|data-more|data-load)="([^"]*)"', page.html(path)):
             assert "xyz" not in address
+
+
+def test_assets_are_asked_for_again_only_when_they_changed(still_page: Page) -> None:
+    for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
+        answer = still_page.get(f"/static/{name}")
+        assert answer.headers["content-type"].startswith(kind)
+        assert answer.headers["cache-control"] == "no-cache"
+        again = still_page.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")

@@ -317,9 +317,11 @@ const watcher = new IntersectionObserver(async (entries) => {
     sentinel.replaceWith(more);
     if (next) watcher.observe(next);
   }
-}, { rootMargin: "900px" });
+}, { rootMargin: "500px" });
 
 async function load(section) {
+  // Pictures in sight come first.
+  if (document.readyState !== "complete") await new Promise((resume) => addEventListener("load", resume));
   const content = await fragment(section.dataset.load);
   if (content && section.isConnected) section.replaceChildren(content);
 }
