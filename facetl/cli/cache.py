@@ -107,7 +107,8 @@ def gc(cache: options.Cache = None, json: options.Json = False) -> None:
     """Drop rows of photos that are gone, and compact."""
     from facetl.features import upkeep
 
-    report = upkeep.gc(_folder(cache))
+    folder = _folder(cache)
+    report = upkeep.gc(folder, faces=_faces_beside(folder))
     if json:
         put_json(report.to_json())
         return
@@ -212,6 +213,19 @@ def open_transfer_report(
             on_progress=progress,
             on_faces=faces,
         )
+
+
+def _faces_beside(folder: Path) -> frozenset[str]:
+    """Return the keys of the faces of the library that a cache belongs to; of none for a cache of its own."""
+    from facetl.cli.known_people import is_library
+
+    beside = folder.resolve().parent
+    if not is_library(beside):
+        return frozenset()
+    from facetl.library.library import Library
+
+    with Library.open(beside) as library:
+        return frozenset(face.key for face in library.faces(library.face_ids(None).tolist()))
 
 
 def _folder(cache: Path | None) -> Path:

@@ -142,10 +142,11 @@ def verify(folder: Path) -> VerifyReport:
         return VerifyReport(**totals, extractors=checks, damage=tuple(damage))
 
 
-def gc(folder: Path) -> GcReport:
+def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
     """Drops damaged rows and those whose photo no longer exists anywhere with the same content; compacts.
 
-    The faces found in such photos are dropped, too.
+    The faces found in such photos are dropped, too. `faces` are keys that are no photo's, of rows to keep: in the
+    cache of a library of people, those of its faces.
 
     A shard with dead rows is copied into a new one, the index switched over, and only then the old file
     removed: killed at any moment, the cache stays whole. Photos on a disk that is not connected are gone.
@@ -162,7 +163,7 @@ def gc(folder: Path) -> GcReport:
         with ExitStack() as opened, disk_errors_told(folder):
             index = Index.open(folder, write=True)
             opened.callback(index.close)
-            return _gc(index, _landmarks(index, opened, write=True))
+            return _gc(index, _landmarks(index, opened, write=True), {bytes.fromhex(key) for key in faces})
     finally:
         lock.release()
 
@@ -198,7 +199,7 @@ def keep(folder: Path, living: Collection[str]) -> int:
         lock.release()
 
 
-def _gc(index: Index, landmarks: LandmarkStore | None) -> GcReport:
+def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcReport:
     index.settle()
     before = _bytes(index)
     seen = index.photos()
@@ -215,7 +216,7 @@ def _gc(index: Index, landmarks: LandmarkStore | None) -> GcReport:
     dropped = kept = corrupt = torn = 0
     for extractor in index.extractors():
         rows = index.count(extractor.id)
-        found = _gc_extractor(index, extractor, living)
+        found = _gc_extractor(index, extractor, living | faces)
         corrupt, torn = corrupt + found[0], torn + found[1]
         left = index.count(extractor.id)
         dropped, kept = dropped + rows - left, kept + left

@@ -176,6 +176,18 @@ def test_learning_of_few_people_is_one_clear_line(library: Path) -> None:
     assert told("people", "learn", library, "--discard") == {"discarded": True}
 
 
+def test_collecting_the_cache_of_a_library_keeps_its_faces(room: Path, library: Path) -> None:
+    before = told("cache", "info", "--cache", library / "cache")["extractors"]
+    assert sum(extractor["rows"] for extractor in before) >= 8
+    collected = told("cache", "gc", "--cache", library / "cache")
+    assert collected["dropped"] == 0
+    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+    shutil.rmtree(room / "album")
+    told("cache", "gc", "--cache", library / "cache")
+    # The photos may lie on a disk that is not connected: the library knows them still.
+    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+
+
 def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
     told("people", "name", library, stacks(library)[ANNS]["id"], "Ann Lee")
     done = told("people", "export", library, room / "out", "--as", "folders", "--as", "csv", "--copy")
