@@ -22,7 +22,7 @@ from facetl.training.lifted import Lifted
 NETS = tuple(PUBLISHED)
 
 # Several times as long as the nets' vectors (dlib's are of length 1.3 to 1.6).
-_RADIUS = 8.0
+RADIUS = 8.0
 
 _CARD = """\
 # {name}
@@ -45,7 +45,7 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
     weights = resolve(spec)
     partial = run_folder.begin(folder)
     extractor = make_extractor(spec, weights)
-    recognizer = Recognizer(extractor, _head(extractor.dim), PUBLISHED[name] / _RADIUS**2)
+    recognizer = Recognizer(extractor, _head(extractor.dim), PUBLISHED[name] / RADIUS**2)
     recognizer.save(partial)
     nobody: dict[str, list[str]] = {side: [] for side in SIDES}
     sides.write_people(partial, nobody)
@@ -61,7 +61,7 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
     card = _CARD.format(
         name=folder.name,
         description=weights.description,
-        squared=_RADIUS**2,
+        squared=RADIUS**2,
         threshold=recognizer.threshold,
         published=PUBLISHED[name],
     )
@@ -72,4 +72,4 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
 
 def _head(dim: int) -> keras.Model:
     inputs = keras.Input((dim,), name="features")
-    return keras.Model(inputs, Lifted(_RADIUS, name="lifted")(inputs), name="head")
+    return keras.Model(inputs, Lifted(RADIUS, name="lifted")(inputs), name="head")

@@ -25,7 +25,7 @@ STATIC: Final = "/static/"
 
 HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -147,7 +147,7 @@ def _with_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-            # Names and faces stay out of the browser's cache, but for what says otherwise.
+            # Names and faces stay out of the browser's cache; the page's own assets say otherwise.
             headers.setdefault("Cache-Control", "no-store")
         await send(message)
 

@@ -16,8 +16,6 @@ from facetl.web.stacks import FACES, Offset
 from facetl.web.timeline import Year, timeline
 
 Kind = Literal["single", "poor", "strangers", "nofaces"]
-# A picture's address holds the hash of what it shows, so it never changes.
-_FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 def router(site: Site) -> APIRouter:
@@ -26,19 +24,19 @@ def router(site: Site) -> APIRouter:
 
     # Many at once and a few kilobytes each: handing them to another thread would take longer than to read them.
     @routes.get("/thumbs/{key}.jpg")
-    async def thumbnail(request: Request, key: str) -> Response:
-        return _picture(request, key, lambda: site.pictures.thumbnail(key))
+    async def thumbnail(key: str) -> Response:
+        return _picture(lambda: site.pictures.thumbnail(key))
 
     @routes.get("/photos/{photo}/{size}.jpg")
-    def picture(request: Request, photo: Id, size: Literal["small", "large"], v: Annotated[str, Query()]) -> Response:
+    def picture(photo: Id, size: Literal["small", "large"], v: Annotated[str, Query()]) -> Response:
         _matches(site.library.photo(photo).sha, v)
         side = SMALL if size == "small" else LARGE
-        return _picture(request, f"{v}-{size}", lambda: site.pictures.photo(photo, side))
+        return _picture(lambda: site.pictures.photo(photo, side))
 
     @routes.get("/faces/{face}.jpg")
-    def face_picture(request: Request, face: Id, v: Annotated[str, Query()]) -> Response:
+    def face_picture(face: Id, v: Annotated[str, Query()]) -> Response:
         _matches(site.library.face(face).key, v)
-        return _picture(request, v, lambda: site.pictures.face(face))
+        return _picture(lambda: site.pictures.face(face))
 
     @routes.get("/photos")
     def all_photos(request: Request, year: Year = None) -> HTMLResponse:
@@ -102,17 +100,15 @@ def _matches(known: str, version: str) -> None:
         raise HTTPException(404)
 
 
-def _picture(request: Request, version: str, make: Any) -> Response:
-    headers = _FOR_EVER | {"ETag": f'"{version}"'}
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
+def _picture(make: Any) -> Response:
+    """Return a JPEG; like all else it stays out of the browser's cache, which `facetl forget` could not reach."""
     try:
         data = make()
     except FacetlError as error:
         raise HTTPException(404) from error
     if data is None:
         raise HTTPException(404)
-    return Response(data, media_type="image/jpeg", headers=headers)
+    return Response(data, media_type="image/jpeg")
 
 
 def _unknown(site: Site) -> dict[Kind, list[int]]:

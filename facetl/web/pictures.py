@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,11 @@ class Pictures:
             return (self._library.thumbs_folder / key[:2] / f"{key}.jpg").read_bytes()
         except OSError:
             return None
+
+    def inlined(self, key: str) -> str:
+        """Return a thumbnail as an address that holds the picture itself; its own address where there is none."""
+        picture = self.thumbnail(key)
+        return f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else f"/thumbs/{key}.jpg"
 
     def photo(self, photo: int, side: int) -> bytes:
         """Return a photo, its longer side at most `side` pixels. PhotoError where it is gone or damaged."""

@@ -85,6 +85,7 @@ class Site:
             "moment": moment,
             "words": words,
         }
+        self._environment.globals["inlined"] = self.pictures.inlined
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         """Fill a whole page's template."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from made_up import Album
 
 from facetl.errors import DataError
 from facetl.library.library import Library
-from facetl.web.server import Server
+from facetl.web.server import Server, _listen
 
 CHILD = Path(__file__).with_name("serve_made_up.py")
 
@@ -62,3 +63,22 @@ def test_each_start_has_a_token_of_its_own(library: Library) -> None:
     assert all(len(token) >= 43 for token in tokens)
     for server in (one, other):
         server._socket.close()
+
+
+def test_answers_are_sent_at_once() -> None:
+    """A connection that holds small packets back (Nagle's algorithm) makes a browser wait for each picture."""
+
+    async def held_back() -> int:
+        found = asyncio.get_running_loop().create_future()
+
+        async def heard(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = _listen(0)
+        async with await asyncio.start_server(heard, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.close()
+            return int(await found)
+
+    assert asyncio.run(held_back()) != 0
