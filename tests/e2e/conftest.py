@@ -1,9 +1,12 @@
-"""One trained run on made-up people, through the command line, shared by the end-to-end tests."""
+"""One trained run on made-up people, through the command line, and a browser, shared by the end-to-end tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machine import Machine, Trained
@@ -27,3 +30,18 @@ def trained(
     options = ("--run", "family", "--models", room / "models", "--epochs", 4, "--components", 16)
     report = machine.json("train", photos, *net, *options)
     return Trained(machine, photos, net, room / "models", first, report, machine.json("cache", photos, *net))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return a headless Chromium of this machine, or skip."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+    path = os.environ.get("FACETL_CHROMIUM") or next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or set FACETL_CHROMIUM to one")
+    sync_api.expect.set_options(timeout=60_000)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

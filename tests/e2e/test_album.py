@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -67,6 +69,16 @@ class Journey:
         found = [self.facetl("people", "stacks", self.library, one["id"]) for one in listed]
         for stack in found:
             stack["truth"] = [self.album.truth(face["path"], face["box"]) for face in stack["faces"]]
+        return found
+
+    def nameless(self) -> list[tuple[int, str, list[int]]]:
+        """Return stacks of family without a name: the stack, who is on most of it, and the faces of others."""
+        found = []
+        for stack in self.stacks():
+            if stack["name"] is None and set(stack["truth"]) & set(FAMILY):
+                person = Counter(stack["truth"]).most_common(1)[0][0]
+                rows = zip(stack["faces"], stack["truth"], strict=True)
+                found.append((stack["id"], person, [face["face"] for face, own in rows if own != person]))
         return found
 
 
@@ -138,16 +150,11 @@ def _write_album(album: Album) -> None:
 def _name(made: Journey) -> None:
     """Say who is who, as a careful user: strange faces are split off, and what is one person's gets a name."""
     for _ in range(6):
-        waiting = [stack for stack in made.stacks() if stack["name"] is None and set(stack["truth"]) & set(FAMILY)]
-        if not waiting:
-            return
-        for stack in waiting:
-            person = Counter(stack["truth"]).most_common(1)[0][0]
-            strange = [face["face"] for face, own in zip(stack["faces"], stack["truth"], strict=True) if own != person]
+        for stack, person, strange in made.nameless():
             if strange:
-                made.facetl("people", "split", made.library, stack["id"], *strange)
+                made.facetl("people", "split", made.library, stack, *strange)
             if person in FAMILY:
-                made.facetl("people", "name", made.library, stack["id"], _name_of(person))
+                made.facetl("people", "name", made.library, stack, _name_of(person))
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -257,7 +264,7 @@ def test_cluster_writes_a_table_of_stacks(journey: Journey) -> None:
 
 
 def test_who_is_forgotten_is_gone_from_every_file_of_the_library(journey: Journey) -> None:
-    """The last test: it changes the library."""
+    """The last test of this library: it changes it."""
     names = {stack["name"] for stack in journey.stacks() if stack["name"]}
     # Whose name is no part of another one, or finding it would say nothing.
     name = next(one for one in sorted(names) if not any(one in other for other in names - {one}))
@@ -278,3 +285,81 @@ def test_who_is_forgotten_is_gone_from_every_file_of_the_library(journey: Journe
             content = path.read_bytes()
             assert not any(text in content for text in texts), path
     assert name not in {stack["name"] for stack in journey.stacks()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_same_way_through_the_page(journey: Journey, sample: Path, chromium: Any) -> None:
+    room = journey.room / "by page"
+    made = Journey(journey.machine, Album(room / "photos", sample), room / "library", room)
+    _write_album(made.album)
+    (room / "photos" / "2021").rename(room / "later")
+    made.facetl(
+        "people", "import", room / "photos", "--library", made.library, "--run", journey.room / "models" / "base"
+    )
+    (room / "later").rename(room / "photos" / "2021")
+    command = [sys.executable, "-m", "facetl", "people", "serve", str(made.library), "--no-browser"]
+    with subprocess.Popen(
+        command, env=journey.machine.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout
+        context = chromium.new_context(viewport={"width": 1300, "height": 900})
+        context.set_default_timeout(60_000)
+        try:
+            _through_the_page(made, journey.told["new"], context.new_page(), server.stdout.readline().strip())
+        finally:
+            context.close()
+            server.send_signal(signal.SIGINT)
+    with Library.open(made.library) as library:
+        assert {person.name for person in library.people()} == {_name_of(person) for person in FAMILY}
+        assert set(library.named().values()) == {_name_of(person) for person in FAMILY}
+
+
+def _through_the_page(made: Journey, new: Album, page: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page.goto(address)
+    base = address.split("/?")[0]
+    # New photos, and all faces stacked anew.
+    page.goto(f"{base}/tasks")
+    page.locator("[data-start=look]").click()
+    expect(page.locator("[data-message]")).to_contain_text("new photos", timeout=200_000)
+    page.locator("[data-start=stack]").click()
+    expect(page.locator("[data-message]")).to_contain_text("stacks of", timeout=200_000)
+    # Names; who does not belong is ticked and split off first.
+    for _ in range(6):
+        for stack, person, strange in made.nameless():
+            page.goto(f"{base}/stacks/{stack}")
+            for face in strange:
+                page.locator(f".tile.face[data-face='{face}']").focus()
+                page.keyboard.press("Space")
+            if strange:
+                page.keyboard.press("s")
+                expect(page.locator(".toast span")).to_contain_text("split off")
+            if person in FAMILY:
+                page.keyboard.press("n")
+                page.keyboard.type(_name_of(person))
+                page.keyboard.press("Enter")
+                expect(page.locator("h1")).to_have_text(_name_of(person))
+    # Learning, and what it proposes.
+    page.goto(f"{base}/learn")
+    page.locator("[data-start=learn]").click()
+    proposal = page.locator(".proposal")
+    expect(proposal.locator("h2")).not_to_be_empty(timeout=300_000)
+    apply = proposal.locator("[data-start=apply]")
+    if apply.count():
+        apply.click()
+        expect(page.locator("[data-message]")).to_contain_text("stacks", timeout=200_000)
+    # New photos are dropped: who is on them?
+    right, asked = 0, 0
+    for path, pasted in list(new.scenes.items())[:4]:
+        page.locator(".menu summary").click()
+        page.locator("[data-pick]").set_input_files(path)
+        page.wait_for_url(re.compile(r"/search/\d+$"))
+        expect(page.locator("h1")).to_contain_text(f"{len(pasted)} faces found")
+        names = page.locator(".match b").all_inner_texts()
+        wanted = [_name_of(one.person) for one in pasted if one.person in FAMILY]
+        asked += len(wanted)
+        right += sum(name in names for name in wanted)
+        page.goto(base)
+    assert right >= 0.5 * asked

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -71,20 +69,6 @@ class Home:
         with self.library() as library:
             found = [sorted(one.face for one in library.stack(stack.id)[1]) for stack in library.stacks(limit=1000)]
         return sorted(found)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """Return a headless Chromium of this machine, or skip."""
-    names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-    path = os.environ.get("FACETL_CHROMIUM") or next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium, or set FACETL_CHROMIUM to one")
-    sync_api.expect.set_options(timeout=60_000)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -172,7 +172,8 @@ function askName(target) {
 
 const acts = {
   name(button) {
-    const target = chosen(button);
+    // On an open stack the key means the whole stack, unless faces are ticked: a split leaves one with the focus.
+    const target = !button && openStack() && !ticked().length ? null : chosen(button);
     if (target) askName(target);
     else $("#stack-name, #rename-name")?.focus();
   },
