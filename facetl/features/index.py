@@ -6,20 +6,19 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.features.shards import Layout, Tail, capacity, disk_errors_told, open_private
+from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
 
 FILE_NAME = "index.sqlite"
-SCHEMA_VERSION = 1
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE extractors (
     id INTEGER PRIMARY KEY,
     fingerprint TEXT NOT NULL UNIQUE,
@@ -46,13 +45,13 @@ CREATE UNIQUE INDEX slots ON rows (extractor, shard, row);
 CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX photos_by_sha ON photos (sha);
 """
+_SCHEMA = Schema("caches", 1, _TABLES)
 # Not OR REPLACE: two photos in one slot must be an error.
 _PUT_ROW = """
 INSERT INTO rows (extractor, sha, shard, row, checksum) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (extractor, sha)
 DO UPDATE SET shard = excluded.shard, row = excluded.row, checksum = excluded.checksum
 """
-_AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
 
 
 class MissingCacheError(CacheError):
@@ -108,7 +107,7 @@ class Index:
                 os.close(open_private(path, os.O_RDWR))
             elif not path.is_file():
                 raise MissingCacheError(folder)
-            return cls(folder, _connect(path, write=write))
+            return cls(folder, connect(path, _SCHEMA, write=write, missing=MissingCacheError(folder)))
 
     def close(self) -> None:
         self._connection.close()
@@ -140,7 +139,7 @@ class Index:
     def find(self, extractor: int, keys: Collection[bytes]) -> dict[bytes, Slot]:
         """The slots of those photos (sha256 as 32 bytes) that have a committed row."""
         found: dict[bytes, Slot] = {}
-        for part in _parts(list(dict.fromkeys(keys))):
+        for part in parts(list(dict.fromkeys(keys))):
             marks = ",".join("?" * len(part))
             sql = f"SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND sha IN ({marks})"
             found.update(self._slots(sql, extractor, *part))
@@ -210,7 +209,7 @@ class Index:
     def remembered(self, paths: Iterable[str]) -> dict[str, bytes]:
         """What is remembered of these paths."""
         found: dict[str, bytes] = {}
-        for part in _parts([os.fsencode(path) for path in paths]):
+        for part in parts([os.fsencode(path) for path in paths]):
             marks = ",".join("?" * len(part))
             for path, sha in self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part):
                 found[os.fsdecode(path)] = sha
@@ -263,62 +262,10 @@ class Index:
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        run = self._connection.execute
-        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder):
-            run("BEGIN IMMEDIATE")
-            try:
-                yield run
-                run("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    run("ROLLBACK")
-                raise
-
-
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    if write:
-        connection = _attach(path, "rw")
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # In WAL mode only FULL makes a commit survive a power cut.
-            connection.execute("PRAGMA synchronous = FULL")
-            # Paths carry people's names: what is dropped is overwritten.
-            connection.execute("PRAGMA secure_delete = ON")
-            if _version(connection, path) == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    connection = _attach(path, "ro")
-    try:
-        version = _version(connection, path)
-    except sqlite3.OperationalError:
-        # WAL writes beside the index; on a read-only medium nobody else can, so the file stands still.
-        connection.close()
-        connection = _attach(path, "ro&immutable=1")
-        version = _version(connection, path)
-    if version == 0:
-        connection.close()
-        raise MissingCacheError(path.parent)
-    return connection
-
-
-def _attach(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        connection.close()
-        raise CacheError(
-            f"This facetl reads caches up to schema {SCHEMA_VERSION}; {path} has schema {version}, of a "
-            "newer facetl. Upgrade facetl, or choose another cache folder."
-        )
-    return version
+    def _transaction(self) -> Iterator[Run]:
+        told = _told_when_damaged(self.folder)
+        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+            yield run
 
 
 @contextmanager
@@ -336,8 +283,3 @@ def _told_when_damaged(folder: Path) -> Iterator[None]:
 
 def _counts(*values: object) -> bool:
     return all(isinstance(value, int) and value >= 0 for value in values)
-
-
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]

@@ -12,25 +12,23 @@ import json
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import numpy as np
 
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.features.shards import checksum, disk_errors_told, make_private_folder, open_private
+from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
 from facetl.imaging.detection import Face
 
 FILE_NAME = "landmarks.sqlite"
-SCHEMA_VERSION = 1
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE detectors (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
 CREATE TABLE searched (
     detector INTEGER NOT NULL,
@@ -41,10 +39,9 @@ CREATE TABLE searched (
 ) WITHOUT ROWID;
 CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
 """
+_SCHEMA = Schema("found faces", 1, _TABLES)
 # Of a face: box, landmarks, confidence; exactly the numbers that the detector gave.
 _NUMBER, _NUMBERS = np.dtype("<f4"), 15
-_PATIENCE = 30.0  # seconds for which one writer waits for another
-_AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
 
 Faces = tuple[Face, ...]
 
@@ -96,7 +93,7 @@ class LandmarkStore:
                 os.close(open_private(path, os.O_RDWR))
             elif not path.is_file():
                 raise MissingLandmarksError(path)
-            return cls(path.parent, _connect(path, write=write))
+            return cls(path.parent, connect(path, _SCHEMA, write=write, missing=MissingLandmarksError(path)))
 
     def close(self) -> None:
         self._connection.close()
@@ -115,7 +112,7 @@ class LandmarkStore:
         What was changed on the disk since it was written counts as not searched.
         """
         found: dict[str, Faces] = {}
-        for part in _parts(list(dict.fromkeys(shas))):
+        for part in parts(list(dict.fromkeys(shas))):
             marks = ",".join("?" * len(part))
             sql = (
                 "SELECT sha, faces, checksum FROM searched JOIN detectors ON detector = id "
@@ -199,7 +196,7 @@ class LandmarkStore:
 
     def _remembered(self, photos: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
-        for part in _parts(list(photos)):
+        for part in parts(list(photos)):
             marks = ",".join("?" * len(part))
             found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
         return found
@@ -209,17 +206,10 @@ class LandmarkStore:
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        run = self._connection.execute
-        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder / FILE_NAME):
-            run("BEGIN IMMEDIATE")
-            try:
-                yield run
-                run("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    run("ROLLBACK")
-                raise
+    def _transaction(self) -> Iterator[Run]:
+        told = _told_when_damaged(self.folder / FILE_NAME)
+        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+            yield run
 
 
 def _packed(faces: Sequence[Face]) -> bytes:
@@ -250,72 +240,6 @@ def _sound(sha: object, packed: object, stored: object) -> bool:
 
 def _photos(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
     return {os.fsencode(os.path.abspath(path)): bytes.fromhex(sha) for path, sha in shas.items()}
-
-
-def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]
-
-
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    if not write:
-        connection = _attach(path, "ro")
-        try:
-            version = _version(connection, path)
-        except sqlite3.OperationalError:
-            # WAL writes beside the file; on a read-only medium nobody else can, so it stands still.
-            connection.close()
-            connection = _attach(path, "ro&immutable=1")
-            version = _version(connection, path)
-        if version == 0:
-            connection.close()
-            raise MissingLandmarksError(path)
-        return connection
-    connection = _attach(path, "rw")
-    try:
-        _log_ahead(connection)
-        # In WAL mode only FULL makes a commit survive a power cut.
-        connection.execute("PRAGMA synchronous = FULL")
-        # Paths carry people's names: what is dropped is overwritten.
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("BEGIN IMMEDIATE")
-        if _version(connection, path) == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL; SQLite itself does not wait for another process that is about to do the same."""
-    deadline = time.monotonic() + _PATIENCE
-    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _attach(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        connection.close()
-        raise CacheError(
-            f"This facetl reads found faces up to schema {SCHEMA_VERSION}; {path} has schema {version}, of a newer "
-            "facetl. Upgrade facetl, or choose another cache folder."
-        )
-    return version
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from facetl.errors import LibraryError
+from facetl.features.sqlite_file import Run
 from facetl.library.beliefs import NAME, NOT_A_FACE, STRANGER, replay
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.records import Answer, Said
 
 # States of an answer: it holds; undone, and `redo` brings it back; undone, and something else was said since.

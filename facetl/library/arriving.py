@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 
 from facetl.data.regions import Region
+from facetl.features.sqlite_file import Run
 from facetl.imaging.likeness import NEAR, near
 from facetl.library import collection
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.library import Library
 from facetl.library.matching import matched
 from facetl.library.records import LibraryFace, NewFace, NewPhoto, Photo

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from facetl.features.sqlite_file import Run
 from facetl.library.answers import people_ids
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.records import Said
 
 _SURE = 1.0

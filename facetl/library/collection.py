@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from facetl.errors import LibraryError
 from facetl.features.faces import packed
+from facetl.features.sqlite_file import Run
 from facetl.imaging.detection import Face
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.records import LibraryFace, NewFace, NewPhoto, Photo
 
 _NUMBER = np.dtype("<f4")

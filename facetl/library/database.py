@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from facetl.errors import LibraryError
 from facetl.features.shards import open_private
+from facetl.features.sqlite_file import PATIENCE, Run, attach, make_durable, parts, transaction
 from facetl.library.schema import MIGRATIONS
 
-Run = Callable[..., sqlite3.Cursor]
-_PATIENCE = 60  # seconds for which one writer waits for another
 _BRIEFLY = 5  # seconds for which emptying the log waits for readers
-_AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
 
@@ -48,7 +44,6 @@ class Database:
         with self.told():
             self._writer = self._connect()
             try:
-                _log_ahead(self._writer)
                 self._migrate()
             except BaseException:
                 self._writer.close()
@@ -83,15 +78,8 @@ class Database:
         """Give a function that runs SQL in one transaction, which is durable when the block ends, or undone."""
         with self.told(), self._writing:
             self._expect_open()
-            run = self._writer.execute
-            run("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._writer) as run:
                 yield run
-                run("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    run("ROLLBACK")
-                raise
 
     def vacuum(self) -> None:
         """Write the file anew without a trace of what was deleted, and empty the log."""
@@ -101,7 +89,7 @@ class Database:
             # Who reads just now holds the log back; who reads for ever, for ever.
             self._writer.execute(f"PRAGMA busy_timeout = {_BRIEFLY * 1000}")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer.execute(f"PRAGMA busy_timeout = {_PATIENCE * 1000}")
+            self._writer.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -138,13 +126,9 @@ class Database:
             return self._idle.pop()
 
     def _connect(self) -> sqlite3.Connection:
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        # In WAL mode only FULL makes a commit survive a power cut.
-        connection.execute("PRAGMA synchronous = FULL")
+        connection = attach(self.path, "rw")
+        make_durable(connection)
         connection.execute("PRAGMA foreign_keys = ON")
-        # Names and paths: what is dropped is overwritten.
-        connection.execute("PRAGMA secure_delete = ON")
         return connection
 
     def _migrate(self) -> None:
@@ -173,19 +157,6 @@ class Database:
 def rows_of(run: Run, sql: str, values: Sequence[Any], *before: Any) -> list[tuple[Any, ...]]:
     """Run a SELECT whose `{marks}` stands for any number of values, after the parameters `before`."""
     found: list[tuple[Any, ...]] = []
-    for start in range(0, len(values), _AT_ONCE):
-        part = values[start : start + _AT_ONCE]
+    for part in parts(values):
         found += run(sql.format(marks=",".join("?" * len(part))), (*before, *part)).fetchall()
     return found
-
-
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Switch a new file to WAL; SQLite itself does not wait for another process that is about to do the same."""
-    deadline = time.monotonic() + _PATIENCE
-    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facetl.library.database import Run
+from facetl.features.sqlite_file import Run
 from facetl.library.records import Person
 
 # The cover is a face that was said to be the person, a good one, and the largest of those: SQLite takes the other

@@ -7,9 +7,10 @@ from typing import Any
 
 from facetl.data.names import person_name
 from facetl.errors import LibraryError
+from facetl.features.sqlite_file import Run
 from facetl.library import answers, people, stacks
 from facetl.library.beliefs import DIFFERENT, NAME, NOT_A_FACE, RENAME, SAME, STRANGER
-from facetl.library.database import Database, Run
+from facetl.library.database import Database
 from facetl.library.records import Answer, Said
 
 

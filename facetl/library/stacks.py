@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from facetl.errors import LibraryError
+from facetl.features.sqlite_file import Run
 from facetl.library.beliefs import DIFFERENT, NAME, SAME
 from facetl.library.board import Board
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.records import Answer, Member, Said, Stack, StackDraft
 
 Order = Literal["size", "uncertain", "name"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from facetl.features.sqlite_file import Run
 from facetl.imaging.detection import Face
 from facetl.library import collection
 from facetl.library.beliefs import NAME, RENAME
-from facetl.library.database import Run, rows_of
+from facetl.library.database import rows_of
 from facetl.library.library import Library
 from facetl.library.records import LibraryFace, Photo
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.features import index, shards
+from facetl.features import shards, sqlite_file
 from facetl.features.cache import EmbeddingCache, gc
 from facetl.features.fill import fill
 
@@ -91,7 +91,7 @@ def die_before(die_at: int) -> None:
     os.pwrite = torn_write
     for name in ("fsync", "replace", "ftruncate", "mkdir", "unlink"):
         setattr(os, name, counted(getattr(os, name)))
-    attach = index._attach
+    attach = sqlite_file.attach
 
     class Connection(sqlite3.Connection):
         def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
@@ -106,7 +106,7 @@ def die_before(die_at: int) -> None:
         finally:
             sqlite3.connect = honest
 
-    index._attach = attach_counted
+    sqlite_file.attach = attach_counted
 
 
 def obey(order: dict[str, Any]) -> None:

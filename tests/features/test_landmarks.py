@@ -164,7 +164,7 @@ class TestStore:
         other.close()
 
     def test_what_stays_locked_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("facetl.features.landmarks._PATIENCE", 0.05)
+        monkeypatch.setattr("facetl.features.sqlite_file.PATIENCE", 0.05)
         other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CacheError, match="database is locked"):
@@ -350,11 +350,11 @@ _KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from facetl.features import landmarks
+from facetl.features import sqlite_file
 from test_landmarks import Counting, search
 
 shas = {Path(path): sha for path, sha in json.load(sys.stdin).items()}
-attach = landmarks._attach
+attach = sqlite_file.attach
 
 def die_before(step):
     left = [step]
@@ -366,7 +366,7 @@ def die_before(step):
         connection = attach(path, mode)
         connection.set_trace_callback(count)
         return connection
-    landmarks._attach = counted
+    sqlite_file.attach = counted
 
 for step in range(1, 1000):
     pid = os.fork()

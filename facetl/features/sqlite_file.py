@@ -1,0 +1,120 @@
+"""What all of facetl's SQLite files have in common: WAL, durable commits, nothing left of what was deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from facetl.errors import CacheError
+
+Run = Callable[..., sqlite3.Cursor]
+PATIENCE = 60.0  # seconds for which one writer waits for another
+_AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The tables of one of the cache's files.
+
+    Attributes:
+        holds: what lies in such files, for messages.
+        version: of the tables; a file of a later one is refused.
+        sql: that makes them, statements divided by semicolons.
+    """
+
+    holds: str
+    version: int
+    sql: str
+
+
+def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> sqlite3.Connection:
+    """Open a file; with `write`, its tables are made where it has none, else `missing` is raised then.
+
+    Raises CacheError where the file is of a newer facetl.
+    """
+    connection = attach(path, "rw" if write else "ro")
+    try:
+        if write:
+            make_durable(connection)
+            with transaction(connection) as run:
+                if _version(connection, path, schema) == 0:
+                    for statement in schema.sql.split(";"):
+                        run(statement)
+                    run(f"PRAGMA user_version = {schema.version}")
+            return connection
+        try:
+            version = _version(connection, path, schema)
+        except sqlite3.OperationalError:
+            # WAL writes beside the file; on a read-only medium nobody else can, so it stands still.
+            connection.close()
+            connection = attach(path, "ro&immutable=1")
+            version = _version(connection, path, schema)
+        if version == 0:
+            raise missing
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def attach(path: Path, mode: str) -> sqlite3.Connection:
+    """Return a connection for all threads that commits only what it is told to; `mode` as in SQLite's URIs."""
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+
+
+def make_durable(connection: sqlite3.Connection) -> None:
+    """Set how a connection writes: ahead into a log, on the disk when a commit returns, over what is deleted."""
+    _log_ahead(connection)
+    # In WAL mode only FULL makes a commit survive a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    # Paths carry people's names.
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[Run]:
+    """Give a function that runs SQL in one transaction, durable when the block ends, or undone."""
+    run = connection.execute
+    run("BEGIN IMMEDIATE")
+    try:
+        yield run
+        run("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            run("ROLLBACK")
+        raise
+
+
+def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut values into as many at a time as one statement takes as parameters."""
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch a new file to WAL; SQLite itself does not wait for another process that is about to do the same."""
+    deadline = time.monotonic() + PATIENCE
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > schema.version:
+        raise CacheError(
+            f"This facetl reads {schema.holds} up to schema {schema.version}; {path} has schema {version}, of a "
+            "newer facetl. Upgrade facetl, or choose another cache folder."
+        )
+    return version
