@@ -258,7 +258,8 @@ def _put_proposal(proposal: Proposal, library: Path, *, applied: bool) -> None:
     put(f"learnt    from {proposal.faces:,} faces of {proposal.people:,} people, {proposal.held_out:,} held out")
     put(f"found     {measured.found_before:.1%} → {measured.found_after:.1%}")
     put(f"AUC       {measured.auc_before:.4f} → {measured.auc_after:.4f}, {measured.gain:+.4f} ± {measured.stderr:.4f}")
-    put(f"          of people not trained on {measured.unseen_gain:+.4f} ± {measured.unseen_stderr:.4f}")
+    error = f"± {measured.unseen_stderr:.4f}" if measured.unseen_stderr else "(too few to tell an error)"
+    put(f"          of people not trained on {measured.unseen_gain:+.4f} {error}")
     if changes is None:
         return
     became = f"{changes.joined:,} joined, {changes.split:,} split"
