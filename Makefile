@@ -14,12 +14,12 @@ SAMPLE := data/sample/TERMS.txt
 # The embedded sample is fetched when it is what was asked for.
 PHOTOS := $(if $(filter data/sample,$(DATA)),$(SAMPLE))
 
-.PHONY: help install cache train tensorboard test check format bench lock clean
+.PHONY: help install cache train tensorboard test check format bench bench-methods lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: install cache train tensorboard test check format bench lock clean"
+	@echo "targets: install cache train tensorboard test check format bench bench-methods lock clean"
 
 install: $(INSTALLED)
 
@@ -60,6 +60,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+# The ways to learn side by side, on the sample and, if FACETL_LFW_DEV names its folder, on LFW.
+bench-methods: $(INSTALLED) $(SAMPLE)
+	$(BIN)/python benchmarks/methods.py
 
 # Resolves anew within setup.cfg's bounds; uv is used from a room of its own and is no dependency.
 lock:

@@ -32,7 +32,7 @@ def start_tensorflow() -> None:
         import tensorflow  # noqa: F401
     else:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _held_back_stderr():
+        with held_back_stderr():
             import tensorflow as tf
 
             # The first op initialises devices, which writes its own lines.
@@ -42,7 +42,8 @@ def start_tensorflow() -> None:
 
 
 @contextmanager
-def _held_back_stderr() -> Iterator[None]:
+def held_back_stderr() -> Iterator[None]:
+    """Send what is written to file descriptor 2 nowhere, unless an error ends it."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         own = os.dup(2)

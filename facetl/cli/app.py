@@ -16,13 +16,18 @@ from facetl.cli import (
     calibrate,
     cluster,
     data,
+    distill,
     enroll,
     evaluate,
+    export,
     forget,
     identify,
     people,
+    scratch,
     train,
+    update,
     verify,
+    versions,
 )
 from facetl.errors import FacetlError
 
@@ -38,15 +43,20 @@ app.add_typer(data.app, name="data")
 app.command(name="align")(align.align)
 app.add_typer(cache.app, name="cache")
 app.command(name="train")(train.train)
+app.command(name="scratch")(scratch.scratch)
+app.command(name="distill")(distill.distill)
 app.add_typer(evaluate.app, name="evaluate")
 app.command(name="calibrate")(calibrate.calibrate)
 app.add_typer(benchmark.app, name="benchmark")
+app.command(name="export")(export.export)
 app.command(name="verify")(verify.verify)
 app.command(name="enroll")(enroll.enroll)
 app.command(name="identify")(identify.identify)
 app.command(name="forget")(forget.forget)
 app.command(name="cluster")(cluster.cluster)
 app.add_typer(people.app, name="people")
+app.command(name="update")(update.update)
+app.add_typer(versions.app, name="runs")
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,6 +32,7 @@ def lfw(
     crop: options.Crop = None,
     align: options.Align = None,
     mirror: options.Mirror = None,
+    grey: options.Grey = False,
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -44,7 +45,9 @@ def lfw(
     settings = training.settings()
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align, whole_photos=True),
+        options.extractor_spec(
+            extractor, tap, grid, crop, mirror, training.preset, align=align, whole_photos=True, grey=grey
+        ),
         weights=weights,
         cache=cache,
         verbose=verbose,
@@ -81,6 +84,7 @@ def transfer(
     crop: Annotated[str, typer.Option("--crop", help="Crops to compare.")] = "0.4,0.5,0.7,1.0",
     align: options.Align = None,
     mirror: options.Mirror = None,
+    grey: options.Grey = False,
     people: Annotated[int, typer.Option("--people", min=4, help="At most so many, with 2 to 4 photos each.")] = 150,
     seed: options.Seed = 0,
     weights: options.WeightsFile = None,
@@ -95,7 +99,7 @@ def transfer(
     crops = None if family_of(spelt_out(extractor)).finds_faces else crop
     report = open_transfer_report(
         folder,
-        options.extractor_spec(extractor, None, None, crops, mirror, align=align),
+        options.extractor_spec(extractor, None, None, crops, mirror, align=align, grey=grey),
         people=people,
         seed=seed,
         weights=weights,

@@ -43,6 +43,8 @@ def fill(
     crop: options.Crop = None,
     align: options.Align = None,
     mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    layout: options.Layout = "folders",
     preset: options.Preset = "balanced",
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
@@ -54,7 +56,7 @@ def fill(
     auto = tap == options.AUTO
     if auto and grid is not None:
         raise typer.BadParameter(f"--tap auto: the grid is chosen with the tap, got --grid {grid}. Leave it out.")
-    spec = options.extractor_spec(extractor, None if auto else tap, grid, crop, mirror, preset, align=align)
+    spec = options.extractor_spec(extractor, None if auto else tap, grid, crop, mirror, preset, align=align, grey=grey)
     chosen = None
     if auto:
         # The crops stay as they are given: the tap is found in the first.
@@ -66,10 +68,13 @@ def fill(
             weights=weights,
             cache=cache,
             verbose=verbose,
+            layout=layout,
         )
         spec = replace(chosen.spec, crops=spec.crops)
         say(f"picked {options.picked_text(chosen, spec)}")
-    collection = open_collection(folder, spec, weights=weights, cache=cache, batch_size=batch_size, verbose=verbose)
+    collection = open_collection(
+        folder, spec, weights=weights, cache=cache, batch_size=batch_size, verbose=verbose, layout=layout
+    )
     report = collection.report
     if json:
         content = {**report.to_json(), "fingerprint": collection.spec.fingerprint(collection.weights.sha256)}
@@ -138,6 +143,7 @@ def info(cache: options.Cache = None, json: options.Json = False) -> None:
             f"{about.get('name')} {about.get('tap')} {about.get('grid')}×{about.get('grid')} crop {about.get('crops')}"
             f"{' aligned' if about.get('align') == 'mtcnn' else ''}"
             f"{' mirrored' if about.get('mirror') else ''}"
+            f"{' in grey' if about.get('grey') else ''}"
         )
     for detector in report.detectors:
         put(
@@ -154,14 +160,15 @@ def open_collection(
     cache: Path | None,
     batch_size: int = 32,
     verbose: bool = False,
+    layout: str = "folders",
 ) -> Collection:
     """List a folder, fill the cache with a progress bar, and return the Collection."""
-    from facetl.data.manifest import Manifest
+    from facetl.data.datasets import read_layout
     from facetl.features.collection import Collection
     from facetl.startup import set_verbose
 
     set_verbose(verbose)
-    manifest = Manifest.from_folder(folder)
+    manifest = read_layout(folder, layout)
     with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
         collection = Collection.open(
             manifest,
@@ -187,14 +194,15 @@ def open_transfer_report(
     weights: Path | None,
     cache: Path | None,
     verbose: bool,
+    layout: str = "folders",
 ) -> TransferReport:
     """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
-    from facetl.data.manifest import Manifest
+    from facetl.data.datasets import read_layout
     from facetl.features import weights as weights_module
     from facetl.startup import set_verbose, start_tensorflow
 
     set_verbose(verbose)
-    manifest = Manifest.from_folder(folder)
+    manifest = read_layout(folder, layout)
     found = weights_module.resolve(spec, given=weights, say=say)
     start_tensorflow()
     from facetl.features.extractor import make_extractor

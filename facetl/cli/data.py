@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facetl.cli.options import Json, Seed
+from facetl.cli.options import Json, Layout, Seed
 from facetl.cli.screen import counted, photo_progress, put, put_json, put_table, say
+
+if TYPE_CHECKING:
+    from facetl.data.triplets import Coverage
 
 People = Annotated[Path, typer.Argument(help="Folder with a folder of photos per person.")]
 
@@ -40,10 +43,43 @@ def fetch(
 
 
 @app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos.")],
+    layout: Layout = "folders",
+    json: Json = False,
+) -> None:
+    """Tell who is in a folder of photos, and what would be left out of it, and why."""
+    from facetl.data.check import SMALL
+    from facetl.data.check import check as check_photos
+    from facetl.data.datasets import read_layout
+
+    manifest = read_layout(folder, layout)
+    with photo_progress("reading headers") as progress:
+        found = check_photos(manifest, progress=progress)
+    if json:
+        put_json(found.to_json())
+        return
+    put(f"folder    {found.root}, read as {found.layout}")
+    put(f"photos    {found.photos:,} of {found.people:,} people, {found.single:,} with one photo alone")
+    for side, counts in found.sides.items():
+        put(f"{side:9s} {counts['photos']:,} of {counts['people']:,} people, by the set's own lists")
+    put(f"small     {found.small:,} with a side below {SMALL} pixels")
+    put(f"skipped   {counted(found.skipped)}")
+
+
+@app.command()
 def triplets(
     folder: People,
     count: Annotated[int, typer.Option("--count", min=1, help="How many triplets.")],
     out: Annotated[Path, typer.Option("--out", help="CSV to write: Anchor,Positive,Negative; never written over.")],
+    test: Annotated[
+        float,
+        typer.Option("--test", help="Share of the triplets that show other people, in OUT's name with .test.csv."),
+    ] = 0.0,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", help="CSV to write, too: Photo,Person,Class,Side of every photo they show."),
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -51,16 +87,37 @@ def triplets(
     from facetl.data.copies import without_copies
     from facetl.data.manifest import Manifest
     from facetl.data.triplet_files import write_triplets
-    from facetl.data.triplets import coverage, make_triplets
+    from facetl.data.triplet_sets import examples, file_of_test, make_triplet_sets, write_examples
+    from facetl.data.triplets import coverage
 
     manifest = without_copies(Manifest.from_folder(folder))
-    made = make_triplets(manifest, count=count, seed=seed)
-    write_triplets(out, made)
-    shown = coverage(manifest, made)
+    sets = make_triplet_sets(manifest, count=count, test=test, seed=seed)
+    told: dict[str, Any] = {"out": str(out), "seed": seed}
+    for one in sets:
+        path = file_of_test(out) if one.side == "test" else out
+        write_triplets(path, one.triplets)
+        shown = coverage(one.manifest, one.triplets)
+        if one.side == "test":
+            told["test"] = {"out": str(path), **shown.to_json()}
+        else:
+            told |= shown.to_json()
+        if not json:
+            _put_coverage(path, shown)
+    if classes is not None:
+        flat = examples(sets)
+        write_examples(classes, flat)
+        people = len({example.person for example in flat})
+        told["classes"] = {"out": str(classes), "photos": len(flat), "people": people}
+        if not json:
+            put(f"{classes}: {len(flat):,} photos in {people:,} classes")
     if json:
-        put_json({"out": str(out), "seed": seed, **shown.to_json(), "skipped": dict(manifest.skipped)})
+        put_json({**told, "skipped": dict(manifest.skipped)})
         return
-    put(f"{out}: {shown.triplets:,} triplets, {2 * shown.triplets:,} decisions")
+    say(f"passed over: {counted(manifest.skipped)}")
+
+
+def _put_coverage(path: Path, shown: Coverage) -> None:
+    put(f"{path}: {shown.triplets:,} triplets, {2 * shown.triplets:,} decisions")
     table = [["", "appear", "of", "fewest times", "median", "most"]]
     for what, appear, of, times in (
         ("people", shown.people, shown.people_in_set, shown.per_person),
@@ -68,10 +125,7 @@ def triplets(
     ):
         table.append([what, f"{appear:,}", f"{of:,}", f"{times.min:,}", f"{times.median:g}", f"{times.max:,}"])
     put_table(table)
-    say(
-        f"{shown.anchor_people:,} people as anchors, {shown.negative_people:,} as negatives; "
-        f"passed over: {counted(manifest.skipped)}"
-    )
+    say(f"{shown.anchor_people:,} people as anchors, {shown.negative_people:,} as negatives")
 
 
 @app.command()

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 AUTO = "auto"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show TensorFlow's own messages.")]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        help="How the photos lie: folders (a folder per person), lfw, agedb, vggface2, casia, pubfig83, orl, celeba; "
+        "auto is the one of these that the folder is without doubt, else folders.",
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder of the cache. Default: $FACETL_CACHE, else the user's cache folder."),
@@ -58,6 +66,7 @@ Mirror = Annotated[
     bool | None,
     typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
 ]
+Grey = Annotated[bool, typer.Option("--grey", help="Turn the photos to grey before the net.")]
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
 Preset = Annotated[
     str, typer.Option("--preset", help="balanced, best (three crops, slower), or tutorial: the classical recipe.")
@@ -75,6 +84,7 @@ def extractor_spec(
     *,
     align: str | None = None,
     whole_photos: bool = False,
+    grey: bool = False,
 ) -> ExtractorSpec:
     """Return the ExtractorSpec of the options, with the preset's choice for those not given.
 
@@ -107,6 +117,7 @@ def extractor_spec(
         crop=crops,
         align=align,
         mirror=(not tutorial) if mirror is None else mirror,
+        grey=grey,
     )
 
 

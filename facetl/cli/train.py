@@ -22,12 +22,18 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     validation: Annotated[float, typer.Option("--validation", help="Share of people to choose by.")] = 0.2,
     test: Annotated[float, typer.Option("--test", help="Share of people held out to measure.")] = 0.2,
+    plot_embeddings: Annotated[
+        bool,
+        typer.Option("--plot-embeddings", help="TensorBoard shows ten validation people's embeddings in the plane."),
+    ] = False,
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,
     crop: options.Crop = None,
     align: options.Align = None,
     mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    layout: options.Layout = "folders",
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
     json: options.Json = False,
@@ -38,14 +44,19 @@ def train(
 
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = training.settings(validation=validation)
+    settings = training.settings(validation=validation, plot_embeddings=plot_embeddings)
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align, grey=grey),
         weights=weights,
         cache=cache,
         verbose=verbose,
-    ).with_splits(seed=training.seed, validation=validation, test=test)
+        layout=layout,
+    )
+    official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
+    for side in official:
+        say(f"{side} people are those of the set's own lists: --{side} has no say")
+    collection = collection.with_splits(seed=training.seed, validation=validation, test=test)
     from facetl.startup import start_tensorflow
 
     start_tensorflow()

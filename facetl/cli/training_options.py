@@ -56,8 +56,8 @@ class TrainingOptions:
         str | None,
         typer.Option(
             "--loss",
-            help="triplet, contrastive, n-pair, multi-similarity, supcon, arcface, cosface, proxy-anchor or circle; "
-            "all but triplet with --sampler pk.",
+            help="triplet, contrastive, n-pair, multi-similarity, supcon, softmax, arcface, cosface, proxy-anchor or "
+            "circle; all but triplet with --sampler pk, contrastive also with pairs.",
         ),
     ] = None
     margin: Annotated[float | None, typer.Option("--margin", help="Of the loss. Default: its own.")] = None
@@ -65,7 +65,11 @@ class TrainingOptions:
         float | None,
         typer.Option("--loss-scale", help="Of the loss's similarities, 1 / temperature. Default: its own."),
     ] = None
-    sampler: Annotated[str | None, typer.Option("--sampler", help="neighbours, random or pk.")] = None
+    sampler: Annotated[str | None, typer.Option("--sampler", help="neighbours, random, pk or pairs.")] = None
+    most_pairs: Annotated[
+        int | None,
+        typer.Option("--most-pairs", min=0, help="Distinct pairs to draw from, with --sampler pairs; 0 for all."),
+    ] = None
     temperature: Annotated[
         Any, _course("--temperature", number_or_course, "Of the neighbours' weights; smaller is sharper.")
     ] = None
@@ -103,7 +107,7 @@ class TrainingOptions:
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the first epoch.")] = None
     schedule: Annotated[str | None, typer.Option("--schedule", help="decay or cosine.")] = None
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Triplets a step, but with --sampler pk.")
+        int | None, typer.Option("--batch-size", min=1, help="Triplets or pairs a step, but with --sampler pk.")
     ] = None
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most.")] = None
     patience: Annotated[

@@ -37,11 +37,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Photos in order of (identity, relative path), and how many files were passed over, by reason."""
+    """Photos in order of (identity, relative path), and how many files were passed over, by reason.
+
+    `layout` is how the folder was read: see `facetl.data.datasets`.
+    """
 
     root: Path
     photos: tuple[Photo, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
+    layout: str = "folders"
 
     @classmethod
     def from_folder(cls, root: Path | str) -> Manifest:
@@ -61,7 +65,7 @@ class Manifest:
                 f"photos must lie in a folder per person (ROOT/Person_Name/photo.jpg), got {counted} in "
                 f"{found.root}. Put each person's photos into a folder with the person's name."
             )
-        photos = [Photo(path=path, identity=_identity(folder)) for folder, path in found.photos]
+        photos = [Photo(path=path, identity=identity_from(folder)) for folder, path in found.photos]
         photos.sort(key=lambda photo: (photo.identity, photo.path.relative_to(found.root).as_posix()))
         return cls(root=found.root, photos=tuple(photos), skipped=dict(sorted(found.skipped.items())))
 
@@ -94,9 +98,19 @@ class Manifest:
     def with_splits(self, *, seed: int, validation: float, test: float) -> Manifest:
         """Put every person, with all photos, on one side; see `facetl.data.splits.assign`.
 
-        Raises DataError for fractions that make no sense or too few people.
+        Where the set's own lists have put people on the test side or the validation side, these stay there, all others
+        are kept away from it, and that fraction has no say. Raises DataError for fractions that make no sense or too
+        few people.
         """
-        sides = splits.assign(self.counts(), seed=seed, validation=validation, test=test)
+        official = {photo.identity: photo.split for photo in self.photos if photo.split in ("validation", "test")}
+        counts = {identity: count for identity, count in self.counts().items() if identity not in official}
+        given = set(official.values())
+        sides = official | splits.assign(
+            counts,
+            seed=seed,
+            validation=0 if "validation" in given else validation,
+            test=0 if "test" in given else test,
+        )
         return replace(self, photos=tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos))
 
     def subset(self, split: str) -> Manifest:
@@ -136,7 +150,8 @@ class Manifest:
         return pd.DataFrame(rows, columns=["path", "identity", "split"])
 
 
-def _identity(folder: str) -> str:
+def identity_from(folder: str) -> str:
+    """Return the person that a folder is named after, or a list names: NFC-normalised, in letters that can be shown."""
     # A folder name that is not UTF-8 reaches Python as lone surrogates, which no JSON or HTML could carry.
     readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", readable)

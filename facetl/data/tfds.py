@@ -38,13 +38,13 @@ def write(name: str, out: Path, *, progress: Progress | None = None) -> str:
     builder = _prepared(tfds, name)
     image, label = _features(tfds, name, builder)
     examples = _examples(tfds, builder, image)
-    names = _Names(builder.info.features[label])
+    names = _Names(_at(builder.info.features, label))
     numbers = None
     if builder.name == "lfw":
-        numbers = lfw_numbers([names.label(example[label]) or "" for example in examples])
+        numbers = lfw_numbers([names.label(_at(example, label)) or "" for example in examples])
     counted: Counter[str] = Counter()
     for done, example in enumerate(examples, start=1):
-        person = names.label(example[label])
+        person = names.label(_at(example, label))
         if person is not None:
             counted[person] += 1
             number = numbers[done - 1] if numbers else counted[person]
@@ -152,20 +152,36 @@ def _prepared(tfds: Any, name: str) -> Any:
     return builder
 
 
-def _features(tfds: Any, name: str, builder: Any) -> tuple[str, str]:
-    """Name the feature that is the photo and the one that says who is on it."""
+def _at(nested: Any, keys: tuple[str, ...]) -> Any:
+    """Return what lies at some keys, one inside the other."""
+    for key in keys:
+        nested = nested[key]
+    return nested
+
+
+def _features(tfds: Any, name: str, builder: Any) -> tuple[str, tuple[str, ...]]:
+    """Name the feature that is the photo, and the keys of the one that says who is on it."""
     features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     supervised = [key for key in builder.info.supervised_keys or () if isinstance(key, str)]
     usable = [key for key, feature in features.items() if key not in images and feature.shape == ()]
-    labels = [key for key in (*_LABELS, *supervised) if key in usable]
-    labels += [key for key in usable if isinstance(features[key], tfds.features.ClassLabel)]
+    labels = [(key,) for key in (*_LABELS, *supervised) if key in usable]
+    labels += [(key,) for key in usable if isinstance(features[key], tfds.features.ClassLabel)]
+    # CelebA keeps its number of a person in a dictionary of one.
+    labels += [
+        (key, *features[key]) for key in _LABELS if key in features and key not in usable and _of_one(features[key])
+    ]
     if not images or not labels:
         raise DataError(
             f"tfds:NAME must have an image and a label that names the person, {name} has: "
             f"{', '.join(sorted(features)) or 'no features by name'}. Choose another data set."
         )
     return ("image" if "image" in images else images[0]), labels[0]
+
+
+def _of_one(feature: Any) -> bool:
+    inside = list(feature.values()) if hasattr(feature, "values") else []
+    return len(inside) == 1 and inside[0].shape == ()
 
 
 def _examples(tfds: Any, builder: Any, image: str) -> _Examples:

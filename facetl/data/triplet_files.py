@@ -28,19 +28,24 @@ def write_triplets(path: Path | str, triplets: Sequence[Triplet]) -> None:
     Raises DataError where something else lies under that name already (a test set is not written over), and for a
     photo whose name is no UTF-8 or breaks a line.
     """
+    write_table(path, COLUMNS, [tuple(triplet) for triplet in triplets], what="triplets")
+
+
+def write_table(path: Path | str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, what: str) -> None:
+    """Write a CSV of photos' names and other text into a new file; see `write_triplets`. what: its rows, for errors."""
     path = Path(path)
-    odd = next((name for name in chain.from_iterable(triplets) if not _can_be_listed(name)), None)
+    odd = next((name for name in chain.from_iterable(rows) if not _can_be_listed(name)), None)
     if odd is not None:
         raise DataError(f"a list holds photos' names as plain UTF-8 text, got {odd!a}. Rename the photo.")
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(tuple(triplet) for triplet in triplets)
+    writer.writerow(columns)
+    writer.writerows(rows)
     content = table.getvalue().encode("utf-8")
     if os.path.lexists(path):
         if path.is_file() and path.read_bytes() == content:
             return
-        raise DataError(f"triplets are written into a new file, but {path} exists. Choose another name.")
+        raise DataError(f"{what} are written into a new file, but {path} exists. Choose another name.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

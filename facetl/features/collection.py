@@ -12,7 +12,7 @@ import numpy as np
 
 from facetl.data.manifest import Manifest
 from facetl.features import weights as weights_module
-from facetl.features.featured import Progress, featured
+from facetl.features.featured import Featured, Progress, featured
 from facetl.features.fill import FillReport
 from facetl.features.joined import JoinedRows
 from facetl.features.layout import Layout
@@ -89,6 +89,11 @@ class Collection:
             on_progress=on_progress,
             on_faces=on_faces,
         )
+        return cls.of(every, spec, found)
+
+    @classmethod
+    def of(cls, every: Featured, spec: ExtractorSpec, weights: Weights) -> Collection:
+        """Keep of photos with features those that stand once, or first, under one person."""
         rows, repeated = _one_of_each(every.manifest, every.contents)
         skipped = dict(sorted((Counter(every.report.skipped) + repeated).items()))
         return cls(
@@ -96,7 +101,7 @@ class Collection:
             every.features.subset(rows),
             every.layout,
             spec,
-            found,
+            weights,
             replace(every.report, skipped=skipped),
         )
 

@@ -102,6 +102,8 @@ class DlibExtractor:
         features = np.zeros((len(images), self.dim), np.float32)
         for start in range(0, len(images), _AT_ONCE):
             chips = [self.chip(image) for image in images[start : start + _AT_ONCE]]
+            if self.spec.grey:
+                chips = [cv2.cvtColor(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) for chip in chips]
             vectors = self._vectors(chips)
             if self.spec.mirror:
                 vectors = (vectors + self._vectors([chip[:, ::-1] for chip in chips])) / 2

@@ -18,7 +18,7 @@ from facetl.features.layout import Layout
 from facetl.features.net import PhotoNet, TensorFlowNet
 from facetl.features.spec import AVERAGE, ExtractorSpec
 from facetl.features.weights import Weights
-from facetl.imaging.preparation import prepare
+from facetl.imaging.preparation import in_grey, prepare
 
 GRAPH_INPUT = "Model_Input:0"
 GRAPH_OUTPUT = "Model_Output:0"
@@ -82,8 +82,10 @@ class Extractor(tf.Module):
     def _prepared(self, images: tf.Tensor) -> list[tf.Tensor]:
         """Return the net's input, one for each crop."""
         if self.size is None:
-            return [tf.cast(images, tf.float32)]
-        return [prepare(images, size=self.size, crop=crop) for crop in self.spec.crops]
+            views = [tf.cast(images, tf.float32)]
+        else:
+            views = [prepare(images, size=self.size, crop=crop) for crop in self.spec.crops]
+        return [in_grey(pixels) for pixels in views] if self.spec.grey else views
 
     def _features_of_prepared(self, views: list[tf.Tensor]) -> tf.Tensor:
         return tf.concat([self._features_of_view(pixels) for pixels in views], axis=1)

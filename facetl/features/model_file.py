@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from facetl.errors import WeightsError
+from facetl.features import net_layers  # noqa: F401 - registers the layers that a net of facetl's own may hold
 from facetl.features.family import SAVED_MODEL_FILE, InputForm
 from facetl.features.net import TensorFlowNet, formed
 from facetl.features.spec import AVERAGE, ExtractorSpec
@@ -48,7 +49,7 @@ def _keras_file(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
         model = keras.Model(model.inputs[0], model.get_layer(spec.tap).output)
     if len(model.outputs) != 1:
         raise WeightsError(f"{path}: expected a model of one output, got {len(model.outputs)}. Name a layer by --tap.")
-    form = _AS_THEY_ARE if _scales_itself(model) else InputForm()
+    form = _AS_THEY_ARE if scales_itself(model) else InputForm()
     return _net(path, model, lambda pixels: model(pixels, training=False), form, size, spec)
 
 
@@ -108,7 +109,7 @@ def _side(path: Path, shape: tuple[int | None, ...]) -> int | None:
     return shape[1]
 
 
-def _scales_itself(model: Any) -> bool:
+def scales_itself(model: Any) -> bool:
     """Whether a layer ahead of the first kernel rescales the pixels."""
     for layer in _layers(model):
         if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):

@@ -17,7 +17,7 @@ from facetl.features.family import InputForm
 from facetl.features.net import formed
 from facetl.features.spec import AVERAGE, ExtractorSpec
 from facetl.features.weights import Weights
-from facetl.imaging.preparation import prepare
+from facetl.imaging.preparation import in_grey, prepare
 
 # Side of the template that ArcFace's nets are trained on, for graphs that leave the size open.
 _ALIGNED = 112
@@ -65,7 +65,8 @@ class OnnxExtractor:
         return np.concatenate([self._view(images, crop) for crop in self.spec.crops], axis=1)
 
     def _view(self, images: Sequence[np.ndarray], crop: float) -> np.ndarray:
-        pixels = np.stack([np.asarray(prepare(image, size=self.size, crop=crop)) for image in images])
+        prepared = [prepare(image, size=self.size, crop=crop) for image in images]
+        pixels = np.stack([np.asarray(in_grey(one) if self.spec.grey else one) for one in prepared])
         features = self._run(pixels)
         if self.spec.mirror:
             features = (features + self._run(pixels[:, :, ::-1])) / 2

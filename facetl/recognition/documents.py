@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from sklearn.decomposition import PCA
 
 from facetl.evaluation.calibration import Calibrated, Calibration
@@ -15,6 +17,7 @@ from facetl.evaluation.report import HeldOut, Mistake, write_report
 from facetl.evaluation.results_table import results_table
 from facetl.evaluation.verification import hardest_mistakes
 from facetl.features.collection import Collection
+from facetl.features.spec import ExtractorSpec
 from facetl.imaging.decode import read_photo
 from facetl.recognition import calibration_files, calibration_section
 from facetl.training.fitting import FittedHead
@@ -38,14 +41,29 @@ _WIDEST = 512
 _ORIGIN_UNKNOWN = "What the extractor was trained on is not recorded: its weights came from a file."
 
 
+@dataclass(frozen=True)
+class CardText:
+    """What a model card says of how a run was made.
+
+    Attributes:
+        what: items of the list "What it is".
+        limits: sentences on whom or what it may serve badly.
+    """
+
+    what: Sequence[str]
+    limits: Sequence[str]
+
+
 def write(
     folder: Path,
     name: str,
     collection: Collection,
-    fitted: FittedHead,
     evaluated: Evaluated,
     config: Mapping[str, Any],
     calibrated: Calibrated,
+    *,
+    history: pd.DataFrame,
+    card: CardText,
 ) -> None:
     """Write the report, the model card and the projector of a run into its folder."""
     manifest = collection.manifest.subset("test")
@@ -59,16 +77,41 @@ def write(
         reliability=calibrated.reliability,
         held_out=HeldOut(evaluated.embeddings[shown], manifest.labels[shown], people),
         mistakes=_mistakes(evaluated, manifest.paths, [photo.identity for photo in manifest.photos]),
-        history=fitted.history,
+        history=history,
         settings={"extractor": config["extractor"]["spec"], "training": config["settings"]},
     )
+    # A net that was trained elsewhere comes without logs.
+    (folder / "logs").mkdir(exist_ok=True)
     write_projector(
         folder / "logs",
         _narrowed(evaluated.embeddings[shown]),
         [manifest.photos[row].identity for row in shown],
         [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
     )
-    (folder / MODEL_CARD).write_text(_model_card(name, collection, fitted, evaluated, config, calibrated.calibration))
+    (folder / MODEL_CARD).write_text(_model_card(name, collection, evaluated, config, calibrated.calibration, card))
+
+
+def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str, Any]) -> CardText:
+    """Return what the card of a frozen net with a trained head says."""
+    spec = collection.spec
+    taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
+    what = [
+        f"Extractor: {spec.name}, tap {taps}, on {seen_of_photos(spec)}.",
+        f"Weights: {collection.weights.description}.",
+        f"Head: {_head(fitted, config)}",
+    ]
+    origin = {"file": _ORIGIN_UNKNOWN, "dlib": _OF_FACES}.get(collection.weights.source, _NOT_OF_FACES)
+    return CardText(what, [origin, *([] if spec.family.in_tensorflow else [_HEAD_ONLY])])
+
+
+def seen_of_photos(spec: ExtractorSpec) -> str:
+    """Say what of a photo an extractor sees, as a phrase."""
+    crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
+    if spec.align != "none":
+        crop += ", of faces found and aligned by mtcnn"
+    if spec.grey:
+        crop += ", in grey"
+    return crop + (", averaged with its mirror image" if spec.mirror else "")
 
 
 def update_calibration(folder: Path, calibration: Calibration) -> None:
@@ -113,10 +156,10 @@ def _jpeg(path: Path) -> bytes:
 def _model_card(
     name: str,
     collection: Collection,
-    fitted: FittedHead,
     evaluated: Evaluated,
     config: Mapping[str, Any],
     calibration: Calibration,
+    card: CardText,
 ) -> str:
     rows = results_table(evaluated.verifications)
     table = [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:])]
@@ -124,25 +167,17 @@ def _model_card(
     split = [
         f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
     ]
-    spec, family = collection.spec, collection.spec.family
-    crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
-    if spec.align != "none":
-        crop += ", of faces found and aligned by mtcnn"
-    taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
     trained = evaluated.verifications["trained"]
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"A face embedding: photo → {fitted.head.output_shape[-1]} numbers of unit length; two photos show one "
+            f"A face embedding: photo → {evaluated.embeddings.shape[1]} numbers of unit length; two photos show one "
             "person when their squared distance is at most the threshold of the calibration below.",
             "",
             "## What it is",
             "",
-            f"- Extractor: {spec.name}, tap {taps}, on {crop}"
-            + (", averaged with its mirror image." if spec.mirror else "."),
-            f"- Weights: {collection.weights.description}.",
-            f"- Head: {_head(fitted, config)}",
+            *(f"- {item}" for item in card.what),
             f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
             "",
             "## How good it is",
@@ -162,8 +197,7 @@ def _model_card(
             "",
             "## Limits",
             "",
-            {"file": _ORIGIN_UNKNOWN, "dlib": _OF_FACES}.get(collection.weights.source, _NOT_OF_FACES),
-            *([] if family.in_tensorflow else [_HEAD_ONLY]),
+            *card.limits,
             "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
             "people.",
             "",

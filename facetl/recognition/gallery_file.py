@@ -3,7 +3,9 @@
     gallery.npz     version, head (digest), names [n], photos [n] (sha256), boxes float64 [n, 4], embeddings float32
                     [n, width]
 
-A gallery belongs to the head that made it: another head's distances to it would mean nothing, so it is refused.
+A gallery belongs to the head that made it: another head's distances to it would mean nothing, so it is refused,
+unless that head was measured to answer for it (`compatible_heads` in its run's config; see facetl update). Rows of
+several such heads may stand in one gallery, under the digest of the first.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from facetl.recognition.run_folder import CONFIG, HEAD
 from facetl.recognition.seen_faces import SeenFace
 
 GALLERY = "gallery.npz"
+LOCK = "gallery.lock"
 VERSION = 1
 
-_LOCK = "gallery.lock"
 _SAME_FACE = 0.5  # overlap of two boxes of one photo, intersection over union
 
 
@@ -85,7 +87,7 @@ class GalleryFile:
         found = _load(folder / GALLERY)
         if found is None:
             return cls.empty(head)
-        if found.head != head:
+        if found.head != head and found.head not in compatible_heads(folder):
             raise RunError(
                 f"{folder / GALLERY}: a gallery belongs to the head that made it, this run has another one. Delete "
                 "the file and run facetl enroll again."
@@ -126,6 +128,20 @@ class GalleryFile:
         gone = person_name(name)
         return self._select([row for row, own in enumerate(self.names) if own != gone])
 
+    def with_rows_of(self, other: GalleryFile) -> GalleryFile:
+        """Return a gallery that holds another one's faces, too; a face that both hold stands under its name here."""
+        new = [row for row in range(len(other)) if self._row(other.photos[row], other.boxes[row]) is None]
+        if not new:
+            return self
+        added = other._select(new)
+        return replace(
+            self,
+            names=self.names + added.names,
+            photos=self.photos + added.photos,
+            boxes=np.concatenate([self.boxes, added.boxes]),
+            embeddings=np.concatenate([self.embeddings.reshape(-1, added.embeddings.shape[1]), added.embeddings]),
+        )
+
     def write(self, folder: Path) -> None:
         """Write the gallery into a run folder, whole or not at all; one of nobody is no file."""
         path = folder / GALLERY
@@ -144,7 +160,7 @@ class GalleryFile:
         )
         calibration_files.replace(path, content.getvalue())
 
-    def _row(self, sha: str, box: tuple[float, float, float, float]) -> int | None:
+    def _row(self, sha: str, box: tuple[float, float, float, float] | NDArray[np.float64]) -> int | None:
         """Return the row of a face of that photo, whose box may have moved by a little since."""
         for row, photo in enumerate(self.photos):
             if photo == sha and _overlap(self.boxes[row], np.asarray(box)) > _SAME_FACE:
@@ -180,10 +196,19 @@ def head_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def compatible_heads(folder: Path) -> frozenset[str]:
+    """Return the digests of other heads whose galleries a run's head answers for; RunError where it is no run."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        return frozenset(map(str, config.get("compatible_heads", ())))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
+
+
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
     """Keep other processes from changing a run's gallery meanwhile; RunError where one does."""
-    lock = WriterLock(folder / _LOCK)
+    lock = WriterLock(folder / LOCK)
     try:
         lock.acquire()
     except CacheLockedError as error:

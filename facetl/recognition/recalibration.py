@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.data.manifest import Manifest
+from facetl.data.datasets import FOLDERS, read_layout
 from facetl.errors import DataError, RunError
 from facetl.evaluation.calibration import Calibration, Target, calibrate_pairs
 from facetl.features.collection import Collection
@@ -19,7 +19,7 @@ from facetl.features.family import Family
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import resolve
 from facetl.recognition import calibration_files, documents, sides
-from facetl.recognition.run_folder import CONFIG, HEAD
+from facetl.recognition.run_folder import CONFIG, HEAD, stored_extractor
 from facetl.training.head import embed
 
 
@@ -58,14 +58,14 @@ def recalibrate(
     supported. Raises DataError when photos are gone or people too few, RunError for a run folder that is damaged or
     does not say who its validation people are, WeightsError, CacheError.
     """
-    config = _config(folder)
+    config = run_config(folder)
     people = sides.read(folder)
     if people is None:
         raise RunError(
             f"{folder}: the run does not say who its validation people are (it was made before that was kept). "
             "Train it again."
         )
-    collection = _collection(folder, config, cache=cache, data=data, on_progress=on_progress, say=say)
+    collection = run_collection(folder, config, cache=cache, data=data, on_progress=on_progress, say=say)
     chosen = np.array([photo.identity in people["validation"] for photo in collection.manifest.photos])
     features, labels, found = collection.rows(chosen)
     gone = len(people["validation"]) - len(set(found.identities))
@@ -81,13 +81,14 @@ def recalibrate(
     return Recalibrated(folder, calibrated.calibration, gone)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def run_config(folder: Path) -> dict[str, Any]:
+    """Return the config of a run that was trained on a folder of people; RunError for any other, or a damaged one."""
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
         if isinstance(config, dict) and "extractor" in config and "data" not in config:
             raise RunError(
-                f"{folder}: calibrating needs the photos of people whom training held out, and this run was not made "
-                "from a folder of people. Calibrate one that facetl train made."
+                f"{folder}: the photos of people whom training held out are needed, and this run was not made from a "
+                "folder of people. Take one that facetl train made."
             )
         # All that is needed further on is asked for here, so that a damaged file is told as such.
         _ = config["data"], int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
@@ -104,7 +105,7 @@ def _head(folder: Path) -> keras.Model:
         raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
 
 
-def _collection(
+def run_collection(
     folder: Path,
     config: dict[str, Any],
     *,
@@ -113,22 +114,24 @@ def _collection(
     on_progress: Callable[[int, int], None] | None,
     say: Callable[[str], None],
 ) -> Collection:
-    """Open the run's photos with the features of its own extractor."""
+    """Open the photos that a run was trained on, or others in `data`, with the features of its own extractor.
+
+    Raises DataError where the folder is gone, RunError for other weights than the run's, WeightsError, CacheError.
+    """
     root = Path(config["data"]) if data is None else data
     if not root.is_dir():
         raise DataError(
-            f"{root}: calibrating needs the photos of the run's validation people, and this folder is gone. "
+            f"{root}: the photos of the run's validation people are needed, and this folder is gone. "
             "Restore it, or name the folder where they are now by --data."
         )
-    spec, stored = ExtractorSpec.from_json(config["extractor"]["spec"]), config["extractor"]["weights"]
-    given = Path(stored["path"]) if spec.family is Family.ZOO else None
+    spec, stored = stored_extractor(folder, config)
+    given = stored.path if spec.family is Family.ZOO else None
     # Before the cache is opened: another net's features would all be computed, and for nothing.
     weights = resolve(spec, given=given, say=say)
-    if weights.sha256 != stored["sha256"]:
+    if weights.sha256 != stored.sha256:
         raise RunError(
-            f"{weights.path}: {folder.name} was trained with weights of sha256 {stored['sha256'][:12]}, found "
+            f"{weights.path}: {folder.name} was trained with weights of sha256 {stored.sha256[:12]}, found "
             f"{weights.sha256[:12]}. Restore that file, or train again."
         )
-    return Collection.open(
-        Manifest.from_folder(root), spec, cache=cache, weights=given, on_progress=on_progress, say=say
-    )
+    manifest = read_layout(root, str(config.get("layout", FOLDERS)))
+    return Collection.open(manifest, spec, cache=cache, weights=given, on_progress=on_progress, say=say)

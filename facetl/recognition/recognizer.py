@@ -18,12 +18,10 @@ from facetl.features.detecting import DetectorSpec
 from facetl.features.extractor import Extractor, make_extractor
 from facetl.features.faces import face_image
 from facetl.features.net import PhotoNet
-from facetl.features.spec import ExtractorSpec
-from facetl.features.weights import Weights
 from facetl.imaging.canvas import Aligner
 from facetl.imaging.decode import read_photo
 from facetl.recognition import calibration_files
-from facetl.recognition.run_folder import CONFIG, HEAD
+from facetl.recognition.run_folder import CONFIG, HEAD, stored_extractor
 from facetl.recognition.seen_faces import FaceFinder, SeenFace, own_detector
 from facetl.training import lifted, standardisation  # noqa: F401 - register the layers that a stored head may hold
 from facetl.training.head import embed
@@ -114,13 +112,11 @@ class Recognizer:
         published = config.get("threshold")
         calibration = None if published is not None else calibration_files.read(folder)
         threshold = calibration.threshold if calibration is not None else float(published)
-        stored = config["extractor"]
-        weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], Path(stored["weights"]["path"]))
+        spec, weights = stored_extractor(folder, config)
         if not weights.path.exists():
             raise RunError(
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
-        spec = ExtractorSpec.from_json(stored["spec"])
         return cls(make_extractor(spec, weights), head, threshold, calibration)
 
 

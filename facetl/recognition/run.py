@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from facetl import __version__
 from facetl.evaluation.baselines import Baselines
@@ -31,6 +32,8 @@ from facetl.training.head import embed
 from facetl.training.settings import TrainingSettings
 
 METRICS = "metrics.json"
+# A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
+Method = tuple[str, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,16 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Every method on the held-out people, the distances of the same pairs for each, and the fitted baselines."""
+    """Every method on the held-out people, and the distances of the same pairs for each.
+
+    `embeddings` of the test photos and `threshold` are those of the last method, which is the run's own.
+    """
 
     verifications: Mapping[str, Verification]
     distances: Mapping[str, np.ndarray]
     pairs: FoldedPairs
     embeddings: np.ndarray
     threshold: float
-    baselines: Baselines
 
 
 def train_run(
@@ -111,7 +116,8 @@ def train_run(
         resume=resume,
         logs=partial / "logs",
     )
-    evaluated = evaluate(collection, fitted, settings)
+    baselines = Baselines.fit(features, labels, seed=settings.seed)
+    evaluated = evaluate(collection, _methods(collection, baselines, fitted), seed=settings.seed)
     extractor = make_extractor(collection.spec, collection.weights)
     report = RunReport(
         folder=folder,
@@ -125,37 +131,69 @@ def train_run(
     )
     Recognizer(extractor, fitted.head, evaluated.threshold).save(partial)
     thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
-    Floors.of(evaluated.baselines, fitted.untrained, thresholds).save(partial)
-    sides.write(partial, collection.manifest)
+    Floors.of(baselines, fitted.untrained, thresholds).save(partial)
     config = _config(collection, settings, fitted)
-    run_folder.write_json(partial / run_folder.CONFIG, config)
-    calibrated = _calibrated(collection, fitted, settings)
-    calibration_files.write(partial, calibrated)
-    run_folder.write_json(partial / METRICS, report.to_json() | {"run": folder.name})
-    documents.write(partial, folder.name, collection, fitted, evaluated, config, calibrated)
+    card = documents.card_of_head(collection, fitted, config)
     (partial / run_folder.CHECKPOINT).unlink(missing_ok=True)
-    run_folder.complete(partial, folder)
+    complete(
+        partial,
+        collection,
+        report=report,
+        evaluated=evaluated,
+        calibrated=calibrate(embed(fitted.head, held_out), held_out_labels, seed=settings.seed),
+        config=config,
+        history=fitted.history,
+        card=card,
+    )
     return report
 
 
-def evaluate(collection: Collection, fitted: FittedHead, settings: TrainingSettings) -> Evaluated:
-    """Verify pairs of test people by every method, each at a threshold from the validation people."""
-    features, labels, _ = collection.side("train")
-    held_out, held_out_labels, _ = collection.side("validation")
-    tested, tested_labels, _ = collection.side("test")
-    pairs = fold_pairs(tested_labels, seed=settings.seed)
+def evaluate(collection: Collection, methods: Iterable[Method], *, seed: int) -> Evaluated:
+    """Verify pairs of test people by every method, each at a threshold from the validation people.
+
+    methods: taken one at a time, since the raw features of thousands of photos fill hundreds of megabytes; the last
+    is the run's own.
+    """
+    held_out_labels, tested_labels = collection.side("validation")[1], collection.side("test")[1]
+    pairs = fold_pairs(tested_labels, seed=seed)
     verifications, distances = {}, {}
     embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
-    baselines = Baselines.fit(features, labels, seed=settings.seed)
-    for name, embedder in embedders(baselines, fitted).items():
-        chosen, embeddings = embedder(held_out), embedder(tested)
+    for name, chosen, embeddings in methods:
         verifications[name] = evaluate_embeddings(
-            embeddings, tested_labels, thresholds_from=(chosen, held_out_labels), seed=settings.seed
+            embeddings, tested_labels, thresholds_from=(chosen, held_out_labels), seed=seed
         )
         distances[name] = pair_distances(embeddings, pairs)
-        threshold = threshold_from(chosen, held_out_labels, seed=settings.seed)
-    # The last contender is the trained head: its embeddings and threshold are the run's.
-    return Evaluated(verifications, distances, pairs, embeddings, threshold, baselines)
+        threshold = threshold_from(chosen, held_out_labels, seed=seed)
+    return Evaluated(verifications, distances, pairs, embeddings, threshold)
+
+
+def calibrate(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> Calibrated:
+    """Calibrate on validation people's embeddings for the highest accuracy, the threshold that the results are at."""
+    return calibrate_pairs(embeddings, labels, target=Target("accuracy"), seed=seed)
+
+
+def complete(
+    partial: Path,
+    collection: Collection,
+    *,
+    report: RunReport,
+    evaluated: Evaluated,
+    calibrated: Calibrated,
+    config: Mapping[str, Any],
+    history: pd.DataFrame,
+    card: documents.CardText,
+) -> None:
+    """Write whatever every run tells of itself into the folder it is written in, and put that in its place.
+
+    What embeds photos must lie in `partial` already.
+    """
+    folder = report.folder
+    sides.write(partial, collection.manifest)
+    run_folder.write_json(partial / run_folder.CONFIG, config)
+    calibration_files.write(partial, calibrated)
+    run_folder.write_json(partial / METRICS, report.to_json() | {"run": folder.name})
+    documents.write(partial, folder.name, collection, evaluated, config, calibrated, history=history, card=card)
+    run_folder.complete(partial, folder)
 
 
 def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
@@ -174,6 +212,7 @@ def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHe
     return {
         "facetl": __version__,
         "data": str(collection.manifest.root.resolve()),
+        "layout": collection.manifest.layout,
         "settings": settings.to_json(),
         "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
         "extractor": run_folder.extractor_record(collection.spec, collection.weights, collection.features.shape[1]),
@@ -181,7 +220,7 @@ def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHe
     }
 
 
-def _calibrated(collection: Collection, fitted: FittedHead, settings: TrainingSettings) -> Calibrated:
-    """Calibrate on the validation people for the highest accuracy, the threshold that the results are at."""
-    held_out, labels, _ = collection.side("validation")
-    return calibrate_pairs(embed(fitted.head, held_out), labels, target=Target("accuracy"), seed=settings.seed)
+def _methods(collection: Collection, baselines: Baselines, fitted: FittedHead) -> Iterator[Method]:
+    held_out, tested = collection.side("validation")[0], collection.side("test")[0]
+    for name, embedder in embedders(baselines, fitted).items():
+        yield name, embedder(held_out), embedder(tested)

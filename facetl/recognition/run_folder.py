@@ -7,16 +7,19 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
+from facetl.features.family import Family, file_of
 from facetl.features.spec import ExtractorSpec
 from facetl.features.weights import Weights
 
 CONFIG = "config.json"
 HEAD = "head.keras"
+NET = "net.keras"
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -47,19 +50,39 @@ def complete(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int) -> dict[str, Any]:
-    """Return what a run's config says of its extractor, whose features have length `dim`."""
+def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int, *, inside: Path | None = None) -> dict[str, Any]:
+    """Return what a run's config says of its extractor, whose features have length `dim`.
+
+    inside: the folder that the run is written into; a net that lies in it is named from there, so that the run can be
+    moved.
+    """
+    own = inside is not None and weights.path.parent == inside
+    stored = replace(spec, name=weights.path.name) if own else spec
     return {
-        "spec": spec.to_json(),
+        "spec": stored.to_json(),
         "weights": {
             "source": weights.source,
             "sha256": weights.sha256,
-            "path": str(weights.path.resolve()),
+            "path": weights.path.name if own else str(weights.path.resolve()),
             "description": weights.description,
         },
         "fingerprint": spec.fingerprint(weights.sha256),
         "dim": dim,
     }
+
+
+def stored_extractor(folder: Path, config: Mapping[str, Any]) -> tuple[ExtractorSpec, Weights]:
+    """Return the extractor that a run's config names; a net of the run's own is found in `folder`, wherever that lies.
+
+    Raises KeyError or TypeError for a config without one, FacetlError for one of another version.
+    """
+    stored = config["extractor"]
+    spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
+    if not path.is_absolute():
+        path = folder.absolute() / path
+        if spec.family is Family.MODEL_FILE and not file_of(spec.name).is_absolute():
+            spec = replace(spec, name=f"{folder.absolute() / spec.name}")
+    return spec, Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from facetl.evaluation.metrics import accuracy_at, auc, best_threshold
 from facetl.evaluation.pairs import Pairs
 from facetl.evaluation.projection import Rows
 from facetl.evaluation.verification import pair_distances
-from facetl.training.feed import PKFeed, TripletFeed
+from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import embed
 from facetl.training.schedules import learning_rate
 from facetl.training.settings import TrainingSettings
@@ -40,7 +40,7 @@ class SetLearningRate(keras.callbacks.Callback):
 class RefreshTriplets(keras.callbacks.Callback):
     """Draws the epoch's triplets, from the current head's embeddings where the sampler looks at them."""
 
-    def __init__(self, feed: TripletFeed | PKFeed, features: Rows) -> None:
+    def __init__(self, feed: TripletFeed | PKFeed | PairFeed, features: Rows) -> None:
         super().__init__()
         self.feed = feed
         self.features = features
@@ -55,13 +55,18 @@ class Validate(keras.callbacks.Callback):
     """Verifies pairs of validation people after each epoch.
 
     Logs `val_auc`, `val_accuracy` (at the best threshold of these pairs, so slightly optimistic) and `spread`, the
-    variance of the embeddings in [0, 1]: 1 − |mean embedding|². Keeps the last `distances` for the histograms.
+    variance of the embeddings in [0, 1]: 1 − |mean embedding|²; and, where a `loss` of squared distances and of which
+    are of one person is given, `val_loss`. Keeps the last `embeddings` and `distances` for TensorBoard.
     """
 
-    def __init__(self, features: Rows, pairs: Pairs) -> None:
+    def __init__(
+        self, features: Rows, pairs: Pairs, *, loss: Callable[[np.ndarray, np.ndarray], float] | None = None
+    ) -> None:
         super().__init__()
         self.features = features
         self.pairs = pairs
+        self.loss = loss
+        self.embeddings: np.ndarray = np.zeros((0, 0), np.float32)
         self.distances: np.ndarray = np.zeros(0)
 
     def auc_of(self, head: keras.Model) -> float:
@@ -76,9 +81,12 @@ class Validate(keras.callbacks.Callback):
                 f"training diverged in epoch {epoch + 1}: the embeddings are no numbers any more. "
                 "Try a lower --learning-rate."
             )
+        self.embeddings = embeddings
         self.distances = pair_distances(embeddings, self.pairs)
         if logs is not None:
             same = self.pairs.same
+            if self.loss is not None:
+                logs["val_loss"] = self.loss(self.distances, same)
             logs["val_auc"] = auc(self.distances, same)
             logs["val_accuracy"] = accuracy_at(self.distances, same, best_threshold(self.distances, same))
             logs["spread"] = spread(embeddings)

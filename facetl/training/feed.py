@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from facetl.errors import FacetlError
 from facetl.evaluation.projection import Rows
+from facetl.training.pair_sampler import PairSampler
 from facetl.training.samplers import PKSampler, Sampler
 
 
@@ -101,3 +102,47 @@ class PKFeed(_Reader):
     def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray]:
         rows = self._batches[step]
         return self._read(rows), self._labels[rows]
+
+
+class PairFeed(_Reader):
+    """Batches of pairs, drawn when they are wanted; each photo of a batch is gathered once.
+
+    Elements: features [unique photos, dim] float32, pairs [batch, 2] int32 into them and same [batch] bool.
+    """
+
+    def __init__(self, features: Rows, sampler: PairSampler, *, batch_size: int) -> None:
+        super().__init__(features)
+        self._sampler = sampler
+        self._batch_size = batch_size
+        self._first = 0
+        self.steps = -(-len(sampler) // batch_size)
+
+    def needs_embeddings(self, epoch: int) -> bool:
+        """All pairs are drawn alike."""
+        return False
+
+    def refresh(self, epoch: int, embeddings: np.ndarray | None) -> None:
+        """Go to where the epoch's pairs begin in the stream."""
+        self._first = epoch * len(self._sampler)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the pipeline of one epoch."""
+        dim = self._features.shape[1]
+
+        def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+            features, pairs, same = tf.numpy_function(
+                self._gather, [step], [tf.float32, tf.int32, tf.bool], stateful=True
+            )
+            return {
+                "features": tf.ensure_shape(features, [None, dim]),
+                "pairs": tf.ensure_shape(pairs, [None, 2]),
+                "same": tf.ensure_shape(same, [None]),
+            }
+
+        return tf.data.Dataset.range(self.steps).map(batch).prefetch(2)
+
+    def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        start = int(step) * self._batch_size
+        drawn = self._sampler.draw(self._first + start, min(self._batch_size, len(self._sampler) - start))
+        unique, inverse = np.unique(drawn.rows, return_inverse=True)
+        return self._read(unique), inverse.reshape(drawn.rows.shape).astype(np.int32), drawn.same

@@ -29,9 +29,10 @@ from facetl.training.callbacks import (
 )
 from facetl.training.checkpoint import Checkpoint
 from facetl.training.fallback import Choice, choose, raw_head
-from facetl.training.feed import PKFeed, TripletFeed
+from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import build_trunk, embed, join
-from facetl.training.objectives import ProxyObjective, make_objective
+from facetl.training.objectives import Objective, PairObjective, ProxyObjective, make_objective
+from facetl.training.pair_sampler import PairSampler
 from facetl.training.samplers import PKSampler, make_sampler
 from facetl.training.settings import TrainingSettings
 from facetl.training.standardisation import Standardisation
@@ -46,7 +47,7 @@ class FittedHead:
     Attributes:
         head: features [batch, dim] → unit embeddings [batch, width], weights of the best epoch.
         untrained: the same layers at random weights, behind a front that has seen no labels.
-        history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
+        history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread; of pairs also val_loss.
         best_epoch: counted from 1; 0 is the start, when no epoch was better.
         seconds: of this process, not of an interrupted one before it.
         choice: why the head is the trained one or, then `head` is that, the raw features; None where the settings ask
@@ -142,6 +143,47 @@ def fit_head(
     )
 
 
+@dataclass(frozen=True)
+class FittedTrunk:
+    """Trained layers behind a front: weights of the best epoch, as in `FittedHead`."""
+
+    trunk: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+
+
+def fit_trunk(
+    trunk: keras.Model,
+    rows: Rows,
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    validation: tuple[Rows, np.ndarray],
+    objective: Objective,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+) -> FittedTrunk:
+    """Train the layers behind a front from the weights they have, in place, and keep the best epoch.
+
+    Args:
+        trunk: [batch, dim] → [batch, width] unit vectors.
+        rows, labels: [photos, dim] float as the front gives them, and [photos] int.
+        settings: of the sampler and of the optimiser; what they say of the front and of the layers has no say.
+        validation: rows and labels of other people; the start counts as an epoch to choose.
+        objective: what is minimised.
+        on_epoch: called after each epoch with its number, from 0, and its logs.
+
+    Raises TrainingError for too few people or photos, CollapseError.
+    """
+    began = time.monotonic()
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(settings.seed)
+    trainer = HeadTrainer(trunk, objective)
+    fit = _Fit(trainer, rows, np.asarray(labels), validation[0], np.asarray(validation[1]), settings, data="")
+    fit.run(on_epoch=on_epoch, checkpoint=None, resume=False, logs=None)
+    return FittedTrunk(trunk, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
+
+
 def untrained_head(front: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
     """Build the baseline that has learnt nothing about people, on features of length `dim`."""
     plain = front.without_labels().model(dim)
@@ -171,12 +213,19 @@ class _Fit:
         self.labels = labels
         self.history: list[dict[str, float]] = []
         sampler = make_sampler(labels, settings)
-        self.feed: TripletFeed | PKFeed
+        self.feed: TripletFeed | PKFeed | PairFeed
         if isinstance(sampler, PKSampler):
             self.feed = PKFeed(features, labels, sampler)
+        elif isinstance(sampler, PairSampler):
+            self.feed = PairFeed(features, sampler, batch_size=settings.batch_size)
         else:
             self.feed = TripletFeed(features, sampler, batch_size=settings.batch_size)
-        self.validate = Validate(held_out, sample_pairs(held_out_labels, seed=settings.seed))
+        self.held_out_labels = held_out_labels
+        self.validate = Validate(
+            held_out,
+            sample_pairs(held_out_labels, seed=settings.seed),
+            loss=trainer.objective.of_distances if isinstance(trainer.objective, PairObjective) else None,
+        )
         self.stopping = EarlyStopping(patience=settings.patience)
         optimizer = keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None)
         trainer.compile(optimizer=optimizer, jit_compile=False)
@@ -218,7 +267,8 @@ class _Fit:
             self.stopping,
         ]
         if logs is not None:
-            callbacks.append(TensorBoardLog(logs, self.validate))
+            shown = self.held_out_labels if self.settings.plot_embeddings else None
+            callbacks.append(TensorBoardLog(logs, self.validate, plotted=shown))
         callbacks.append(AfterEpoch(note))
         try:
             self.trainer.fit(

@@ -10,6 +10,8 @@ from facetl.training.settings import TrainingSettings
 from facetl.training.standardisation import Standardisation
 
 _BLOCK = 4096
+# Photos instead of features: a net in place of a head fills the memory with far fewer.
+_PHOTOS = 64
 
 
 def build_trunk(dim: int, settings: TrainingSettings) -> keras.Model:
@@ -57,9 +59,10 @@ def build_head(standardisation: Standardisation, dim: int, settings: TrainingSet
 
 
 def embed(model: keras.Model, features: Rows) -> np.ndarray:
-    """Embed features in blocks, [photos, dim] any float → [photos, width] float32."""
+    """Embed features in blocks, [photos, dim] any float → [photos, width] float32; photos [photos, h, w, 3], too."""
     embeddings = np.empty((features.shape[0], model.output_shape[-1]), np.float32)
-    for start in range(0, features.shape[0], _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, features.shape[0]))
+    block = _BLOCK if len(features.shape) == 2 else _PHOTOS
+    for start in range(0, features.shape[0], block):
+        rows = np.arange(start, min(start + block, features.shape[0]))
         embeddings[rows] = model(np.asarray(features[rows], np.float32), training=False)
     return embeddings

@@ -23,11 +23,12 @@ from facetl.training.losses import (
 from facetl.training.pair_losses import (
     circle_loss,
     contrastive_loss,
+    contrastive_loss_of_pairs,
     multi_similarity_loss,
     n_pair_loss,
     supervised_contrastive_loss,
 )
-from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss
+from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss, softmax_loss
 from facetl.training.settings import TrainingSettings
 
 _MINED: dict[str, Callable[..., Any]] = {
@@ -46,6 +47,7 @@ _PAIR_LOSSES: dict[str, Callable[..., Any]] = {
 _PROXY_LOSSES: dict[str, Callable[..., Any]] = {
     "arcface": arcface_loss,
     "cosface": cosface_loss,
+    "softmax": softmax_loss,
     "proxy-anchor": proxy_anchor_loss,
 }
 
@@ -117,6 +119,36 @@ class TripletObjective:
         return _MINED[self.mining](embeddings, batch["labels"], **options)
 
 
+class PairObjective:
+    """The contrastive loss over a batch's `pairs` [n, 2] of which `same` [n] show one person.
+
+    `active` is the share of the pairs of two people that are nearer than the margin.
+    """
+
+    def __init__(self, *, margin: float) -> None:
+        self.margin = margin
+        self.proxies: keras.Variable | None = None
+        self.seed_generator: keras.random.SeedGenerator | None = None
+        self.unsolved: float | None = None
+
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+        """Return the loss of the pairs, each kind averaged by itself."""
+        first, second = (tf.gather(embeddings, batch["pairs"][:, part]) for part in range(2))
+        squared = tf.reduce_sum(tf.square(first - second), axis=1)
+        negative = tf.logical_not(batch["same"])
+        violated = tf.cast(tf.logical_and(negative, squared < self.margin**2), tf.float32)
+        count = tf.reduce_sum(tf.cast(negative, tf.float32))
+        return Measured(
+            loss=contrastive_loss_of_pairs(squared, batch["same"], negative, margin=self.margin),
+            active=tf.math.divide_no_nan(tf.reduce_sum(violated), count),
+            count=count,
+        )
+
+    def of_distances(self, squared: np.ndarray, same: np.ndarray) -> float:
+        """Return the loss of pairs [n] by their squared distances, as `validation` curves show it."""
+        return float(contrastive_loss_of_pairs(np.asarray(squared, np.float32), same, ~same, margin=self.margin))
+
+
 class BatchObjective:
     """A loss on embeddings and `labels` of a batch.
 
@@ -180,6 +212,9 @@ def make_objective(settings: TrainingSettings, labels: np.ndarray, *, width: int
         assert options.margin is not None
         mining = settings.mining if settings.sampler == "pk" else None
         return TripletObjective(margin=options.margin, softness=settings.softness, mining=mining, seed=settings.seed)
+    if settings.sampler == "pairs":
+        assert options.margin is not None
+        return PairObjective(margin=options.margin)
     named = {"margin": options.margin, "scale": options.scale}
     given = {name: value for name, value in named.items() if value is not None}
     if settings.loss in _PAIR_LOSSES:

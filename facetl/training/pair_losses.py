@@ -1,8 +1,8 @@
-"""Losses over the pairs of a batch of P people × K photos, as pure functions on embeddings and labels.
+"""Losses over the pairs of a batch, as pure functions: of P people × K photos by their labels, or of pairs as drawn.
 
-Everywhere `embeddings` are [m, dim] unit vectors and `labels` [m] int, the person of each. A positive is another photo
-of the same person, a negative a photo of another person. A photo is an anchor when the batch holds both for it;
-the others say nothing by themselves. Similarities s are cosines.
+Where labels are taken, `embeddings` are [m, dim] unit vectors and `labels` [m] int, the person of each. A positive is
+another photo of the same person, a negative a photo of another person. A photo is an anchor when the batch holds both
+for it; the others say nothing by themselves. Similarities s are cosines.
 """
 
 from __future__ import annotations
@@ -17,22 +17,34 @@ from facetl.training.losses import NEVER, kinds, pairwise_squared_distances, sim
 _LEAST = 1e-12
 
 
-def contrastive_loss(embeddings: Any, labels: Any, *, margin: float) -> Any:
-    """Return the mean of ½·D² over positive pairs plus that of ½·max(0, margin − D)² over violating ones, → [].
+def contrastive_terms(squared: Any, same: Any, *, margin: float) -> Any:
+    """Return per pair ½·D² where it shows one person and ½·max(0, margin − D)² where it shows two, → as `squared`.
 
-    D is the Euclidean distance, in [0, 2], not squared. A batch has many more pairs of different people, most of them
-    far apart: each kind is averaged by itself, and the negatives over those nearer than the margin, so that
-    neither drowns the other.
+    squared: D², the squared distance of a pair's embeddings, any shape; same: bool of that shape. D, in [0, 2] between
+    unit vectors, is not squared in the margin.
 
     References:
         Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, equation 4;
         Chopra, Hadsell, LeCun: Learning a Similarity Metric Discriminatively, CVPR 2005.
     """
-    squared = pairwise_squared_distances(embeddings)
-    positive, negative = kinds(labels)
     short = ops.relu(margin - ops.sqrt(ops.maximum(squared, _LEAST)))
-    violating = ops.logical_and(negative, short > 0)
-    return 0.5 * (_mean_where(positive, squared) + _mean_where(violating, ops.square(short)))
+    return 0.5 * ops.where(same, squared, ops.square(short))
+
+
+def contrastive_loss_of_pairs(squared: Any, positive: Any, negative: Any, *, margin: float) -> Any:
+    """Return the mean of `contrastive_terms` over positive pairs plus that over violating negative ones, → [].
+
+    squared: D² of any shape; positive, negative: bool of that shape, which pairs are of each kind. Most pairs of two
+    people are soon farther apart than the margin: each kind is averaged by itself, and the negatives over those that
+    are nearer, so that neither drowns the other.
+    """
+    terms = contrastive_terms(squared, positive, margin=margin)
+    return _mean_where(positive, terms) + _mean_where(ops.logical_and(negative, terms > 0), terms)
+
+
+def contrastive_loss(embeddings: Any, labels: Any, *, margin: float) -> Any:
+    """Return `contrastive_loss_of_pairs` over all pairs of a batch of P people × K photos, → []."""
+    return contrastive_loss_of_pairs(pairwise_squared_distances(embeddings), *kinds(labels), margin=margin)
 
 
 def n_pair_loss(embeddings: Any, labels: Any, *, scale: float) -> Any:

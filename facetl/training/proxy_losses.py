@@ -18,6 +18,16 @@ from facetl.training.losses import NEVER
 _LEAST = 1e-6
 
 
+def softmax_loss(embeddings: Any, labels: Any, proxies: Any, *, scale: float) -> Any:
+    """Return per photo the cross-entropy of softmax(scale · cos θ): a classifier of people on unit vectors, → [m].
+
+    References:
+        Wang, Xiang, Cheng, Yuille: NormFace: L2 Hypersphere Embedding for Face Verification, 2017, equation 4.
+    """
+    cosine = _cosines(embeddings, proxies)
+    return _cross_entropy(cosine, cosine, labels, scale)
+
+
 def arcface_loss(embeddings: Any, labels: Any, proxies: Any, *, margin: float, scale: float) -> Any:
     """Return per photo the cross-entropy of softmax(scale · cos θ), the own angle widened to θ + margin, → [m].
 

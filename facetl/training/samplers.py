@@ -1,4 +1,4 @@
-"""Which photos a training step sees: random triplets, neighbour-weighted triplets, or P people × K photos.
+"""Which photos a training step sees: random or neighbour-weighted triplets, P people × K photos, or pairs.
 
 Everything is vectorised and follows from (seed, epoch) alone, so that a resumed run draws what an
 uninterrupted one would have drawn.
@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from facetl.errors import TrainingError
+from facetl.training.pair_sampler import PairSampler
 from facetl.training.schedules import linear
 from facetl.training.settings import Course, TrainingSettings
 
@@ -272,8 +273,13 @@ class PKSampler:
         return self.people.order[(self.people.starts[chosen][:, None] + places)[inside]]
 
 
-def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> RandomSampler | NeighbourSampler | PKSampler:
+def make_sampler(
+    labels: np.ndarray, settings: TrainingSettings
+) -> RandomSampler | NeighbourSampler | PKSampler | PairSampler:
     """Return the sampler that the settings name, over photos of the given people ([n] int)."""
+    if settings.sampler == "pairs":
+        anchors = People(labels).count_anchors(settings.rounds, settings.anchors_per_person)
+        return PairSampler(labels, per_epoch=2 * anchors, most_pairs=settings.most_pairs, seed=settings.seed)
     if settings.sampler == "pk":
         return PKSampler(
             labels, people=settings.people_per_batch, photos=settings.photos_per_person, seed=settings.seed

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from facetl.errors import TrainingError
 
-SAMPLERS = ("neighbours", "random", "pk")
+SAMPLERS = ("neighbours", "random", "pk", "pairs")
 SCHEDULES = ("decay", "cosine")
 STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
@@ -36,6 +36,7 @@ LOSSES: Mapping[str, LossOptions] = MappingProxyType(
         "n-pair": LossOptions(scale=10.0),
         "multi-similarity": LossOptions(margin=0.1, scale=50.0, margin_below=2),
         "supcon": LossOptions(scale=10.0),
+        "softmax": LossOptions(scale=10.0),
         "arcface": LossOptions(margin=0.5, scale=16.0, margin_below=math.pi / 2),
         "cosface": LossOptions(margin=0.35, scale=16.0, margin_below=2),
         "proxy-anchor": LossOptions(margin=0.1, scale=32.0, margin_below=1),
@@ -77,13 +78,15 @@ class TrainingSettings:
         joined: directions kept of the regions' together.
         shrinkage: of the scatter within a person towards a multiple of the identity, in [0, 1].
         initialiser: of the dense layers, `glorot` or `orthogonal`.
-        loss: one of LOSSES; all but `triplet` take their batches from `pk`.
+        loss: one of LOSSES; all but `triplet` take their batches from `pk`, and `contrastive` also from `pairs`.
         margin, loss_scale: of the loss; None for its own, see `loss_options`. The triplet loss's margin is a squared
-            distance, the contrastive loss's a distance, ArcFace's an angle in radians, the others' are cosines.
+            distance, the contrastive loss's a distance, ArcFace's an angle in radians, the others' are cosines. No
+            threshold follows from it: that comes from validation people, whatever the margin.
         softness: of the triplet loss, 0 for the hinge max(0, x); above it softness · log(1 + exp(x / softness)), which
             never quite lets go of a solved triplet (the soft margin of Hermans, Beyer, Leibe 2017).
-        sampler: `neighbours`, `random` or `pk`.
-        rounds: times every anchor is drawn in an epoch.
+        sampler: `neighbours`, `random` or `pk`; `pairs` draws pairs for the contrastive loss in place of triplets.
+        most_pairs: distinct pairs that `pairs` draws from, half of each kind; 0 for all that the photos make.
+        rounds: times every anchor is drawn in an epoch; `pairs` draws two pairs for each.
         anchors_per_person: at most so many photos of a person are anchors in an epoch, drawn anew; 0 for all.
         temperature: of the neighbours' softmax over squared distance; smaller is sharper. This and the next two are a
             number, or a pair (first epoch's, last epoch's) with a straight line between.
@@ -93,12 +96,13 @@ class TrainingSettings:
         ramp: epochs over which the share of neighbour draws then grows to 1 − ε.
         people_per_batch, photos_per_person: of `pk`.
         mining: of the triplet loss in batches from `pk`.
-        batch_size: triplets a step (`random`, `neighbours`).
+        batch_size: triplets a step (`random`, `neighbours`), or pairs (`pairs`).
         epochs: at most; `patience` epochs without a better validation AUC end it earlier.
         learning_rate, schedule, decay: `decay` multiplies the rate after each epoch, `cosine` lowers it to 0.
         weight_decay: decoupled, of Adam.
         validation: share of the training people held out to choose the epoch and the threshold.
         fallback: whether the raw features take the head's place where they tell people apart better (see fallback).
+        plot_embeddings: whether TensorBoard shows a few validation people's embeddings in the plane, epoch by epoch.
         seed: of every random choice.
     """
 
@@ -119,6 +123,7 @@ class TrainingSettings:
     loss_scale: float | None = None
     softness: float = 0.5
     sampler: str = "neighbours"
+    most_pairs: int = 0
     rounds: int = 1
     anchors_per_person: int = 20
     temperature: Course = 0.5
@@ -138,6 +143,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     validation: float = 0.12
     fallback: bool = True
+    plot_embeddings: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -168,11 +174,18 @@ class TrainingSettings:
             raise TrainingError("softness and anchors_per_person: expected numbers from 0.")
         if self.people_per_batch < 2 or self.photos_per_person < 2:
             raise TrainingError("pk: a batch needs at least 2 people with 2 photos each.")
+        if self.most_pairs < 0 or self.most_pairs == 1:
+            raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {self.most_pairs}.")
         self._check_loss()
 
     def _check_loss(self) -> None:
         own = LOSSES[self.loss]
-        if self.loss != "triplet" and self.sampler != "pk":
+        if self.sampler == "pairs" and self.loss != "contrastive":
+            raise TrainingError(
+                f"sampler: pairs gives pairs of photos, which the loss contrastive takes, got the loss {self.loss}. "
+                "Choose the loss contrastive, or another sampler."
+            )
+        if self.loss != "triplet" and self.sampler not in ("pk", "pairs"):
             raise TrainingError(
                 f"loss: {self.loss} needs to know who is in a batch, which the sampler pk tells, got the sampler "
                 f"{self.sampler}. Choose the sampler pk, or the loss triplet."
@@ -253,7 +266,8 @@ _APPLIES = (
         lambda chosen: (chosen.sampler, chosen.loss) == ("pk", "triplet"),
     ),
     (("people_per_batch", "photos_per_person"), "the sampler pk", lambda chosen: chosen.sampler == "pk"),
-    (("batch_size",), "the samplers random and neighbours", lambda chosen: chosen.sampler != "pk"),
+    (("batch_size",), "the samplers random, neighbours and pairs", lambda chosen: chosen.sampler != "pk"),
+    (("most_pairs",), "the sampler pairs", lambda chosen: chosen.sampler == "pairs"),
     (
         ("temperature", "candidates", "uniform_share", "warmup"),
         "the sampler neighbours",
@@ -265,14 +279,16 @@ _APPLIES = (
 def preset(name: str, **changes: Any) -> TrainingSettings:
     """Return a preset with some settings changed; a change of None keeps the preset's value.
 
-    A loss that needs the sampler `pk` gets it unless another is named. Raises TrainingError for a change that would
-    have no effect under the sampler and the loss.
+    A loss that needs the sampler `pk` gets it unless another is named, and the sampler `pairs` gets its loss. Raises
+    TrainingError for a change that would have no effect under the sampler and the loss.
     """
     if name not in PRESETS:
         raise TrainingError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}.")
     given = {key: value for key, value in changes.items() if value is not None}
     if given.get("loss", "triplet") in LOSSES.keys() - {"triplet"}:
         given = {"sampler": "pk", **given}
+    if given.get("sampler") == "pairs":
+        given = {"loss": "contrastive", **given}
     chosen = replace(PRESETS[name], **given)
     for names, where, applies in _APPLIES:
         idle = [setting for setting in names if setting in given]

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, distance histograms, the graph, and the projector with face thumbnails."""
+"""TensorBoard: scalars, distance histograms, the graph, embeddings in the plane, the projector with face thumbnails."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facetl.training.callbacks import Validate
+from facetl.training.plane import plane_image
 
 # TensorBoard's projector takes a sprite of at most 8192 × 8192 pixels.
 _SPRITE_SIDE = 8192
@@ -20,6 +21,7 @@ _NAMES = {
     "loss": "training/loss",
     "active": "training/active_triplets",
     "learning_rate": "training/learning_rate",
+    "val_loss": "validation/loss",
     "val_accuracy": "validation/accuracy",
     "val_auc": "validation/auc",
     "spread": "validation/embedding_spread",
@@ -27,12 +29,17 @@ _NAMES = {
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes each epoch's logs, the validation pairs' distances, and once the head's graph."""
+    """Writes each epoch's logs, the validation pairs' distances, and once the head's graph.
 
-    def __init__(self, folder: Path, validate: Validate) -> None:
+    With `plotted`, the person of each validation photo ([photos] int), also an image: the embeddings of the few who
+    have most photos, in the plane. It names nobody.
+    """
+
+    def __init__(self, folder: Path, validate: Validate, *, plotted: np.ndarray | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.validate = validate
+        self.plotted = plotted
         self.writer: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -48,6 +55,9 @@ class TensorBoardLog(keras.callbacks.Callback):
                     tf.summary.scalar(tag, logs[name])  # type: ignore[index]
             tf.summary.histogram("distance/same_person", distances[same])
             tf.summary.histogram("distance/different_people", distances[~same])
+            if self.plotted is not None:
+                image = plane_image(self.validate.embeddings, self.plotted, title=f"Epoch {epoch + 1}")
+                tf.summary.image("validation/embeddings", image[None])
             if epoch == 0:
                 self._graph()
         self.writer.flush()
@@ -58,7 +68,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def _graph(self) -> None:
         head = self.model.head
-        signature = tf.TensorSpec((None, head.input_shape[-1]), tf.float32)
+        signature = tf.TensorSpec(head.input_shape, tf.float32)
         tf.summary.graph(tf.function(lambda features: head(features)).get_concrete_function(signature).graph)
 
 

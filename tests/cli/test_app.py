@@ -15,6 +15,7 @@ from facetl.errors import FacetlError
 
 VERBS = (
     ("data", "fetch"),
+    ("data", "check"),
     ("data", "triplets"),
     ("data", "openset"),
     ("align",),
@@ -23,6 +24,9 @@ VERBS = (
     ("cache", "gc"),
     ("cache", "info"),
     ("train",),
+    ("scratch",),
+    ("distill",),
+    ("export",),
     ("evaluate", "pairs"),
     ("evaluate", "triplets"),
     ("evaluate", "openset"),
@@ -47,6 +51,9 @@ VERBS = (
     ("people", "questions"),
     ("people", "answer"),
     ("people", "undo"),
+    ("update",),
+    ("runs", "history"),
+    ("runs", "rollback"),
 )
 # How the README calls verbs that may be left out.
 DEFAULTS = {("cache", "fill"): "cache DIR", ("people", "serve"): "people LIBRARY"}
@@ -138,6 +145,9 @@ def test_version() -> None:
         ("people", "export", ".", "/tmp/never", "--as", "csv"),
         ("people", "stacks", "."),
         ("people", "undo", "/nonexistent"),
+        ("update", "no-such-run", "."),
+        ("runs", "history", "no-such-run"),
+        ("runs", "rollback", "."),
         ("align", "/nonexistent", "/tmp/never"),
         ("align", ".", ".", "--detector", "none"),
         ("align", ".", "/tmp/never", "--detector", "yunet"),

@@ -40,6 +40,7 @@ GIVEN_IN_BATCHES: dict[str, tuple[str, Any]] = {
     "photos_per_person": ("3", 3),
 }
 MINED: dict[str, tuple[str, Any]] = {"sampler": ("pk", "pk"), "mining": ("semi-hard", "semi-hard")}
+PAIRED: dict[str, tuple[str, Any]] = {"sampler": ("pairs", "pairs"), "most_pairs": ("900", 900), "batch_size": ("8", 8)}
 
 
 def taken(arguments: list[str]) -> tuple[str, TrainingSettings]:
@@ -61,7 +62,9 @@ def as_arguments(given: dict[str, tuple[str, Any]]) -> list[str]:
     return [part for name, (text, _) in given.items() for part in (f"--{name.replace('_', '-')}", text)]
 
 
-@pytest.mark.parametrize("given", [GIVEN, GIVEN_IN_BATCHES, MINED], ids=["triplets", "batches", "mined"])
+@pytest.mark.parametrize(
+    "given", [GIVEN, GIVEN_IN_BATCHES, MINED, PAIRED], ids=["triplets", "batches", "mined", "pairs"]
+)
 def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) -> None:
     folder, settings = taken(as_arguments(given))
     assert folder == "photos"
@@ -71,7 +74,7 @@ def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) ->
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED} == {
+    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == {
         field.name for field in fields(TrainingOptions)
     }
 

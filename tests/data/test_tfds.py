@@ -209,3 +209,11 @@ def test_labels_of_every_kind(value: Any, label: str) -> None:
 def test_examples_without_a_label_are_left_out(api: Any) -> None:
     names = tfds._Names(api.features.ClassLabel(names=["ann", "bob"]))
     assert [names.label(np.int64(value)) for value in (1, 0, -1)] == ["bob", "ann", None]
+
+
+def test_a_person_s_number_in_a_dictionary_of_one(mocked: Any, tmp_path: Path) -> None:
+    fetched = sources.fetch("tfds:celeb_a", tmp_path / "out")
+    source = mocked.builder("celeb_a", file_format="array_record").as_data_source(split="all")
+    people = Counter(str(int(source[index]["identity"]["Identity_No"])) for index in range(len(source)))
+    assert fetched.photos == len(source) > 0
+    assert Manifest.from_folder(tmp_path / "out").counts() == dict(sorted(people.items()))

@@ -102,9 +102,9 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def extractor_of(models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DlibExtractor]:
-    def make(fake: FakeDlib, *, mirror: bool = False) -> DlibExtractor:
+    def make(fake: FakeDlib, *, mirror: bool = False, grey: bool = False) -> DlibExtractor:
         monkeypatch.setitem(sys.modules, "dlib", fake)
-        spec = ExtractorSpec.of("dlib", mirror=mirror)
+        spec = ExtractorSpec.of("dlib", mirror=mirror, grey=grey)
         extractor = make_extractor(spec, resolve(spec))
         assert isinstance(extractor, DlibExtractor)
         return extractor
@@ -162,6 +162,13 @@ class TestFeatures:
         assert features.dtype == np.float32
         np.testing.assert_array_equal(features, [one[0, :128, 0] for one in photos])
         assert extractor_of(FakeDlib()).extract([]).shape == (0, 128)
+
+    def test_grey_is_of_the_aligned_face(self, extractor_of: Make) -> None:
+        one = photo(150, 150)
+        fake = FakeDlib([Box(0, 0, 149, 149)])
+        features = extractor_of(fake, grey=True, mirror=False).extract([one])
+        luma = one[0, :128] @ np.array([0.299, 0.587, 0.114])
+        np.testing.assert_allclose(features[0], luma, atol=0.51)
 
     def test_the_mirror_is_of_the_chip_and_averaged(self, extractor_of: Make) -> None:
         one = photo(150, 150)

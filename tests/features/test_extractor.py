@@ -170,6 +170,18 @@ class TestFeature:
         np.testing.assert_allclose(cropped.extract([image]), expected, rtol=1e-3, atol=1e-4 * scale)
         np.testing.assert_allclose(cropped.features(image[None]), expected, rtol=1e-3, atol=1e-4 * scale)
 
+    def test_grey_is_what_the_net_sees_of_each_photo(
+        self, plain: Extractor, make_small: Callable[..., Extractor]
+    ) -> None:
+        grey = make_small(tap=TAP, grid=4, mirror=False, grey=True)
+        image = photo(60, 80)
+        luma = np.repeat((image @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=-1).astype(np.float32)
+        expected = plain.features(luma[None]).numpy()
+        scale = np.abs(expected).max()
+        assert np.abs(plain.extract([image]) - expected).max() > 0.01 * scale
+        np.testing.assert_allclose(grey.extract([image]), expected, rtol=1e-3, atol=1e-4 * scale)
+        np.testing.assert_allclose(grey.features(image[None]), expected, rtol=1e-3, atol=1e-4 * scale)
+
     def test_frozen_and_eager_agree(self, mirrored: Extractor) -> None:
         batch = np.stack([photo(40, 50, seed) for seed in range(3)])
         eager = mirrored.features(tf.constant(batch)).numpy()

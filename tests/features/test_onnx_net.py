@@ -73,6 +73,13 @@ class TestNet:
         assert net.dim == 10
         np.testing.assert_allclose(net.extract(PHOTOS), np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-4)
 
+    def test_grey_comes_before_scale_and_order(self, tmp_path: Path) -> None:
+        path = corner_net(tmp_path / "net.onnx", WEIGHTS, channels_first=False)
+        net = open_net(path, "?mean=10,20,30&std=2&channels=bgr", mirror=False, grey=True)
+        luma = prepared() @ np.array([0.299, 0.587, 0.114])
+        scaled = ((np.stack([luma] * 3, axis=-1) - [10, 20, 30]) / 2)[..., ::-1]
+        np.testing.assert_allclose(net.extract(PHOTOS), scaled.reshape(3, -1) @ WEIGHTS, rtol=1e-4, atol=1e-2)
+
     def test_a_graph_of_bytes_scales_them_itself(self, tmp_path: Path) -> None:
         net = open_net(corner_net(tmp_path / "net.onnx", WEIGHTS, kind=tiny_onnx.UINT8), mirror=False)
         pixels = np.clip(np.round(prepared()), 0, 255).transpose(0, 3, 1, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -13,7 +15,15 @@ from facetl.features import spec as spec_module
 from facetl.features.spec import ExtractorSpec
 
 WEIGHTS = "ab" * 32
-OTHER = {"name": "xception", "tap": "mixed3", "grid": 5, "crops": (0.8,), "align": "mtcnn", "mirror": False}
+OTHER = {
+    "name": "xception",
+    "tap": "mixed3",
+    "grid": 5,
+    "crops": (0.8,),
+    "align": "mtcnn",
+    "mirror": False,
+    "grey": True,
+}
 
 
 class TestFingerprint:
@@ -32,6 +42,12 @@ class TestFingerprint:
         # A setting that OTHER does not know would be a KeyError here, and a reason to think of the fingerprint.
         changed = replace(ExtractorSpec(), **{field: OTHER[field]})
         assert changed.fingerprint(WEIGHTS) != ExtractorSpec().fingerprint(WEIGHTS)
+
+    def test_in_colour_it_is_what_it_was_before_there_was_grey(self) -> None:
+        settings = {"name": "inception_v3", "tap": "mixed2:7+mixed3:5", "grid": 7, "crops": [1.0], "align": "none"}
+        settings |= {"mirror": True, "weights": WEIGHTS, "precision": "float32", "preprocessing": 1}
+        before = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        assert ExtractorSpec().fingerprint(WEIGHTS) == before
 
     def test_changes_with_the_weights(self) -> None:
         assert ExtractorSpec().fingerprint("ab" * 32) != ExtractorSpec().fingerprint("ac" + "ab" * 31)
@@ -85,6 +101,7 @@ class TestSettings:
             "crops": [0.5],
             "align": "none",
             "mirror": False,
+            "grey": False,
         }
         assert ExtractorSpec.from_json(given.to_json()) == given
 
@@ -110,3 +127,7 @@ class TestSettings:
     def test_a_graph_is_told_by_its_suffix(self) -> None:
         assert ExtractorSpec.of("some/net.pb").is_graph_def
         assert not ExtractorSpec.of("inception_v3").is_graph_def
+
+    def test_settings_of_a_run_before_there_was_grey(self) -> None:
+        stored = {name: value for name, value in ExtractorSpec.of(crop=0.5).to_json().items() if name != "grey"}
+        assert ExtractorSpec.from_json(stored) == ExtractorSpec.of(crop=0.5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.imaging.preparation import prepare
+from facetl.imaging.preparation import in_grey, prepare
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -124,3 +124,19 @@ class TestForms:
         for height, width in ((12, 9), (7, 31)):
             batch = noise(height, width)[None]
             np.testing.assert_allclose(graph(batch), prepare(batch, size=10, crop=crop), atol=1e-4)
+
+
+class TestGrey:
+    def test_the_luma_in_three_channels(self) -> None:
+        pixels = noise(4, 5).astype(np.float32)
+        luma = pixels @ np.array([0.299, 0.587, 0.114])
+        grey = np.asarray(in_grey(pixels))
+        assert (grey.shape, grey.dtype) == ((4, 5, 3), np.float32)
+        np.testing.assert_allclose(grey, np.stack([luma] * 3, axis=-1), rtol=1e-5)
+        np.testing.assert_allclose(np.asarray(in_grey(pixels[None]))[0], grey, rtol=1e-6)
+        opencv = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        np.testing.assert_allclose(grey[..., 1], opencv, rtol=1e-5)
+
+    def test_what_is_grey_stays_what_it_is(self) -> None:
+        pixels = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], 3, axis=-1)
+        np.testing.assert_allclose(np.asarray(in_grey(pixels)), pixels, rtol=1e-6)

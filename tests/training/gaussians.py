@@ -41,6 +41,7 @@ def small_settings(**changes: Any) -> TrainingSettings:
         "loss_scale": None,
         "softness": 0.0,
         "sampler": "random",
+        "most_pairs": 0,
         "rounds": 3,
         "anchors_per_person": 0,
         "temperature": 0.5,
@@ -60,6 +61,7 @@ def small_settings(**changes: Any) -> TrainingSettings:
         "weight_decay": 0.0,
         "validation": 0.2,
         "fallback": False,
+        "plot_embeddings": False,
         "seed": 3,
     }
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}

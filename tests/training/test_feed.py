@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from facetl.features.cache import CachedRows, EmbeddingCache
-from facetl.training.feed import PKFeed, TripletFeed
+from facetl.training.feed import PairFeed, PKFeed, TripletFeed
+from facetl.training.pair_sampler import PairSampler
 from facetl.training.samplers import PKSampler, RandomSampler
 
 LABELS = np.array([5, 2, 5, 9, 2, 5, 7, 9])
@@ -119,3 +120,30 @@ def test_pk_batches_hold_each_photo_once_with_its_person(cached: CachedRows) -> 
                 assert (batch["features"].dtype, batch["labels"].dtype) == (np.float32, np.int32)
                 np.testing.assert_array_equal(batch["features"], FEATURES[expected])
                 np.testing.assert_array_equal(batch["labels"], LABELS[expected])
+
+
+def test_pairs_point_at_the_right_features_to_the_last_short_batch(cached: CachedRows) -> None:
+    for rows in (CountingRows(FEATURES), cached):
+        sampler = PairSampler(LABELS, per_epoch=11, seed=4)
+        feed = PairFeed(rows, sampler, batch_size=4)
+        assert feed.steps == 3
+        assert not feed.needs_embeddings(3)
+        dataset = feed.dataset()
+        for epoch in (0, 2):
+            feed.refresh(epoch, None)
+            batches = list(dataset.as_numpy_iterator())
+            assert [len(batch["same"]) for batch in batches] == [4, 4, 3]
+            expected = sampler.draw(11 * epoch, 11)
+            got = np.concatenate([batch["features"][batch["pairs"]] for batch in batches])
+            np.testing.assert_array_equal(got, FEATURES[expected.rows])
+            np.testing.assert_array_equal(np.concatenate([batch["same"] for batch in batches]), expected.same)
+            assert all(len(batch["features"]) == batch["pairs"].max() + 1 for batch in batches)
+        if isinstance(rows, CountingRows):
+            assert all(asked == sorted(set(asked)) for asked in rows.asked)
+
+
+def test_the_shapes_of_pairs_are_known_before_the_first_batch() -> None:
+    element = PairFeed(FEATURES, PairSampler(LABELS, per_epoch=6), batch_size=2).dataset().element_spec
+    assert element["features"].shape.as_list() == [None, 3]
+    assert element["pairs"].shape.as_list() == [None, 2]
+    assert element["same"].shape.as_list() == [None]

@@ -84,6 +84,8 @@ class TestLearning:
             {"sampler": "pk", "mining": "semi-hard"},
             {"sampler": "pk", "mining": "distance-weighted"},
             *({"sampler": "pk", "loss": loss} for loss in LOSSES if loss != "triplet"),
+            {"sampler": "pairs", "loss": "contrastive"},
+            {"sampler": "pairs", "loss": "contrastive", "most_pairs": 600, "margin": 1.4},
             {"sampler": "random", "standardise": "none"},
             {
                 "sampler": "neighbours",
@@ -199,7 +201,12 @@ class TestResuming:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"loss": "arcface"}, {"loss": "proxy-anchor"}, {"mining": "distance-weighted"}],
+        [
+            {"loss": "arcface"},
+            {"loss": "proxy-anchor"},
+            {"mining": "distance-weighted"},
+            {"loss": "contrastive", "sampler": "pairs"},
+        ],
         ids=lambda changes: next(iter(changes.values())),
     )
     def test_with_state_outside_the_head(self, changes: dict[str, object], tmp_path: Path) -> None:

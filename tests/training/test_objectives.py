@@ -10,7 +10,7 @@ import pytest
 from gaussians import small_settings
 
 from facetl.training import losses, pair_losses, proxy_losses
-from facetl.training.objectives import BatchObjective, ProxyObjective, TripletObjective, make_objective
+from facetl.training.objectives import BatchObjective, PairObjective, ProxyObjective, TripletObjective, make_objective
 from facetl.training.settings import LOSSES
 
 # Squared distances by hand: 01 0.8, 02 2, 03 4, 12 0.4, 13 3.2, 23 2.
@@ -31,6 +31,7 @@ EXPECTED: dict[str, Any] = {
 PROXY_LOSSES = {
     "arcface": proxy_losses.arcface_loss,
     "cosface": proxy_losses.cosface_loss,
+    "softmax": proxy_losses.softmax_loss,
     "proxy-anchor": proxy_losses.proxy_anchor_loss,
 }
 
@@ -62,6 +63,7 @@ def test_a_proxy_loss_finds_a_photos_person_among_those_with_two_photos(loss: st
     objective.proxies.assign([[0.0, 2.0], [-0.6, 0.8], [1.0, 1.0]])
     measured = objective(POINTS, {"labels": LABELS})
     options = {"margin": LOSSES[loss].margin, "scale": LOSSES[loss].scale}
+    options = {name: value for name, value in options.items() if value is not None}
     expected = PROXY_LOSSES[loss](POINTS, np.array([2, 2, 0, 0]), objective.proxies, **options)
     assert float(measured.loss) == pytest.approx(float(np.mean(expected)), rel=1e-6)
 
@@ -122,3 +124,20 @@ def test_what_an_unsolved_triplet_costs() -> None:
     assert unsolved(sampler="pk", loss="supcon") is None
     # Outside batches of people nothing is mined.
     assert unsolved(sampler="random", mining="semi-hard") == pytest.approx(0.2)
+
+
+def test_pairs_cost_what_the_paper_says() -> None:
+    objective = make_objective(small_settings(loss="contrastive", sampler="pairs", margin=1.5), PEOPLE, width=2)
+    assert isinstance(objective, PairObjective)
+    assert objective.proxies is objective.seed_generator is objective.unsolved is None
+    batch = {"pairs": np.array([[1, 0], [1, 2], [3, 1], [3, 2], [0, 2]]), "same": np.array([1, 0, 0, 1, 0], bool)}
+    measured = objective(POINTS, batch)
+    # D² 0.8 and 2 of one person; of two people 0.4 and 2 lie within the margin, 3.2 does not.
+    near, far = [0.8 / 2, 2.0 / 2], [(1.5 - math.sqrt(0.4)) ** 2 / 2, (1.5 - math.sqrt(2)) ** 2 / 2]
+    assert float(measured.loss) == pytest.approx(sum(near) / 2 + sum(far) / 2, rel=1e-6)
+    assert (float(measured.active), float(measured.count)) == (pytest.approx(2 / 3), 3)
+    squared = np.array([0.8, 0.4, 3.2, 2.0, 2.0])
+    assert objective.of_distances(squared, batch["same"]) == pytest.approx(float(measured.loss), rel=1e-6)
+    assert LOSSES["contrastive"].margin == 1.0
+    plain = make_objective(small_settings(loss="contrastive", sampler="pairs"), PEOPLE, width=2)
+    assert float(plain(POINTS, batch).active) == pytest.approx(1 / 3)

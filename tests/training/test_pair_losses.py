@@ -13,6 +13,7 @@ import tensorflow as tf
 from facetl.training.pair_losses import (
     circle_loss,
     contrastive_loss,
+    contrastive_terms,
     multi_similarity_loss,
     n_pair_loss,
     supervised_contrastive_loss,
@@ -195,3 +196,19 @@ def test_works_in_a_graph_with_an_unknown_batch_size(
     x = unit_vectors(seed=2)
     losses = np.atleast_1d(np.asarray(traced(x.astype(np.float32), LABELS.astype(np.int32))))
     np.testing.assert_allclose(losses, looped(x, **options), rtol=2e-5, atol=1e-6)
+
+
+def test_contrastive_terms_pair_by_pair() -> None:
+    squared = np.array([0.0, 0.49, 2.25, 0.0, 0.49, 2.25])
+    same = np.array([True, True, True, False, False, False])
+    expected = [0.0, 0.245, 1.125, 0.5 * 1.2**2, 0.5 * (1.2 - 0.7) ** 2, 0.0]
+    np.testing.assert_allclose(contrastive_terms(squared, same, margin=1.2), expected, atol=2e-6)
+
+
+def test_a_pair_at_one_point_has_a_finite_gradient() -> None:
+    squared = tf.constant([0.0, 0.0, 0.25])
+    with tf.GradientTape() as tape:
+        tape.watch(squared)
+        loss = tf.reduce_sum(contrastive_terms(squared, tf.constant([True, False, False]), margin=1.0))
+    # ½·D² has the slope ½ in D²; ½·(1 − D)² at D = ½ has −(1 − ½) / (2 · ½).
+    np.testing.assert_allclose(tape.gradient(loss, squared), [0.5, 0.0, -0.5], atol=1e-6)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss
+from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss, softmax_loss
 
 # Six photos of people 0 to 4; person 3 is not in the batch.
 LABELS = np.array([4, 0, 2, 0, 1, 4])
@@ -53,6 +53,10 @@ def looped_cosface(x: np.ndarray, proxies: np.ndarray, margin: float, scale: flo
     return losses
 
 
+def looped_softmax(x: np.ndarray, proxies: np.ndarray, scale: float) -> list[float]:
+    return looped_cosface(x, proxies, 0.0, scale)
+
+
 def looped_proxy_anchor(x: np.ndarray, proxies: np.ndarray, margin: float, scale: float) -> list[float]:
     pulled, pushed = [], []
     for person, proxy in enumerate(proxies):
@@ -72,9 +76,10 @@ EACH = pytest.mark.parametrize(
         (arcface_loss, looped_arcface, {"margin": 0.5, "scale": 6.0}),
         (arcface_loss, looped_arcface, {"margin": 1.4, "scale": 3.0}),
         (cosface_loss, looped_cosface, {"margin": 0.35, "scale": 6.0}),
+        (softmax_loss, looped_softmax, {"scale": 6.0}),
         (proxy_anchor_loss, looped_proxy_anchor, {"margin": 0.1, "scale": 6.0}),
     ],
-    ids=["arcface", "arcface past π", "cosface", "proxy anchor"],
+    ids=["arcface", "arcface past π", "cosface", "softmax", "proxy anchor"],
 )
 
 

@@ -84,6 +84,14 @@ def test_the_triplet_loss_keeps_the_presets_sampler() -> None:
         ({"temperature": (1.0, 0.5, 0.2)}, "temperature: expected a number or a pair"),
         ({"candidates": ("many", 3)}, "candidates: expected a number or a pair"),
         ({"uniform_share": (0.2, 1.2)}, r"uniform_share: expected a share in [0, 1], got 0.2:1.2"),
+        (
+            {"sampler": "pairs"},
+            "sampler: pairs gives pairs of photos, which the loss contrastive takes, got the loss trip",
+        ),
+        ({"sampler": "pairs", "loss": "supcon"}, "got the loss supcon. Choose the loss contrastive"),
+        ({"sampler": "pairs", "loss": "contrastive", "margin": 2.0}, "above 0 and below 2 for contrastive"),
+        ({"most_pairs": 1}, "most_pairs: expected 2 or more, or 0 for all, got 1"),
+        ({"most_pairs": -5}, "most_pairs: expected 2 or more, or 0 for all, got -5"),
         ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
     ],
 )
@@ -104,6 +112,10 @@ def test_what_does_not_fit_is_said(changes: dict[str, Any], said: str) -> None:
         {"batch_size": 64, "sampler": "pk"},
         {"people_per_batch": 16},
         {"photos_per_person": 3, "sampler": "random"},
+        {"most_pairs": 300},
+        {"most_pairs": 300, "loss": "contrastive"},
+        {"mining": "semi-hard", "sampler": "pairs"},
+        {"people_per_batch": 16, "sampler": "pairs"},
     ],
     ids=lambda changes: " ".join(map(str, changes)),
 )
@@ -117,3 +129,19 @@ def test_changes_with_effect_are_taken() -> None:
     assert (settings.temperature, settings.candidates, settings.batch_size, settings.warmup) == ((1.0, 0.3), 50, 9, 2)
     settings = preset("balanced", sampler="pk", mining="distance-weighted", people_per_batch=9, photos_per_person=3)
     assert (settings.mining, settings.people_per_batch, settings.photos_per_person) == ("distance-weighted", 9, 3)
+
+
+def test_pairs_bring_their_loss_and_the_loss_takes_either_sampler() -> None:
+    settings = preset("balanced", sampler="pairs", most_pairs=1000, batch_size=64, margin=0.8)
+    assert (settings.loss, settings.most_pairs, settings.batch_size) == ("contrastive", 1000, 64)
+    assert settings.loss_options.margin == 0.8
+    assert preset("tutorial", loss="contrastive", sampler="pairs").sampler == "pairs"
+    assert TrainingSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_settings_of_a_run_before_there_were_pairs_are_read() -> None:
+    old = {
+        key: value for key, value in small_settings().to_json().items() if key not in ("most_pairs", "plot_embeddings")
+    }
+    settings = TrainingSettings.from_json(old)
+    assert (settings.most_pairs, settings.plot_embeddings) == (0, False)

@@ -14,8 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.util import tensor_util
 
+from facetl.evaluation.pairs import sample_pairs
 from facetl.training import tensorboard as tensorboard_module
 from facetl.training.fitting import FittedHead, fit_head
+from facetl.training.head import embed
+from facetl.training.plane import plane_image
 from facetl.training.tensorboard import write_projector
 
 SCALARS = {
@@ -109,3 +112,36 @@ def test_photos_that_a_sprite_cannot_hold_are_left_out_of_all_files(
     assert len((tmp_path / "embeddings.tsv").read_text().split("\n")) == 4
     assert (tmp_path / "names.tsv").read_text().split("\n") == ["p0", "p1", "p2", "p3"]
     assert cv2.imread(str(tmp_path / "sprite.png")).shape == (128, 128, 3)
+
+
+def test_pairs_show_their_loss_on_validation_people_and_embeddings_in_the_plane(tmp_path: Path) -> None:
+    validation = gaussian_people(12, 3, seed=0, first=50)
+    settings = small_settings(epochs=2, loss="contrastive", sampler="pairs", margin=1.3, plot_embeddings=True)
+    fitted = fit_head(*gaussian_people(8, 4, seed=0), settings, validation=validation, logs=tmp_path)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    points = events.Tensors("validation/loss")
+    values = [float(tensor_util.make_ndarray(point.tensor_proto)) for point in points]
+    np.testing.assert_allclose(values, fitted.history["val_loss"], rtol=1e-6)
+    # The loss of the kept head, pair by pair.
+    pairs = sample_pairs(validation[1], seed=settings.seed)
+    embeddings = embed(fitted.head, validation[0]).astype(np.float64)
+    distances = np.linalg.norm(embeddings[pairs.first] - embeddings[pairs.second], axis=1)
+    short = np.maximum(1.3 - distances[~pairs.same], 0)
+    expected = np.mean(distances[pairs.same] ** 2) / 2 + np.mean(short[short > 0] ** 2) / 2
+    assert values[fitted.best_epoch - 1] == pytest.approx(expected, rel=1e-4)
+    images = events.Tensors("validation/embeddings")
+    assert events.SummaryMetadata("validation/embeddings").plugin_data.plugin_name == "images"
+    assert [image.step for image in images] == [1, 2]
+    width, height, png = tensor_util.make_ndarray(images[1].tensor_proto)
+    decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded.shape == (int(height), int(width), 3)
+    shown = plane_image(np.asarray(embeddings, np.float32), validation[1], title="Epoch 2")
+    assert shown.shape == decoded.shape
+
+
+def test_other_samplers_have_no_such_curve_and_no_picture_unless_asked(
+    logged: tuple[FittedHead, EventAccumulator],
+) -> None:
+    assert "val_loss" not in logged[0].history
+    assert not {"validation/loss", "validation/embeddings"} & set(logged[1].Tags()["tensors"])

@@ -1,0 +1,322 @@
+"""People who arrive in ten steps: what each way to take them up gains, forgets and costs, beside training anew.
+
+Run: python benchmarks/continual.py [LFW_FOLDER] [--kinds people,...] [--joint every|last] [--only METHOD,...]
+[--seed 0]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is taken, without either the benchmark says so and ends.
+Half of the people are in the first step; each further one brings as many new people (`people`), new photos of known
+people (`photos`), or new people in another domain (`grey`, `low-light`; their photos are written to a temporary folder,
+and their features take minutes).
+
+Three tenths of the people choose epochs and thresholds; the update's own settings were chosen on them, too. Fifteen
+hundredths are strangers, whom no step brings. All figures are of these strangers and of held-out photos of people who
+arrive. Accuracy is that of telling whether a held-out photo and a photo of the gallery show one person. Everybody who
+will ever arrive is in the gallery from the start, so that a column of the matrix changes with the head alone. Seconds
+are of learning; cached features and enrolment are common to all. Prints a table and a JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetl.startup import start_tensorflow
+
+ALIGNED: dict[str, Any] = {"align": "mtcnn", "crop": 0.5}
+METHODS = ("none", "naive", "distillation", "ewc", "replay", "replay+distillation", "joint")
+_CHOOSING, _STRANGERS = 0.3, 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Photos with their features and roles, and the first step's head.
+
+    Attributes:
+        features: of all photos; those of a domain in place of their originals.
+        layout: of which maps a feature is made.
+        names: who is on each, str [photos].
+        choosing, strangers: masks of photos.
+        steps: what arrives.
+        settings: of the head.
+        head: of the first step, and its `front` and `trunk`; `untrained` are its layers at random weights.
+        seconds: that training the first step's head took.
+    """
+
+    features: Any
+    layout: Any
+    names: np.ndarray
+    choosing: np.ndarray
+    strangers: np.ndarray
+    steps: Sequence[Any]
+    settings: Any
+    head: Any
+    front: Any
+    trunk: Any
+    untrained: Any
+    seconds: float
+    _rows: dict[int, tuple[Any, np.ndarray]] = field(default_factory=dict)
+
+    def embedded(self, front: Any, trunk: Any) -> np.ndarray:
+        """Embed all photos; what a front makes of them is kept, of the first one and of the last that was asked for."""
+        from facetl.training.head import embed
+
+        kept = self._rows
+        if id(front) not in kept:
+            for other in [key for key, (one, _) in kept.items() if one is not self.front]:
+                del kept[other]
+            kept[id(front)] = front, embed(front, self.features)
+        return embed(trunk, kept[id(front)][1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("FACETL_LFW_DEV"))
+    parser.add_argument("--kinds", default=",".join(["people"] * 10))
+    parser.add_argument("--joint", choices=("every", "last"), default="every")
+    parser.add_argument("--only", default=",".join(METHODS))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.folder is None:
+        print("continual: needs LFW; give its folder or set FACETL_LFW_DEV")
+        return
+    start_tensorflow()
+    with tempfile.TemporaryDirectory() as room:
+        scene = _scene(Path(arguments.folder), arguments.kinds.split(","), arguments.seed, Path(room))
+        print(
+            f"steps: {[len(np.unique(scene.names[step.photos])) for step in scene.steps]} people, "
+            f"{[len(step.probes) for step in scene.steps]} held-out photos; the first head took {scene.seconds:.0f} s",
+            file=sys.stderr,
+        )
+        results = {}
+        for method in arguments.only.split(","):
+            results[method] = _measured(scene, method, arguments.joint == "every", arguments.seed)
+            print(f"{method}: {results[method]}", file=sys.stderr, flush=True)
+    _put(results)
+    print(json.dumps({"benchmark": "continual", "kinds": arguments.kinds, "seed": arguments.seed, "results": results}))
+
+
+def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
+    from facetl.data.manifest import Manifest
+    from facetl.data.splits import position
+    from facetl.features.collection import Collection, default_cache_folder
+    from facetl.features.spec import ExtractorSpec
+    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.methods.continual.streams import stream
+    from facetl.training.fitting import fit_head
+    from facetl.training.settings import BALANCED
+
+    collection = Collection.open(
+        Manifest.from_folder(folder / "images"), ExtractorSpec.of(**ALIGNED), cache=default_cache_folder()
+    )
+    names = np.array([photo.identity for photo in collection.manifest.photos])
+    at = np.array([position(name, seed=0) for name in names])
+    choosing, arriving = at < _CHOOSING, np.flatnonzero(at >= _CHOOSING + _STRANGERS)
+    dealt = stream(names[arriving], kinds, seed=seed)
+    steps = [replace(step, photos=arriving[step.photos], probes=arriving[step.probes]) for step in dealt]
+    features: Any = collection.features
+    for number, step in enumerate(steps):
+        if step.kind not in ("people", "photos"):
+            features, steps[number] = _in_domain(collection, features, step, room / str(number), seed)
+    settings = replace(BALANCED, fallback=False, seed=seed)
+    began = time.perf_counter()
+    fitted = fit_head(
+        features.subset(steps[0].photos),
+        _labels(names[steps[0].photos]),
+        settings,
+        validation=(features.subset(np.flatnonzero(choosing)), _labels(names[choosing])),
+        layout=collection.layout,
+    )
+    seconds = time.perf_counter() - began
+    front, trunk = front_and_trunk(fitted.head)
+    return Scene(
+        features=features,
+        layout=collection.layout,
+        names=names,
+        choosing=choosing,
+        strangers=(at >= _CHOOSING) & (at < _CHOOSING + _STRANGERS),
+        steps=steps,
+        settings=settings,
+        head=fitted.head,
+        front=front,
+        trunk=trunk,
+        untrained=fitted.untrained,
+        seconds=seconds,
+    )
+
+
+def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: int) -> tuple[Any, Any]:
+    """Return features in which a step's photos are as in its domain, and the step without those that show no face."""
+    from facetl.features.collection import Collection, default_cache_folder
+    from facetl.methods.continual.domains import write_changed
+    from facetl.methods.continual.stacked_rows import StackedRows
+
+    rows = np.concatenate([step.photos, step.probes])
+    written = write_changed(collection.manifest.select(rows), folder, step.kind, seed=seed)
+    seen = Collection.open(written, collection.spec, cache=default_cache_folder())
+    found = rows[[int(photo.path.stem) for photo in seen.manifest.photos]]
+    print(f"{step.kind}: {len(found):,} of {len(rows):,} photos show a face", file=sys.stderr, flush=True)
+    chosen = np.arange(features.shape[0])
+    chosen[found] = features.shape[0] + np.arange(len(found))
+    kept = replace(
+        step, photos=step.photos[np.isin(step.photos, found)], probes=step.probes[np.isin(step.probes, found)]
+    )
+    return StackedRows([features, seen.features]).subset(chosen), kept
+
+
+def _measured(scene: Scene, method: str, every: bool, seed: int) -> dict[str, Any]:
+    """Run through the steps with one method and measure after each."""
+    from facetl.evaluation.continual import AccuracyMatrix
+    from facetl.methods.continual.parts import front_and_trunk
+
+    verified, found, heads = [], [], []
+    for after in _heads(scene, method, every, seed):
+        heads.append(after)
+        embeddings = scene.embedded(after.front, after.trunk)
+        own = [_on_task(scene, embeddings, step) for step in scene.steps]
+        verified.append([one[0] for one in own])
+        found.append([one[1] for one in own])
+    result: dict[str, Any] = {
+        "accuracy": float(np.mean(verified[-1])),
+        "found": float(np.mean(found[-1])),
+        "seconds": float(np.mean([after.seconds for after in heads[1:]])),
+        "bytes_per_person": heads[-1].bytes_per_person,
+        "strangers": _strangers(scene, heads[-1]),
+        "verified_at_last": verified[-1],
+    }
+    if len(verified) == len(scene.steps):
+        matrix, ranks = AccuracyMatrix(np.array(verified)), AccuracyMatrix(np.array(found))
+        untrained = scene.embedded(*front_and_trunk(scene.untrained))
+        baseline = [_on_task(scene, untrained, step)[0] for step in scene.steps]
+        result |= {
+            "forgetting": matrix.forgetting,
+            "backward_transfer": matrix.backward_transfer,
+            "forward_transfer": matrix.forward_transfer(baseline),
+            "found_forgetting": ranks.forgetting,
+            "matrix": matrix.values.tolist(),
+        }
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class After:
+    """A head after a step, in its parts, the seconds that it took, and the bytes a person that are remembered."""
+
+    front: Any
+    trunk: Any
+    seconds: float = 0.0
+    bytes_per_person: float = 0.0
+
+
+def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]:
+    """Yield what there is after each step; of training anew, where not every one is asked for, the first and last."""
+    from facetl.methods.continual.exemplars import Exemplars
+    from facetl.methods.continual.learning import People, UpdateSettings, learn
+    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.training.head import embed
+
+    front, trunk = scene.front, scene.trunk
+    yield After(front, trunk)
+    if method == "none":
+        yield from (After(front, trunk) for _ in scene.steps[1:])
+        return
+    if method == "joint":
+        last = len(scene.steps) - 1
+        for step in range(1 if every else last, last + 1):
+            head, seconds = _retrained(scene, np.concatenate([one.photos for one in scene.steps[: step + 1]]))
+            yield After(*front_and_trunk(head), seconds)
+        return
+    update = UpdateSettings(method=method, seed=seed)
+    if method == "naive":
+        update = replace(update, epochs=scene.settings.epochs)
+
+    def people(rows: np.ndarray) -> People:
+        return People(embed(front, scene.features.subset(rows)), scene.names[rows])
+
+    def herded(some: People) -> Exemplars:
+        return Exemplars.herded(some.rows, embed(trunk, some.rows), some.names, per_person=update.memory)
+
+    memory, validation = herded(people(scene.steps[0].photos)), people(np.flatnonzero(scene.choosing))
+    for step in scene.steps[1:]:
+        began = time.perf_counter()
+        new = people(step.photos)
+        learnt = learn(
+            trunk,
+            scene.trunk,
+            new,
+            People(memory.rows, memory.names),
+            settings=scene.settings,
+            update=update,
+            validation=validation,
+        )
+        trunk = learnt.trunk
+        memory = memory.joined(herded(new)).at_most(update.memory)
+        seconds = time.perf_counter() - began
+        yield After(front, trunk, seconds, memory.bytes_per_person if update.method != "naive" else 0.0)
+
+
+def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:
+    from facetl.methods.continual.retraining import retrain
+
+    chosen = np.flatnonzero(scene.choosing)
+    return retrain(
+        scene.features.subset(rows),
+        _labels(scene.names[rows]),
+        old=scene.head,
+        settings=scene.settings,
+        validation=(scene.features.subset(chosen), _labels(scene.names[chosen])),
+        layout=scene.layout,
+    )
+
+
+def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, float]:
+    """Return the verification accuracy on a step's held-out photos, and the share of them that is found."""
+    from facetl.evaluation.continual import found_by_nearest_mean, verified_against_gallery
+    from facetl.evaluation.verification import threshold_from
+
+    gallery, chosen = np.concatenate([one.photos for one in scene.steps]), np.flatnonzero(scene.choosing)
+    threshold = threshold_from(embeddings[chosen], _labels(scene.names[chosen]), seed=0)
+    sides = embeddings[step.probes], scene.names[step.probes], embeddings[gallery], scene.names[gallery]
+    return verified_against_gallery(*sides, threshold=threshold), found_by_nearest_mean(*sides)
+
+
+def _strangers(scene: Scene, last: After) -> dict[str, Any]:
+    """Return how well pairs of strangers are told apart by the first head, the last one, and one against the other."""
+    from facetl.evaluation.continual import compatibility
+    from facetl.evaluation.pairs import sample_pairs
+
+    before, after = (
+        scene.embedded(front, trunk)[scene.strangers]
+        for front, trunk in ((scene.front, scene.trunk), (last.front, last.trunk))
+    )
+    return compatibility(before, after, sample_pairs(_labels(scene.names[scene.strangers]), seed=0)).to_json()
+
+
+def _labels(names: np.ndarray) -> np.ndarray:
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _put(results: dict[str, dict[str, Any]]) -> None:
+    joint = results.get("joint")
+    heading = ("accuracy", "of joint", "forgetting", "BWT", "FWT", "found", "strangers", "old gallery", "B/person", "s")
+    print(f"{'':22s}" + "".join(f"{name:>12s}" for name in (*heading, "of joint")))
+    for method, row in results.items():
+        cells = [f"{row['accuracy']:.4f}", f"{row['accuracy'] / joint['accuracy']:.1%}" if joint else ""]
+        for name in ("forgetting", "backward_transfer", "forward_transfer"):
+            cells.append(f"{row[name]:+.4f}" if name in row else "")
+        cells += [f"{row['found']:.4f}", f"{row['strangers']['new']:.4f}", f"{row['strangers']['cross']:.4f}"]
+        cells += [f"{row['bytes_per_person']:,.0f}", f"{row['seconds']:.2f}"]
+        cells.append(f"{row['seconds'] / joint['seconds']:.2%}" if joint else "")
+        print(f"{method:22s}" + "".join(f"{cell:>12s}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Hands a recognizer over in other formats, each checked against the original."""

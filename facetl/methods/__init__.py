@@ -1,0 +1,1 @@
+"""Other ways to learn: Siamese pairs, nets from scratch, distillation, continual learning."""

@@ -1,0 +1,126 @@
+"""The photos of known people that an update rehearses: the few that stand best for each, by herding."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetl.errors import DataError, RunError
+from facetl.recognition import calibration_files
+
+EXEMPLARS = "exemplars.npz"
+_VERSION = 1
+_DTYPE = np.float16
+
+
+def herd(embeddings: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the rows whose running mean stays nearest to the mean of all, in the order chosen: [min(count, n)] int64.
+
+    embeddings: [n, dim]. iCaRL's construction of an exemplar set (Rebuffi et al., CVPR 2017, algorithm 4): the k-th
+    exemplar is the row that brings the mean of the first k nearest to the mean of everything.
+    """
+    rows = np.asarray(embeddings, np.float64)
+    mean, total = rows.mean(axis=0), np.zeros(rows.shape[1])
+    left = np.ones(len(rows), bool)
+    chosen = []
+    for place in range(min(count, len(rows))):
+        distances = np.sum(np.square(mean - (total + rows) / (place + 1)), axis=1)
+        nearest = int(np.argmin(np.where(left, distances, np.inf)))
+        chosen.append(nearest)
+        left[nearest] = False
+        total += rows[nearest]
+    return np.array(chosen, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Exemplars:
+    """What is kept of people, as the head's front gives it.
+
+    Attributes:
+        rows: [photos, dim] float16.
+        names: whose each is, str [photos].
+    """
+
+    rows: NDArray[np.float16]
+    names: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def herded(
+        cls, rows: NDArray[np.floating], embeddings: NDArray[np.float32], names: ArrayLike, *, per_person: int
+    ) -> Exemplars:
+        """Keep at most `per_person` photos of each person: rows [n, dim], their embeddings [n, width], names [n].
+
+        People stand sorted, the photos of each in order of importance: fewer are its first ones.
+        """
+        if per_person < 1:
+            raise DataError(f"A memory keeps 1 photo a person or more. Received: {per_person}.")
+        owners = np.asarray(names, np.str_)
+        kept = [np.zeros(0, np.int64)]
+        for name in np.unique(owners):
+            own = np.flatnonzero(owners == name)
+            kept.append(own[herd(embeddings[own], per_person)])
+        order = np.concatenate(kept)
+        return cls(np.asarray(rows[order], _DTYPE), owners[order])
+
+    def joined(self, others: Exemplars) -> Exemplars:
+        """Return these and others, people sorted; of somebody in both, these come first."""
+        rows, names = np.concatenate([self.rows, others.rows]), np.concatenate([self.names, others.names])
+        order = np.argsort(names, kind="stable")
+        return Exemplars(rows[order], names[order])
+
+    def at_most(self, per_person: int) -> Exemplars:
+        """Return the first ones of each person, those that stand best for all."""
+        place = np.arange(len(self))
+        first = np.searchsorted(self.names, self.names)
+        kept = place - first < per_person
+        return Exemplars(self.rows[kept], self.names[kept])
+
+    def without(self, names: Collection[str]) -> Exemplars:
+        """Return those of nobody named."""
+        kept = ~np.isin(self.names, sorted(names))
+        return Exemplars(self.rows[kept], self.names[kept])
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who is remembered, sorted."""
+        return tuple(np.unique(self.names).tolist())
+
+    @property
+    def bytes_per_person(self) -> float:
+        """Bytes of rows that a person takes on average."""
+        return self.rows.nbytes / max(len(self.people), 1)
+
+    def write(self, folder: Path) -> None:
+        """Write them into a run folder, for its owner alone; no pickle."""
+        content = io.BytesIO()
+        np.savez(content, version=np.int64(_VERSION), rows=self.rows, names=self.names)
+        calibration_files.replace(folder / EXEMPLARS, content.getvalue())
+
+    @classmethod
+    def read(cls, folder: Path) -> Exemplars | None:
+        """Read those of a run folder, None where it keeps none; RunError where the file is damaged."""
+        path = folder / EXEMPLARS
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if int(stored["version"]) > _VERSION:
+                    raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
+                rows, names = stored["rows"].astype(_DTYPE), stored["names"].astype(np.str_)
+            if rows.ndim != 2 or names.shape != rows.shape[:1] or not np.isfinite(rows).all():
+                raise ValueError("its rows do not belong together")
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise RunError(
+                f"{path}: the exemplars cannot be read ({error}). Delete the file: the next update makes it anew from "
+                "the run's photos."
+            ) from error
+        return cls(rows, names)

@@ -1,0 +1,349 @@
+"""A run takes up people who arrive: at once by their means, then by a new head, which must not be worse than the old.
+
+    models/NAME/            the version in use, as train writes it, but for the report and its pictures
+      exemplars.npz         rows of the people it was trained on, a few each
+      versions/N/           every other version: see facetl.methods.continual.versions
+
+Nobody whom the run was measured or chosen by is ever learnt from. The new head is compared with the old one on the
+validation people, which decide whether it is put in place; what is reported is of the test people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facetl import __version__
+from facetl.data.splits import SIDES
+from facetl.errors import DataError
+from facetl.evaluation.calibration import Target, calibrate_pairs
+from facetl.methods.continual.arrivals import Arrivals, Known, Progress, Say, herded, remembered
+from facetl.methods.continual.comparing import Gain, Twice, found, gains, verified
+from facetl.methods.continual.enrolment import Enrolment, enrol
+from facetl.methods.continual.exemplars import Exemplars
+from facetl.methods.continual.learning import People, UpdateSettings, learn
+from facetl.methods.continual.parts import front_and_trunk, load_head, same_weights
+from facetl.methods.continual.retraining import retrain
+from facetl.methods.continual.stacked_rows import StackedRows
+from facetl.methods.continual.streams import held_back
+from facetl.methods.continual.update_files import NewVersion
+from facetl.methods.continual.update_report import UpdateReport
+from facetl.methods.continual.versions import Version, history, next_number, put_in_place, recover
+from facetl.recognition import run_folder
+from facetl.recognition.gallery_file import compatible_heads, head_digest
+from facetl.recognition.recognizer import Recognizer
+from facetl.training.head import embed, join
+from facetl.training.settings import TrainingSettings
+
+NONE, JOINT = "none", "joint"
+# Methods that take of the settings but the memory and the seed.
+WITHOUT_SETTINGS = (NONE, JOINT)
+
+
+def update_run(
+    folder: Path,
+    photos: Path,
+    *,
+    method: str,
+    update: UpdateSettings,
+    cache: Path,
+    data: Path | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+    say: Say = lambda line: None,
+) -> UpdateReport:
+    """Take up the people of a folder into a run: enrol them, then learn from them, then put the new head in place.
+
+    Args:
+        folder: the run's.
+        photos: a folder per person; of people whom the run knows, new photos are taken.
+        method: `none` (enrol only), `joint` (train all anew on everybody), or that of `update`.
+        update: settings of the other methods, and the memory and seed of all.
+        cache: of features.
+        data: where the photos of the run's training lie now.
+        force: whether a head is put in place that is worse than the old one on validation people, or for which the
+            run's gallery means nothing.
+        on_progress: called with photos done and photos in all, of features that are missing.
+        say: told what the user should know meanwhile.
+
+    Raises DataError where no photo is new or photos of the run are gone, RunError for a run that cannot be updated,
+    TrainingError for too few people, WeightsError, CacheError.
+    """
+    job = _Job(folder, photos, update, cache=cache, data=data, on_progress=on_progress, say=say)
+    enrolment = job.enrol(job.recognizer.head)
+    report = job.began(method, enrolment)
+    if method == NONE:
+        return report
+    candidate = job.retrained() if method == JOINT else job.learnt()
+    groups = job.groups(candidate)
+    own, gallery = gains(groups.validation, seed=update.seed)
+    why_not = _why_not(own, gallery, enrolled=enrolment.total)
+    report = replace(
+        report,
+        old=verified(groups.test, validation=groups.validation, seed=update.seed),
+        new=verified(
+            groups.test.joined(groups.new_test),
+            validation=groups.validation,
+            seed=update.seed,
+            of=frozenset(groups.new_test.names.tolist()),
+        ),
+        found=found(groups.probes, groups.gallery),
+        own_gain=own,
+        gallery_gain=gallery,
+        way=candidate.way,
+        seconds=candidate.seconds,
+        why_not=why_not,
+    )
+    if why_not is not None and not force:
+        return report
+    return job.put_in_place(replace(report, why_not=None), candidate, groups, stays=not gallery.worse)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A head that was learnt, whole and in its parts, and how."""
+
+    head: keras.Model
+    front: keras.Model
+    trunk: keras.Model
+    way: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Everybody's photos under the old head and the new one."""
+
+    validation: Twice
+    test: Twice
+    new_test: Twice
+    probes: Twice
+    gallery: Twice
+
+
+class _Job:
+    """One update under way: the run, who it knows and who arrives."""
+
+    def __init__(
+        self,
+        folder: Path,
+        photos: Path,
+        update: UpdateSettings,
+        *,
+        cache: Path,
+        data: Path | None,
+        on_progress: Progress | None,
+        say: Say,
+    ) -> None:
+        self.folder, self.update, self.cache, self.photos = folder, update, cache, photos
+        recover(folder)
+        self.digest = head_digest(folder)
+        self.recognizer = Recognizer.load(folder)
+        self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, say=say)
+        self.arrivals = Arrivals.of(photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, say=say)
+        learnt = self.arrivals.on_side("train")
+        self.held = learnt & held_back(self.arrivals.names, seed=update.seed)
+        self.taken = learnt & ~self.held
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The run's own."""
+        return TrainingSettings.from_json(self.known.config["settings"])
+
+    def enrol(self, head: keras.Model) -> Enrolment:
+        """Enrol everybody who arrives, as a head embeds them."""
+        collection = self.arrivals.collection
+        return enrol(
+            self.folder,
+            collection.manifest,
+            self.arrivals.contents,
+            embed(head, collection.features),
+            spec=collection.spec,
+            cache=self.cache,
+        )
+
+    def began(self, method: str, enrolment: Enrolment) -> UpdateReport:
+        """Return the report before anything is learnt."""
+        return UpdateReport(
+            folder=self.folder,
+            method=method,
+            version=next(one.number for one in history(self.folder) if one.in_use),
+            in_place=False,
+            why_not=None,
+            enrolment=enrolment,
+            people=len(np.unique(self.arrivals.names[self.taken])),
+            photos=int(self.taken.sum()),
+            held_out=len(self.arrivals.sides["validation"] | self.arrivals.sides["test"]),
+            seen=self.arrivals.seen,
+        )
+
+    def learnt(self) -> _Candidate:
+        """Learn the new people behind the front that there is."""
+        self._refuse_nobody()
+        front, trunk = front_and_trunk(self.recognizer.head)
+        memory = remembered(self.folder, self.known, front, trunk, memory=self.update.memory)
+        chosen, chosen_names = self.known.features("validation")
+        learnt = learn(
+            trunk,
+            self._anchor(front, trunk),
+            self.arrivals.some(self.taken, front),
+            People(memory.rows, memory.names),
+            settings=self.settings,
+            update=self.update,
+            validation=People(embed(front, chosen), chosen_names),
+        )
+        return _Candidate(join(front, learnt.trunk), front, learnt.trunk, learnt.way, learnt.seconds)
+
+    def retrained(self) -> _Candidate:
+        """Train a head anew on everybody."""
+        self._refuse_nobody()
+        train, names = self.known.features("train")
+        new = self.arrivals.collection.rows(self.taken)[0]
+        everyone = np.concatenate([names, self.arrivals.names[self.taken]])
+        chosen, chosen_names = self.known.features("validation")
+        head, seconds = retrain(
+            StackedRows([train, new]),
+            np.unique(everyone, return_inverse=True)[1],
+            old=self.recognizer.head,
+            settings=replace(self.settings, seed=self.update.seed),
+            validation=(chosen, np.unique(chosen_names, return_inverse=True)[1]),
+            layout=self.arrivals.collection.layout,
+        )
+        return _Candidate(head, *front_and_trunk(head), "training", seconds)
+
+    def groups(self, candidate: _Candidate) -> _Groups:
+        """Embed everybody who is measured on by the old head and by the new one."""
+        arrivals = self.arrivals
+        gallery = self._known_twice("train", candidate, most=self.update.memory)
+        return _Groups(
+            validation=self._known_twice("validation", candidate).joined(
+                self._new_twice(arrivals.on_side("validation"), candidate)
+            ),
+            test=self._known_twice("test", candidate),
+            new_test=self._new_twice(arrivals.on_side("test"), candidate),
+            probes=self._new_twice(self.held, candidate),
+            gallery=gallery.joined(self._new_twice(self.taken, candidate)),
+        )
+
+    def put_in_place(
+        self, report: UpdateReport, candidate: _Candidate, groups: _Groups, *, stays: bool
+    ) -> UpdateReport:
+        """Write the new version, exchange it for the one in use, and return the report of what is now."""
+        validation, number = groups.validation, next_number(self.folder)
+        calibrated = calibrate_pairs(
+            validation.after, validation.labels, target=Target("accuracy"), seed=self.update.seed
+        )
+        new = self.arrivals.some(self.taken, candidate.front)
+        fresh = Exemplars.herded(new.rows, embed(candidate.trunk, new.rows), new.names, per_person=self.update.memory)
+        memory = self._memory_behind(candidate).joined(fresh).at_most(self.update.memory)
+        report = replace(
+            report, version=number, in_place=True, memory_bytes_per_person=memory.bytes_per_person, gallery_kept=stays
+        )
+        version = NewVersion(
+            recognizer=replace(
+                self.recognizer,
+                head=candidate.head,
+                threshold=calibrated.calibration.threshold,
+                calibration=calibrated.calibration,
+            ),
+            calibrated=calibrated,
+            exemplars=memory,
+            people={which: self.known.sides[which] | self.arrivals.sides[which] for which in SIDES},
+            config={
+                **self.known.config,
+                "facetl": __version__,
+                "version": number,
+                "compatible_heads": self._answers_for(candidate.head, stays=stays),
+                "updates": [*self.known.config.get("updates", ()), {"data": str(self.photos.resolve())}],
+                "update": {
+                    "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "from": self.known.config.get("version", 1),
+                    "settings": self.update.to_json(),
+                    **{key: value for key, value in report.to_json().items() if key != "run"},
+                },
+                "versions": run_folder.versions(),
+            },
+        )
+        kept = put_in_place(self.folder, lambda partial: version.write(partial, self.folder), head=self.digest)
+        if not kept:
+            # Its rows mean nothing to the new head: those who arrive can be named by it at least.
+            self.enrol(candidate.head)
+        return replace(report, gallery_kept=kept)
+
+    def _refuse_nobody(self) -> None:
+        if not self.taken.any():
+            raise DataError(
+                f"{self.photos}: expected people to learn from, got {len(set(self.arrivals.names))} whom the run holds "
+                "out, to be measured or chosen by. They are enrolled; add other people, or give --method none."
+            )
+
+    def _known_twice(self, which: str, candidate: _Candidate, *, most: int | None = None) -> Twice:
+        """Embed people of a side by both heads; at most so many photos of each."""
+        features, names = self.known.features(which)
+        rows = np.arange(len(names)) if most is None else _first_of_each(names, most)
+        some = features.subset(rows)
+        return Twice(embed(self.recognizer.head, some), embed(candidate.head, some), names[rows])
+
+    def _new_twice(self, which: np.ndarray, candidate: _Candidate) -> Twice:
+        before = self.arrivals.some(which, self.recognizer.head)
+        return Twice(before.rows, self.arrivals.some(which, candidate.head).rows, before.names)
+
+    def _memory_behind(self, candidate: _Candidate) -> Exemplars:
+        """Return the exemplars of those known, as the new head's front gives them."""
+        front, trunk = front_and_trunk(self.recognizer.head)
+        if same_weights(front, candidate.front):
+            return remembered(self.folder, self.known, front, trunk, memory=self.update.memory)
+        return herded(self.known, candidate.front, candidate.trunk, memory=self.update.memory)
+
+    def _anchor(self, front: keras.Model, trunk: keras.Model) -> keras.Model:
+        """Return the layers that embedded the oldest gallery for which the run answers, behind the same front."""
+        for version in self._older():
+            old_front, old_trunk = front_and_trunk(load_head(version.folder))
+            if same_weights(front, old_front):
+                return old_trunk
+        return trunk
+
+    def _older(self) -> list[Version]:
+        """Return the other versions whose galleries the head in use answers for, oldest first."""
+        accepted = compatible_heads(self.folder)
+        return [one for one in history(self.folder) if not one.in_use and head_digest(one.folder) in accepted]
+
+    def _answers_for(self, head: keras.Model, *, stays: bool) -> list[str]:
+        """Return the digests of the heads whose galleries a new head is no worse on than they are themselves."""
+        if not stays:
+            return []
+        features, names = self.known.features("validation")
+        after = embed(head, features)
+        answered = [self.digest]
+        for version in self._older():
+            before = embed(load_head(version.folder), features)
+            _, on_gallery = gains(Twice(before, after, names), seed=self.update.seed)
+            if not on_gallery.worse:
+                answered.append(head_digest(version.folder))
+        return sorted(answered)
+
+
+def _why_not(own: Gain, gallery: Gain, *, enrolled: int) -> str | None:
+    """Say why a new head is not put in place; None where nothing speaks against it."""
+    if own.worse:
+        return (
+            "on validation people the new head tells people apart worse than the old one, by more than one standard "
+            f"error: AUC {own.value:+.4f} ± {own.stderr:.4f}"
+        )
+    if gallery.worse and enrolled:
+        return (
+            f"the {enrolled:,} people of the run's gallery were enrolled by the old head, and on its embeddings the "
+            f"new one is worse by more than one standard error: AUC {gallery.value:+.4f} ± {gallery.stderr:.4f}"
+        )
+    return None
+
+
+def _first_of_each(names: np.ndarray, most: int) -> np.ndarray:
+    """Return the rows of the first photos of everybody, at most so many each."""
+    order = np.argsort(names, kind="stable")
+    ordered = names[order]
+    return np.sort(order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < most])

@@ -1,0 +1,164 @@
+"""Knowledge distillation: a small net that gives its teacher's embeddings, from photos to a run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facetl.data.manifest import Manifest
+from facetl.features.collection import Collection
+from facetl.features.featured import featured
+from facetl.features.spec import AVERAGE, ExtractorSpec
+from facetl.features.weights import Weights
+from facetl.imaging.preparation import prepare
+from facetl.methods.crops import Crops
+from facetl.methods.distillation_settings import DistillationSettings
+from facetl.methods.distillation_student import Trunk, build_trunk, flattened, project
+from facetl.methods.distillation_teacher import Teacher
+from facetl.methods.distillation_training import FittedStudent, Lesson, OnEpoch, fit_projection, fit_student
+from facetl.recognition import run_folder
+from facetl.recognition.net_run import Sight, TrainedNet, write_net_run
+from facetl.recognition.run import RunReport
+
+Say = Callable[[str], None]
+_EXPLAINED = "In the tables, `teacher` is what it was taught by, on the same photos and at a threshold of its own."
+
+
+def distill(
+    teacher: Teacher,
+    settings: DistillationSettings,
+    folder: Path,
+    *,
+    cache: Path,
+    say: Say = lambda line: None,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_faces: Callable[[int, int], None] | None = None,
+) -> RunReport:
+    """Teach a student on the training photos, choose its epoch by validation people, and write its run folder.
+
+    The teacher's test people are in no batch and choose nothing; the student is measured on them as it was saved. An
+    interrupted distillation leaves nothing but rows of the cache. `say` receives what the user should know.
+
+    Raises TrainingError, CollapseError, WeightsError, DataError, RunError where the folder holds something else.
+    """
+    partial = run_folder.begin(folder)
+    try:
+        trunk = build_trunk(settings, say=say)
+        sight = Sight(
+            cache=cache,
+            align=teacher.spec.align,
+            crop=teacher.crop,
+            mirror=teacher.spec.mirror,
+            on_progress=on_progress,
+            on_faces=on_faces,
+        )
+        fit = _fit_frozen if settings.frozen else _fit_whole
+        fitted, manifest = fit(trunk, teacher, settings, sight, partial / "logs", on_epoch)
+        trained = TrainedNet(
+            net=fitted.net,
+            settings={**settings.to_json(), "teacher": teacher.name, "align": sight.align, "crop": sight.crop},
+            history=fitted.history,
+            best_epoch=fitted.best_epoch,
+            seconds=fitted.seconds,
+            origin=f"{trunk.origin}, taught by {teacher.description}"
+            + (" (a projection of the frozen net)" if settings.frozen else ""),
+            limits=(
+                "It knows what its teacher knows of the training people's faces, and no more; the teacher's model card "
+                "says where that came from.",
+                _EXPLAINED,
+            ),
+        )
+        return write_net_run(folder, trained, manifest, sight, baselines={"teacher": teacher.of}, partial=partial)
+    except BaseException:
+        # There is nothing to resume: Ctrl-C and failures leave no half run.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _fit_whole(
+    trunk: Trunk, teacher: Teacher, settings: DistillationSettings, sight: Sight, logs: Path, on_epoch: OnEpoch
+) -> tuple[FittedStudent, Manifest]:
+    crops = Crops.open(
+        teacher.manifest,
+        side=settings.size,
+        crop=sight.crop,
+        align=sight.align,
+        cache=sight.cache,
+        on_progress=sight.on_progress,
+        on_faces=sight.on_faces,
+    )
+    net = project(trunk, teacher.embeddings.shape[1], dropout=settings.dropout, seed=settings.seed)
+    train, validation = (
+        Lesson(*crops.side(side), teacher.of(crops.manifest.subset(side))) for side in ("train", "validation")
+    )
+    return fit_student(net, train, validation, settings, logs=logs, on_epoch=on_epoch), crops.manifest
+
+
+def _fit_frozen(
+    trunk: Trunk, teacher: Teacher, settings: DistillationSettings, sight: Sight, logs: Path, on_epoch: OnEpoch
+) -> tuple[FittedStudent, Manifest]:
+    net = flattened(trunk)
+    collection = trunk_features(net, trunk.sha256, teacher.manifest, sight)
+
+    def lesson(side: str) -> Lesson:
+        features, labels, manifest = collection.side(side)
+        return Lesson(features, labels, teacher.of(manifest))
+
+    fitted = fit_projection(net, lesson("train"), lesson("validation"), settings, logs=logs, on_epoch=on_epoch)
+    return fitted, collection.manifest
+
+
+def trunk_features(net: keras.Model, sha256: str, manifest: Manifest, sight: Sight) -> Collection:
+    """Return photos with the features of a frozen trunk, computed where the cache does not have them.
+
+    net: photos [n, side, side, 3] → [n, dim]; sha256: of its weights. Raises DataError, CacheError.
+    """
+    side = net.input_shape[1]
+    spec = ExtractorSpec(
+        name=f"trunk{side}", tap=AVERAGE, grid=1, crops=(sight.crop,), align=sight.align, mirror=sight.mirror
+    )
+    weights = Weights("file", sha256, Path("trunk"))
+    every = featured(
+        manifest,
+        spec,
+        weights,
+        make_net=lambda view: TrunkNet(net, view, weights),
+        cache=sight.cache,
+        on_progress=sight.on_progress,
+        on_faces=sight.on_faces,
+    )
+    return Collection.of(every, spec, weights)
+
+
+class TrunkNet:
+    """The extractor whose feature is a frozen trunk's output, the mean over the photo and its mirror image."""
+
+    flagged: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, net: keras.Model, spec: ExtractorSpec, weights: Weights) -> None:
+        self.spec = spec
+        self.weights = weights
+        self.dim = net.output_shape[-1]
+        self._net = net
+        self._prepare = tf.function(self._prepared, input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+        self._forward = tf.function(lambda pixels: net(pixels, training=False), reduce_retracing=True)
+
+    def extract(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the features of photos of any sizes: [height, width, 3] uint8 RGB each → [n, dim] float32."""
+        if not images:
+            return np.zeros((0, self.dim), np.float32)
+        pixels = tf.stack([self._prepare(image) for image in images])
+        features = self._forward(pixels)
+        if self.spec.mirror:
+            features = (features + self._forward(tf.reverse(pixels, axis=[2]))) / 2
+        return np.asarray(features)
+
+    def _prepared(self, image: Any) -> Any:
+        return prepare(image, size=self._net.input_shape[1], crop=self.spec.crops[0])

@@ -1,0 +1,181 @@
+"""The teacher of a distillation: who is on its photos, on which side, and what it makes of them, from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facetl.data.datasets import read_layout
+from facetl.data.manifest import Manifest
+from facetl.data.splits import SIDES
+from facetl.errors import RunError
+from facetl.evaluation.baselines import Raw
+from facetl.features.collection import Collection
+from facetl.features.extractor import make_extractor
+from facetl.features.spec import ExtractorSpec
+from facetl.recognition import sides
+from facetl.recognition.embedding import embed_manifest
+from facetl.recognition.recalibration import run_config
+from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import CONFIG
+from facetl.training.fallback import raw_head
+from facetl.training.head import embed, join
+from facetl.training.settings import TrainingSettings
+from facetl.training.standardisation import Standardisation
+
+Progress = Callable[[int, int], None] | None
+# A longer feature is brought down to the principal components of the training photos.
+_LONGEST, _COMPONENTS = 512, 128
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What a student learns from.
+
+    Attributes:
+        name: of the run, or of the extractor.
+        description: what it is, a phrase.
+        recognizer: the teacher itself, for photos that a student is compared on.
+        manifest: the photos, each on a side; the training side also holds those of people whom the run did not know.
+        embeddings: [photos, width] float32 unit vectors, in the manifest's order.
+        computed: of how many photos the features were not in the cache.
+    """
+
+    name: str
+    description: str
+    recognizer: Recognizer
+    manifest: Manifest
+    embeddings: np.ndarray
+    computed: int
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """What of a photo it sees."""
+        return self.recognizer.extractor.spec
+
+    @property
+    def crop(self) -> float:
+        """The widest of its crops: what of a photo its student sees."""
+        return max(self.spec.crops)
+
+    def of(self, manifest: Manifest) -> np.ndarray:
+        """Return the embeddings of some of the photos, by their paths."""
+        row = {path: place for place, path in enumerate(self.manifest.paths)}
+        return self.embeddings[[row[path] for path in manifest.paths]]
+
+    @classmethod
+    def of_run(
+        cls,
+        folder: Path,
+        *,
+        cache: Path,
+        images: Path | None = None,
+        validation: float = 0.2,
+        test: float = 0.2,
+        seed: int = 0,
+        on_progress: Progress = None,
+    ) -> Teacher:
+        """Load a run and embed its photos with the features of the cache; only what is missing there is computed.
+
+        Args:
+            folder: the run's folder.
+            images: the photos, a folder per person; by default those that the run was trained on.
+            validation, test, seed: how people are split where the run knows nobody, as one of a face net as its
+                authors left it. Otherwise people stay on the run's sides, and others are for training only.
+
+        Raises RunError for no run, one without photos, or one that does not say who its test people are; DataError.
+        """
+        recognizer = Recognizer.load(folder)
+        if images is None:
+            config = run_config(folder)
+            images, layout = Path(config["data"]), str(config.get("layout", "folders"))
+        else:
+            layout = "folders"
+        known = sides.read(folder)
+        if known is None:
+            raise RunError(
+                f"{folder}: the run does not say who its test people are (it was made before that was kept). Train it "
+                "again."
+            )
+        found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
+        collection = Collection.of(found, recognizer.extractor.spec, recognizer.extractor.weights)
+        row = {path: place for place, path in enumerate(found.manifest.paths)}
+        embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
+        manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
+        description = f"the run {folder.resolve().name}"
+        return cls(folder.resolve().name, description, recognizer, manifest, embeddings, found.report.computed)
+
+    @classmethod
+    def of_extractor(
+        cls,
+        spec: ExtractorSpec,
+        images: Path,
+        *,
+        cache: Path,
+        weights: Path | None = None,
+        validation: float = 0.2,
+        test: float = 0.2,
+        seed: int = 0,
+        on_progress: Progress = None,
+        on_faces: Progress = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Teacher:
+        """Take an extractor's features at unit length; long ones as the principal components of training photos.
+
+        Raises DataError, WeightsError, CacheError.
+        """
+        collection = Collection.open(
+            read_layout(images, "auto"),
+            spec,
+            cache=cache,
+            weights=weights,
+            on_progress=on_progress,
+            on_faces=on_faces,
+            say=say,
+        ).with_splits(seed=seed, validation=validation, test=test)
+        head = _head_of_features(collection, seed)
+        extractor = make_extractor(spec, collection.weights)
+        return cls(
+            spec.name,
+            f"the features of {spec.name}",
+            Recognizer(extractor, head, threshold=0.0),
+            collection.manifest,
+            embed(head, collection.features),
+            collection.report.computed,
+        )
+
+
+def is_run(run: str, models: Path) -> bool:
+    """Tell whether a name means a run, by its folder or below `models`."""
+    return any((folder / CONFIG).is_file() for folder in (Path(run).expanduser(), models / run))
+
+
+def _on_sides(manifest: Manifest, known: sides.People, *, validation: float, test: float, seed: int) -> Manifest:
+    side_of = {person: side for side in SIDES for person in known[side]}
+    if not side_of:
+        return manifest.with_splits(seed=seed, validation=validation, test=test)
+    photos = tuple(dataclasses.replace(photo, split=side_of.get(photo.identity, "train")) for photo in manifest.photos)
+    split = dataclasses.replace(manifest, photos=photos)
+    missing = [side for side in SIDES if not len(split.subset(side))]
+    if missing:
+        raise RunError(
+            f"{manifest.root}: expected photos of the run's {', '.join(missing)} people, found none. Name their folder "
+            "by --images."
+        )
+    return split
+
+
+def _head_of_features(collection: Collection, seed: int) -> keras.Model:
+    features, labels, _ = collection.side("train")
+    dim = features.shape[1]
+    if dim <= _LONGEST:
+        return raw_head(Raw().fit(features))
+    settings = TrainingSettings(standardise="whiten", components=_COMPONENTS, seed=seed)
+    front = Standardisation.fit(features, labels, settings).model(dim)
+    reduced = keras.Input(front.output_shape[1:])
+    return join(front, keras.Model(reduced, keras.layers.UnitNormalization(name="unit")(reduced)))

@@ -1,0 +1,1 @@
+"""Nets that are trained from scratch: FaceNet's, and a small one."""

@@ -1,0 +1,342 @@
+"""The parts of an update on arrays: exemplars, closed form, retention, streams, domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from facetl.data.manifest import Manifest
+from facetl.errors import DataError, RunError, TrainingError
+from facetl.methods.continual.consolidation import Consolidation
+from facetl.methods.continual.domains import changed, write_changed
+from facetl.methods.continual.exemplars import Exemplars, herd
+from facetl.methods.continual.learning import People, UpdateSettings, learn
+from facetl.methods.continual.linear import Affine, affine_of, solve, write_affine
+from facetl.methods.continual.parts import copy_of, front_and_trunk
+from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
+from facetl.methods.continual.stacked_rows import StackedRows
+from facetl.methods.continual.streams import held_back, stream
+from facetl.training.head import build_trunk, embed, join
+from facetl.training.settings import TrainingSettings
+
+RNG = np.random.default_rng(7)
+SETTINGS = TrainingSettings(
+    widths=(12, 6),
+    activations=("linear", "linear"),
+    normalised=(False, True),
+    sampler="random",
+    initialiser="orthogonal",
+    input_dropout=0.0,
+    batch_size=32,
+    learning_rate=2e-3,
+)
+
+
+def people(count: int, photos: int, *, seed: int, first: int = 0, dim: int = 10) -> People:
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(count), photos)
+    noise = np.where(np.arange(dim) < 3, 3.0, 0.4)
+    rows = rng.normal(size=(count, dim))[person] + noise * rng.normal(size=(len(person), dim))
+    return People(rows.astype(np.float32), np.array([f"p{first + one:03d}" for one in person]))
+
+
+class TestExemplars:
+    def test_herding_by_hand(self) -> None:
+        rows = np.array([[0.0, 4.0], [1.0, 1.0], [5.0, 0.0], [2.0, 1.0]], np.float32)
+        # The mean is (2, 1.5): nearest is row 3, (2, 1). With it, (0, 4) gives (1, 2.5), (1, 1) gives (1.5, 1), (5, 0)
+        # gives (3.5, .5): row 1. With both, sum (3, 2), row 0 gives (1, 2), row 2 gives (2.67, .67): row 2.
+        assert herd(rows, 3).tolist() == [3, 1, 2]
+        assert herd(rows, 9).tolist() == [3, 1, 2, 0]
+
+    def test_a_memory_keeps_the_best_first_and_can_shrink(self) -> None:
+        rows = RNG.normal(size=(9, 4)).astype(np.float32)
+        names = np.array(list("bababbaab"))
+        kept = Exemplars.herded(rows, rows, names, per_person=3)
+        assert kept.names.tolist() == ["a"] * 3 + ["b"] * 3
+        own = rows[names == "b"]
+        np.testing.assert_allclose(kept.rows[3:], own[herd(own, 3)].astype(np.float16))
+        few = kept.at_most(1)
+        np.testing.assert_array_equal(few.rows, kept.rows[[0, 3]])
+        assert few.bytes_per_person == 4 * 2
+        joined = kept.joined(Exemplars(kept.rows[:1] + 1, np.array(["a"])))
+        assert joined.names.tolist() == ["a"] * 4 + ["b"] * 3
+        np.testing.assert_array_equal(joined.at_most(3).rows, kept.rows)
+        assert joined.without(["a"]).people == ("b",)
+
+    def test_they_are_stored_and_a_damaged_file_is_told(self, tmp_path: Path) -> None:
+        assert Exemplars.read(tmp_path) is None
+        kept = Exemplars(RNG.normal(size=(3, 4)).astype(np.float16), np.array(["Zoë", "b", "b"]))
+        kept.write(tmp_path)
+        assert (tmp_path / "exemplars.npz").stat().st_mode & 0o777 == 0o600
+        again = Exemplars.read(tmp_path)
+        assert again is not None
+        np.testing.assert_array_equal(again.rows, kept.rows)
+        assert again.names.tolist() == ["Zoë", "b", "b"]
+        content = (tmp_path / "exemplars.npz").read_bytes()
+        for damaged in (b"", content[:-40], b"PK" + content[9:]):
+            (tmp_path / "exemplars.npz").write_bytes(damaged)
+            with pytest.raises(RunError, match="cannot be read"):
+                Exemplars.read(tmp_path)
+
+
+class TestClosedForm:
+    def test_a_linear_trunk_is_one_map_and_can_take_another(self) -> None:
+        trunk = build_trunk(10, SETTINGS)
+        for layer in trunk.layers:
+            if layer.weights:
+                layer.set_weights([RNG.normal(size=weight.shape) for weight in layer.get_weights()])
+        rows = RNG.normal(size=(5, 10)).astype(np.float32)
+        affine = affine_of(trunk)
+        assert affine is not None
+        np.testing.assert_allclose(affine(rows), embed(trunk, rows), atol=1e-5)
+        other = Affine(RNG.normal(size=(10, 6)).astype(np.float32), RNG.normal(size=6).astype(np.float32))
+        write_affine(trunk, other)
+        wanted = rows @ other.kernel + other.bias
+        np.testing.assert_allclose(
+            embed(trunk, rows), wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-5
+        )
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"activations": ("tanh", "linear")},
+            {"widths": (5, 6)},
+            {"widths": (12, 11)},
+            {"normalised": (True, True)},
+        ],
+    )
+    def test_other_trunks_are_none(self, changes: dict[str, object]) -> None:
+        from dataclasses import replace
+
+        assert affine_of(build_trunk(10, replace(SETTINGS, **changes))) is None
+
+    def test_the_discriminant_is_turned_to_the_old_map(self) -> None:
+        some = people(40, 4, seed=1)
+        old = Affine(RNG.normal(size=(10, 6)).astype(np.float32), np.zeros(6, np.float32))
+        found = solve(some.rows, some.labels, old=old, shrinkage=0.1, plasticity=1.0)
+        turned = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0].astype(np.float32)
+        elsewhere = solve(
+            some.rows, some.labels, old=Affine(old.kernel @ turned, old.bias), shrinkage=0.1, plasticity=1.0
+        )
+        # Distances are the discriminant's, whatever the old map; where it lies follows the old map.
+        np.testing.assert_allclose(elsewhere.kernel, found.kernel @ turned, atol=1e-4)
+        agreement = np.sum(found(some.rows) * old(some.rows))
+        for seed in range(20):
+            other = np.linalg.qr(np.random.default_rng(seed).normal(size=(6, 6)))[0]
+            assert np.sum((found(some.rows) @ other) * old(some.rows)) < agreement
+
+    def test_plasticity_is_a_weight_between_two_targets(self) -> None:
+        some = people(30, 4, seed=2)
+        old = Affine(RNG.normal(size=(10, 6)).astype(np.float32), RNG.normal(size=6).astype(np.float32))
+        free, drawn = (solve(some.rows, some.labels, old=old, shrinkage=0.3, plasticity=share) for share in (1.0, 0.25))
+        targets = some.rows @ free.kernel, some.rows @ old.kernel + old.bias
+        # Least squares on the rows themselves, with a column of ones for the bias.
+        design = np.column_stack([some.rows, np.ones(len(some.rows))])
+        stacked = np.concatenate([0.5 * design, np.sqrt(0.75) * design])
+        wanted = np.concatenate([0.5 * targets[0], np.sqrt(0.75) * targets[1]])
+        best = np.linalg.lstsq(stacked, wanted, rcond=None)[0]
+        np.testing.assert_allclose(np.vstack([drawn.kernel, drawn.bias]), best, atol=1e-4)
+
+    def test_it_tells_strangers_apart_better_than_the_old_map(self) -> None:
+        from facetl.evaluation.metrics import auc
+        from facetl.evaluation.pairs import sample_pairs
+        from facetl.evaluation.verification import pair_distances
+
+        some, strangers = people(60, 4, seed=3), people(60, 4, seed=4)
+        old = Affine(np.eye(10, 6, dtype=np.float32), np.zeros(6, np.float32))
+        found = solve(some.rows, some.labels, old=old, shrinkage=0.1, plasticity=1.0)
+        pairs = sample_pairs(strangers.labels, seed=0)
+        before, after = (auc(pair_distances(one(strangers.rows), pairs), pairs.same) for one in (old, found))
+        assert after > before + 0.1
+
+
+class TestRetention:
+    def test_cosine_distillation_by_hand(self) -> None:
+        new, old = np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([[0.0, 1.0], [0.8, 0.6]])
+        np.testing.assert_allclose(cosine_distillation_loss(new, old), [1.0, 1 - 0.96], atol=1e-6)
+
+    def test_the_penalty_by_hand(self) -> None:
+        weights = [tf.constant([[1.0, 2.0]]), tf.constant([3.0])]
+        anchors = [np.array([[0.0, 4.0]], np.float32), np.array([2.0], np.float32)]
+        importances = [np.array([[5.0, 0.5]], np.float32), np.array([2.0], np.float32)]
+        # ½ (5 · 1 + 0.5 · 4 + 2 · 1)
+        assert float(consolidation_penalty(weights, anchors, importances)) == pytest.approx(4.5)
+
+    def test_the_fisher_diagonal_is_the_mean_square_of_gradients(self) -> None:
+        from facetl.training.samplers import RandomSampler
+
+        known = people(6, 3, seed=5)
+        trunk = build_trunk(10, SETTINGS)
+        found = Consolidation.at(trunk, known.rows, known.labels, SETTINGS)
+        triplets = RandomSampler(known.labels, anchors_per_person=SETTINGS.anchors_per_person, seed=0).triplets(0)
+        squares = np.zeros(trunk.trainable_variables[0].shape)
+        batches = [triplets[start : start + 16] for start in range(0, len(triplets), 16)]
+        for batch in batches:
+            with tf.GradientTape() as tape:
+                anchor, positive, negative = (trunk(known.rows[batch[:, place]]) for place in range(3))
+                gap = tf.reduce_sum((anchor - positive) ** 2, 1) - tf.reduce_sum((anchor - negative) ** 2, 1) + 0.2
+                loss = tf.reduce_mean(0.5 * tf.math.softplus(gap / 0.5))
+            squares += tape.gradient(loss, trunk.trainable_variables)[0].numpy() ** 2
+        np.testing.assert_allclose(found.importances[0], squares / len(batches), rtol=1e-3, atol=1e-9)
+        assert float(found.penalty(trunk)) == 0.0
+
+
+class TestLearning:
+    @pytest.mark.parametrize("method", ["naive", "replay", "distillation", "ewc", "replay+distillation"])
+    def test_every_method_gives_a_trunk_of_its_own(self, method: str) -> None:
+        trunk = build_trunk(10, SETTINGS)
+        before = [weight.copy() for weight in trunk.get_weights()]
+        known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
+        update = UpdateSettings(method=method, epochs=1)
+        learnt = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
+        assert learnt.way == (
+            "closed form" if method in ("replay", "distillation", "replay+distillation") else "gradient"
+        )
+        for weight, stood in zip(trunk.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(weight, stood)
+        norms = np.linalg.norm(embed(learnt.trunk, new.rows), axis=1)
+        np.testing.assert_allclose(norms, 1.0, atol=1e-5)
+
+    @pytest.mark.parametrize("method", ["replay", "distillation", "replay+distillation"])
+    def test_the_closed_form_is_of_those_whom_the_method_sees(self, method: str) -> None:
+        trunk = build_trunk(10, SETTINGS)
+        known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
+        update = UpdateSettings(method=method, shrinkage=0.2, plasticity=0.6)
+        learnt = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
+        rows = np.concatenate([known.rows, new.rows]) if "replay" in method else new.rows
+        labels = np.repeat(np.arange(len(rows) // 4), 4)
+        old = affine_of(trunk)
+        assert old is not None
+        plasticity = 0.6 if "distillation" in method else 1.0
+        wanted = solve(rows, labels, old=old, shrinkage=0.2, plasticity=plasticity)
+        np.testing.assert_allclose(embed(learnt.trunk, chosen.rows), wanted(chosen.rows), atol=1e-4)
+
+    def test_distillation_keeps_a_bent_trunk_nearer_to_the_old_one(self) -> None:
+        from dataclasses import replace
+
+        bent = replace(SETTINGS, activations=("tanh", "linear"))
+        trunk = build_trunk(10, bent)
+        known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
+        kept = []
+        for weight in (0.0, 100.0):
+            update = UpdateSettings(method="replay+distillation", epochs=3, learning_rate=5e-3, distillation=weight)
+            learnt = learn(trunk, trunk, new, known, settings=bent, update=update, validation=chosen)
+            assert learnt.way == "gradient"
+            kept.append(float(np.mean(np.sum(embed(learnt.trunk, known.rows) * embed(trunk, known.rows), axis=1))))
+        assert kept[1] > kept[0]
+
+    @pytest.mark.parametrize(
+        "wrong", [{"method": "magic"}, {"method": "replay+replay"}, {"memory": 0}, {"plasticity": 0.0}, {"epochs": 0}]
+    )
+    def test_settings_that_make_no_sense_are_refused(self, wrong: dict[str, object]) -> None:
+        with pytest.raises(TrainingError):
+            UpdateSettings(**wrong)
+
+
+class TestParts:
+    def test_a_head_taken_apart_is_the_same_head(self) -> None:
+        inputs = keras.Input((10,), name="features")
+        front = keras.Model(inputs, keras.layers.Dense(8, use_bias=False, name="whiten")(inputs), name="front")
+        front.trainable = False
+        head = join(front, build_trunk(8, SETTINGS))
+        one, other = front_and_trunk(head)
+        rows = RNG.normal(size=(4, 10)).astype(np.float32)
+        np.testing.assert_allclose(embed(other, embed(one, rows)), embed(head, rows), atol=1e-6)
+        twin = copy_of(other)
+        twin.set_weights([0 * weight for weight in twin.get_weights()])
+        assert np.abs(other.get_weights()[0]).max() > 0
+
+    def test_rows_of_several_folders_are_one_below_the_other(self) -> None:
+        parts = [RNG.normal(size=(count, 3)).astype(np.float16) for count in (4, 0, 2)]
+        rows, whole = StackedRows(parts), np.concatenate(parts)
+        assert rows.shape == (6, 3)
+        np.testing.assert_array_equal(rows[np.array([5, 0, 4, 4])], whole[[5, 0, 4, 4]])
+        np.testing.assert_array_equal(rows.subset(np.array([4, 1]))[np.array([1, 0])], whole[[1, 4]])
+
+
+class TestStreams:
+    NAMES = np.repeat([f"p{number:02d}" for number in range(40)], np.arange(40) % 8 + 1)
+
+    def test_everybody_arrives_once_and_no_probe_is_learnt_from(self) -> None:
+        steps = stream(self.NAMES, ["people"] * 4, seed=3)
+        arrived = [set(self.NAMES[step.photos]) for step in steps]
+        assert [len(one) for one in arrived] == [20, 5, 5, 5, 5]
+        assert len(set().union(*arrived)) == 40
+        photos, probes = (np.concatenate([getattr(step, kind) for step in steps]) for kind in ("photos", "probes"))
+        assert sorted([*photos, *probes]) == list(range(len(self.NAMES)))
+        for step, people_of in zip(steps, arrived, strict=True):
+            assert set(self.NAMES[step.probes]) <= people_of
+        counts = {name: int((name == self.NAMES).sum()) for name in set(self.NAMES)}
+        held = {name: int((self.NAMES[probes] == name).sum()) for name in counts}
+        assert all(held[name] == (max(1, round(count / 4)) if count >= 3 else 0) for name, count in counts.items())
+        again = stream(self.NAMES, ["people"] * 4, seed=3)
+        assert all(np.array_equal(one.photos, other.photos) for one, other in zip(steps, again, strict=True))
+        other = stream(self.NAMES, ["people"] * 4, seed=4)
+        assert not np.array_equal(steps[1].photos, other[1].photos)
+
+    def test_new_photos_are_of_people_known_before(self) -> None:
+        steps = stream(self.NAMES, ["photos", "people", "low-light", "photos"], seed=1)
+        assert [step.kind for step in steps] == ["people", "photos", "people", "low-light", "photos"]
+        known: set[str] = set()
+        for step in steps:
+            here = set(self.NAMES[step.photos])
+            assert here <= known if step.kind == "photos" else not here & known
+            known |= here
+        photos = np.concatenate([step.photos for step in steps])
+        assert len(photos) == len(set(photos.tolist()))
+        probes = set(np.concatenate([step.probes for step in steps]).tolist())
+        assert sorted([*photos, *probes]) == list(range(len(self.NAMES)))
+
+    @pytest.mark.parametrize(
+        ("kinds", "options", "message"),
+        [
+            (["people", "sepia"], {}, "got 'sepia'"),
+            (["people"] * 30, {}, "would bring nobody"),
+            (["people"], {"first": 1.0}, r"shares in \(0, 1\)"),
+        ],
+    )
+    def test_what_makes_no_stream_is_told(self, kinds: list[str], options: dict[str, float], message: str) -> None:
+        with pytest.raises(DataError, match=message):
+            stream(self.NAMES, kinds, seed=0, **options)
+
+    def test_photos_held_back_leave_two_to_learn_from(self) -> None:
+        held = held_back(self.NAMES, seed=2, most=1)
+        for name in set(self.NAMES):
+            own = held[name == self.NAMES]
+            assert own.sum() == (1 if len(own) >= 3 else 0)
+
+
+class TestDomains:
+    PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+    def test_grey_is_luma_in_all_channels(self) -> None:
+        grey = changed(self.PHOTO, "grey")
+        wanted = self.PHOTO.astype(np.float64) @ [0.299, 0.587, 0.114]
+        assert np.abs(grey - wanted[:, :, None]).max() <= 1
+
+    def test_low_light_is_dark_noisy_and_repeatable(self) -> None:
+        flat = np.full((64, 64, 3), 200, np.uint8)
+        dark = changed(flat, "low-light", seed=1)
+        # 200 / 255 of the range at a sixteenth of the light.
+        assert dark.mean() == pytest.approx(200 * 0.06 ** (1 / 2.2), rel=0.03)
+        assert dark.std() > 1
+        np.testing.assert_array_equal(dark, changed(flat, "low-light", seed=1))
+        assert not np.array_equal(dark, changed(flat, "low-light", seed=2))
+        with pytest.raises(DataError, match="got 'sepia'"):
+            changed(flat, "sepia")
+
+    def test_a_folder_is_written_that_a_manifest_can_be_made_of(self, tmp_path: Path) -> None:
+        for name in ("Ann", "Bob"):
+            (tmp_path / "in" / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / "in" / name / "a.png"), self.PHOTO)
+        (tmp_path / "in" / "Bob" / "b.png").write_bytes(b"no picture")
+        found = write_changed(Manifest.from_folder(tmp_path / "in"), tmp_path / "out", "grey", seed=0)
+        assert [photo.identity for photo in found.photos] == ["Ann", "Bob"]
+        np.testing.assert_array_equal(cv2.imread(str(found.photos[0].path)), changed(self.PHOTO[:, :, ::-1], "grey"))
+        with pytest.raises(DataError, match="into a new folder"):
+            write_changed(found, tmp_path / "out", "grey", seed=0)
