@@ -97,8 +97,8 @@ def _say_errors(app: FastAPI, site: Site) -> None:
     def broken(request: Request, error: Exception) -> Response:
         _LOG.debug("an answer failed", exc_info=error)
         answer = say(request, 500, f"An error of facetl's own ({type(error).__name__}). What you said before is kept.")
-        # This answer is given outside the guard.
-        answer.headers.update(HEADERS | {"Cache-Control": "no-store"})
+        # This answer is given outside the guard; the server ends a connection after it, which a client should know.
+        answer.headers.update(HEADERS | {"Cache-Control": "no-store", "Connection": "close"})
         return answer
 
 
