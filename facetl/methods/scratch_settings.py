@@ -10,6 +10,8 @@ from facetl.training.settings import TrainingSettings
 
 NETS = ("small", "nn1", "nn1-relu", "nn2", "nns1", "nns2")
 OBJECTIVES = ("softmax", "arcface", "triplet")
+# Less than a head's: an untrained net cannot yet meet a wide one.
+_ARCFACE_MARGIN = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +75,14 @@ class ScratchSettings:
     @property
     def training(self) -> TrainingSettings:
         """The same choices in the terms of a head's training, whose schedule, losses and samplers are used."""
+        margin = _ARCFACE_MARGIN if self.objective == "arcface" and self.margin is None else self.margin
         named: dict[str, Any] = {"loss": "arcface"}
         if self.objective == "triplet":
             named = {"loss": "triplet", "mining": "semi-hard", "softness": 0.0}
         return TrainingSettings(
             **named,
             sampler="pk",
-            margin=self.margin,
+            margin=margin,
             loss_scale=self.loss_scale,
             people_per_batch=self.people_per_batch,
             photos_per_person=self.photos_per_person,

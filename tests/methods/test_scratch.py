@@ -269,5 +269,6 @@ def test_settings_say_what_is_used() -> None:
     assert SETTINGS.to_json()["margin"] is None
     told = replace(SETTINGS, objective="triplet").to_json()
     assert (told["loss"], told["margin"]) == ("triplet", 0.2)
-    assert replace(SETTINGS, objective="arcface", margin=0.3).to_json()["margin"] == 0.3
+    assert replace(SETTINGS, objective="arcface", margin=0.4).to_json()["margin"] == 0.4
+    assert replace(SETTINGS, objective="arcface").to_json()["margin"] == 0.3
     assert replace(SETTINGS, objective="triplet").training.mining == "semi-hard"
