@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
 
-_NO_BASELINES = "baselines   the run keeps none for other photos: those on its own test people stand in its metrics.json"
+_NO_BASELINES = "baselines   the run keeps none for other photos: those of its test people stand in its metrics.json"
 
 Images = Annotated[Path, typer.Option("--images", help="Folder that the photos' paths or names are relative to.")]
 Unseen = Annotated[bool, typer.Option("--unseen", help="Leave out people who took part in the run's training.")]
