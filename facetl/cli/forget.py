@@ -56,11 +56,13 @@ def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
     from facetl.startup import start_tensorflow
 
     start_tensorflow()
+    from facetl.data.datasets import FOLDERS
     from facetl.library.forgetting_runs import forget_in_run
 
-    data = json.loads((folder / "config.json").read_text()).get("data")
-    photos = Path(data) if data else None
-    done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache))
+    config = json.loads((folder / "config.json").read_text())
+    photos = Path(config["data"]) if config.get("data") else None
+    layout = config.get("layout", FOLDERS)
+    done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache), layout=layout)
     if done is None:
         raise RunError(f"{folder}: somebody is forgotten by a name that is there, got {name!r}, whom this run lacks.")
     return done.to_json()

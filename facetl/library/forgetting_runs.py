@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from facetl.data.datasets import FOLDERS, read_layout
 from facetl.data.names import person_name
+from facetl.errors import DataError
 from facetl.features.index import Index, MissingCacheError
 from facetl.features.landmarks import FILE_NAME as LANDMARKS
 from facetl.features.landmarks import LandmarkStore
@@ -62,13 +64,16 @@ class RunForgotten:
         return {**asdict(self), **lists, "remains": [one.to_json() for one in self.remains]}
 
 
-def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path | None) -> RunForgotten | None:
+def forget_in_run(
+    folder: Path, name: str, *, photos: Path | None, cache: Path | None, layout: str = FOLDERS
+) -> RunForgotten | None:
     """Erase somebody from a run folder and its other versions, and from the cache the features of photos that only this
-    person's folder has.
+    person alone is on.
 
     Args:
-        photos: the folder of people that the run was trained on; None where there is none.
+        photos: the folder that the run was trained on; None where there is none.
         cache: the cache of its features; None leaves it.
+        layout: how the people lie in `photos`; see `facetl.data.datasets.read_layout`.
 
     Photos are not touched. Returns None where nothing of the run tells of the person. Raises RunError where it is
     damaged, DataError for what is no name, CacheLockedError while another process fills the cache.
@@ -79,14 +84,15 @@ def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path |
     side = next((side for side, names in (people or {}).items() if name in names), None)
     wanted = _wanted(name, gallery, rows, people)
     shown = sorted({one.file for one in trace(folder, wanted) if one.file in PICTURES})
-    known = _features_of(name, photos, cache)
+    known, untold = _features_of(name, photos, cache, layout)
     exemplars = Exemplars.read(folder)
+    kept = exemplars is not None and name in exemplars.people
     # What an update replaced is a run like any other, kept within the run.
     versions = [path.parent for path in sorted((folder / VERSIONS).glob(f"*/{CONFIG}"))]
     earlier = [one for one in (forget_in_run(path, name, photos=None, cache=None) for path in versions) if one]
-    if not (rows or side or shown or known or earlier):
+    if not (rows or side or shown or known or earlier or kept):
         return None
-    if exemplars is not None and name in exemplars.people:
+    if exemplars is not None and kept:
         exemplars.without([name]).write(folder)
     if rows:
         with changing(folder):
@@ -104,7 +110,7 @@ def forget_in_run(folder: Path, name: str, *, photos: Path | None, cache: Path |
         deleted=deleted,
         rows=dropped,
         remains=remains,
-        advice=tuple(_advice(folder, name, side, photos, remains)),
+        advice=(*_advice(folder, name, side, photos, remains), *untold),
     )
 
 
@@ -135,31 +141,41 @@ def _drop_pictures(folder: Path) -> tuple[str, ...]:
     return tuple(dropped)
 
 
-def _features_of(name: str, photos: Path | None, cache: Path | None) -> set[bytes]:
-    """Return the sha256 of the photos that were seen in the person's folder, and nowhere else."""
+def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str) -> tuple[set[bytes], list[str]]:
+    """Return the sha256 of the photos that were seen as the person's and nobody else's; and why, where none is told."""
     if photos is None or cache is None:
-        return set()
+        return set(), []
     seen: list[tuple[str, bytes]] = []
     with ExitStack() as opened:
         try:
             index = Index.open(cache, write=False)
         except MissingCacheError:
-            return set()
+            return set(), []
         opened.callback(index.close)
         seen += index.photos()
         if (cache / LANDMARKS).is_file():
             seen += opened.enter_context(LandmarkStore.open(cache, write=False)).photos()
+    try:
+        is_own = _telling(name, photos, layout)
+    except DataError as error:
+        reason = f"Whose the features in the cache are cannot be told: {error} Delete the person's photos, then run "
+        return set(), [f"{reason}facetl cache gc, which drops the features of photos that are gone."]
     own: set[bytes] = set()
     others: set[bytes] = set()
     for path, sha in seen:
-        (own if _is_of(Path(path), photos, name) else others).add(sha)
-    return own - others
+        (own if is_own(Path(path)) else others).add(sha)
+    return own - others, []
 
 
-def _is_of(path: Path, photos: Path, name: str) -> bool:
-    if not path.is_relative_to(photos):
-        return False
-    return unicodedata.normalize("NFC", path.relative_to(photos).parts[0]) == name
+def _telling(name: str, photos: Path, layout: str) -> Callable[[Path], bool]:
+    """Return what tells whether a photo is the person's; DataError where the folder does not have the layout."""
+    if layout == FOLDERS:
+        # By the path alone: photos that were deleted since left features behind.
+        return lambda path: (
+            path.is_relative_to(photos) and unicodedata.normalize("NFC", path.relative_to(photos).parts[0]) == name
+        )
+    own = {photo.path for photo in read_layout(photos, layout).photos if photo.identity == name}
+    return own.__contains__
 
 
 def _drop_features(gone: Collection[bytes], cache: Path | None) -> int:

@@ -31,6 +31,8 @@ HERE: Final = Path(__file__).parent
 # As many tiles as a page begins with; a refreshed page may begin with as many as were loaded, up to the most.
 PAGE: Final = 48
 MOST: Final = 600
+# Tiles that a large screen shows at once: their pictures come with the page.
+IN_SIGHT: Final = 48
 _SEARCHES: Final = 6
 
 
@@ -95,13 +97,14 @@ class Site:
             state=self.work.state(),
             engine=self.engine,
             learnt=self.learnt,
+            in_sight=IN_SIGHT,
             **values,
         )
         return HTMLResponse(text, status)
 
     def fragment(self, template: str, **values: Any) -> HTMLResponse:
-        """Fill the template of a part of a page."""
-        return HTMLResponse(self._environment.get_template(template).render(**values))
+        """Fill the template of a part of a page, which is not in sight yet."""
+        return HTMLResponse(self._environment.get_template(template).render(in_sight=0, **values))
 
     def tiles(self, faces: Sequence[int], confidences: Sequence[float | None] | None = None) -> list[Tile]:
         """Return faces as tiles, in their order."""

@@ -134,6 +134,28 @@ def test_features_of_the_persons_photos_alone_leave_the_cache(run: Path, tmp_pat
     assert bytes.fromhex(shas["own"]) not in everything
 
 
+def test_features_are_found_where_people_do_not_lie_in_folders(run: Path, tmp_path: Path) -> None:
+    photos, cache = tmp_path / "AgeDB", tmp_path / "cache"
+    photos.mkdir()
+    paths = [photos / f"{number}_{who}_30_f.jpg" for number, who in enumerate((ZOE, "Bob"))]
+    shas = [hashlib.sha256(path.name.encode()).hexdigest() for path in paths]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    with EmbeddingCache.open(cache, fingerprint=FINGERPRINT, write=True) as opened:
+        opened.append(shas, np.arange(8, dtype=np.float32).reshape(2, 4) + 1)
+        opened.remember_paths(dict(zip(paths, shas, strict=True)))
+    done = forget_in_run(run, ZOE, photos=photos, cache=cache, layout="agedb")
+    assert done is not None
+    assert done.rows == 1
+    with EmbeddingCache.open(cache, fingerprint=FINGERPRINT, write=False) as opened:
+        assert opened.has(shas).tolist() == [False, True]
+    # Without the photos nobody can tell whose features those are, and that is said.
+    shutil.rmtree(photos)
+    done = forget_in_run(run, "Bob", photos=photos, cache=cache, layout="agedb")
+    assert done is not None
+    assert any("facetl cache gc" in line for line in done.advice)
+
+
 def test_the_command_tells_and_refuses(run: Path) -> None:
     result = CliRunner().invoke(app, ["forget", str(run), ZOE, "--json"])
     assert result.exit_code == 0, result.output

@@ -260,6 +260,10 @@ def test_the_first_faces_of_a_stack_come_with_the_page(still_page: Page) -> None
     key = library.face(members[0].face).key
     picture = (library.thumbs_folder / key[:2] / f"{key}.jpg").read_bytes()
     assert f"data:image/jpeg;base64,{b64encode(picture).decode()}" in still_page.html(f"/stacks/{stack.id}")
+    # What is loaded while scrolling is not in sight yet.
+    more = still_page.get(f"/stacks/{stack.id}/more?offset=0").text
+    assert f"/thumbs/{key}.jpg" in more
+    assert "data:" not in more.replace("data-", "")
 
 
 def test_names_stand_in_no_address(page: Page, album: Album) -> None:
