@@ -14,15 +14,14 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forking import serve
 
 from facetl.imaging.alignment import template
 from facetl.imaging.detection import Detector, Face
@@ -152,25 +151,6 @@ def obey(order: dict[str, Any]) -> None:
             die_after(order["talk_for"])
         while order["do"] == "live":
             talk(library, log, rng)
-
-
-def serve(do: Callable[[dict[str, Any]], None]) -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                do(order)
-                status = 0
-            except BaseException:  # noqa: BLE001  the parent's loop must never run in the child
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        if "kill_after" in order:
-            time.sleep(order["kill_after"])
-            os.kill(pid, signal.SIGKILL)  # a child that has ended keeps its number until it is waited for
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,13 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forking import serve
 
 from facetl.features import shards, sqlite_file
 from facetl.features.cache import EmbeddingCache, gc
@@ -135,24 +134,5 @@ def obey(order: dict[str, Any]) -> None:
     )
 
 
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                obey(order)
-                status = 0
-            except BaseException:  # noqa: BLE001  the parent's loop must never run in the child
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        if "kill_after" in order:
-            time.sleep(order["kill_after"])
-            os.kill(pid, signal.SIGKILL)  # a child that has ended keeps its number until it is waited for
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(obey)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,9 +13,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import nursery
 import pytest
 
 from facetl.errors import CacheError
@@ -27,18 +26,6 @@ PHOTOS = 40
 KILLS = 50
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-
-
-def load_nursery() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("facetl_tests_nursery", NURSERY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-nursery = load_nursery()
 
 
 class Nursery:

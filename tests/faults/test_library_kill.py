@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,10 +13,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
+import library_nursery as nursery
 import numpy as np
 import pytest
 
@@ -30,18 +29,6 @@ KILLS = 100
 KILLS_A_LIBRARY = 5
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-
-
-def load_nursery() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("facetl_tests_library_nursery", NURSERY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-nursery = load_nursery()
 
 
 @pytest.fixture(scope="module")
