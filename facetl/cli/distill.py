@@ -42,6 +42,12 @@ def distill(
         bool, typer.Option("--frozen", help="Keep the student's net as it is; train a projection of its features.")
     ] = False,
     components: Annotated[int, typer.Option("--components", min=2, help="Seen by that projection, at most.")] = 400,
+    hint_epochs: Annotated[
+        int, typer.Option("--hint-epochs", min=0, help="Epochs in which its maps learn the teacher's, at first.")
+    ] = 30,
+    hint_learning_rate: Annotated[
+        float, typer.Option("--hint-learning-rate", help="At its height, in these epochs.")
+    ] = 3e-3,
     cosine: Annotated[float, typer.Option("--cosine", min=0, help="Weight of the cosine to the teacher's.")] = 1.0,
     l2: Annotated[float, typer.Option("--l2", min=0, help="Weight of the distance to the teacher's.")] = 0.0,
     distances: Annotated[float, typer.Option("--distances", min=0, help="Weight of distances of pairs (RKD).")] = 1.0,
@@ -51,9 +57,9 @@ def distill(
     dropout: Annotated[float, typer.Option("--dropout", help="Share of the projection's inputs dropped.")] = 0.0,
     augment: Annotated[str, typer.Option("--augment", help="none, mirror or full.")] = "full",
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Photos a step.")] = 64,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most.")] = 60,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most, behind those.")] = 20,
     patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")] = 20,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of the first epoch.")] = 3e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of the first epoch.")] = 1e-3,
     schedule: Annotated[str, typer.Option("--schedule", help="decay or cosine.")] = "cosine",
     weight_decay: Annotated[float, typer.Option("--weight-decay", min=0, help="Decoupled, of Adam.")] = 1e-4,
     validation: Annotated[
@@ -88,6 +94,8 @@ def distill(
         initial=initial,
         frozen=frozen,
         components=components,
+        hint_epochs=hint_epochs,
+        hint_learning_rate=hint_learning_rate,
         cosine=cosine,
         l2=l2,
         distances=distances,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from facetl.features.spec import AVERAGE, ExtractorSpec
 from facetl.features.weights import Weights
 from facetl.imaging.preparation import prepare
 from facetl.methods.crops import Crops
+from facetl.methods.distillation_hints import Hints, imitate, viewed, with_discriminant
 from facetl.methods.distillation_settings import DistillationSettings
 from facetl.methods.distillation_student import Trunk, build_trunk, flattened, project
 from facetl.methods.distillation_teacher import Teacher
@@ -59,8 +61,8 @@ def distill(
             on_progress=on_progress,
             on_faces=on_faces,
         )
-        fit = _fit_frozen if settings.frozen else _fit_whole
-        fitted, manifest = fit(trunk, teacher, settings, sight, partial / "logs", on_epoch)
+        course = _Course(teacher, settings, sight, partial / "logs", on_epoch, say)
+        fitted, manifest = course.frozen(trunk) if settings.frozen else course.whole(trunk)
         trained = TrainedNet(
             net=fitted.net,
             settings={**settings.to_json(), "teacher": teacher.name, "align": sight.align, "crop": sight.crop},
@@ -82,37 +84,81 @@ def distill(
         raise
 
 
-def _fit_whole(
-    trunk: Trunk, teacher: Teacher, settings: DistillationSettings, sight: Sight, logs: Path, on_epoch: OnEpoch
-) -> tuple[FittedStudent, Manifest]:
-    crops = Crops.open(
-        teacher.manifest,
-        side=settings.size,
-        crop=sight.crop,
-        align=sight.align,
-        cache=sight.cache,
-        on_progress=sight.on_progress,
-        on_faces=sight.on_faces,
-    )
-    net = project(trunk, teacher.embeddings.shape[1], dropout=settings.dropout, seed=settings.seed)
-    train, validation = (
-        Lesson(*crops.side(side), teacher.of(crops.manifest.subset(side))) for side in ("train", "validation")
-    )
-    return fit_student(net, train, validation, settings, logs=logs, on_epoch=on_epoch), crops.manifest
+@dataclass(frozen=True)
+class _Course:
+    """How one student is taught; its methods give the trained student and the photos that were used."""
 
+    teacher: Teacher
+    settings: DistillationSettings
+    sight: Sight
+    logs: Path
+    on_epoch: OnEpoch
+    say: Say
 
-def _fit_frozen(
-    trunk: Trunk, teacher: Teacher, settings: DistillationSettings, sight: Sight, logs: Path, on_epoch: OnEpoch
-) -> tuple[FittedStudent, Manifest]:
-    net = flattened(trunk)
-    collection = trunk_features(net, trunk.sha256, teacher.manifest, sight)
+    def frozen(self, trunk: Trunk) -> tuple[FittedStudent, Manifest]:
+        """Teach a projection of a trunk's cached features."""
+        net = flattened(trunk)
+        collection = trunk_features(net, trunk.sha256, self.teacher.manifest, self.sight)
 
-    def lesson(side: str) -> Lesson:
-        features, labels, manifest = collection.side(side)
-        return Lesson(features, labels, teacher.of(manifest))
+        def lesson(side: str) -> Lesson:
+            features, labels, manifest = collection.side(side)
+            return Lesson(features, labels, self.teacher.of(manifest))
 
-    fitted = fit_projection(net, lesson("train"), lesson("validation"), settings, logs=logs, on_epoch=on_epoch)
-    return fitted, collection.manifest
+        train, validation = lesson("train"), lesson("validation")
+        fitted = fit_projection(net, train, validation, self.settings, logs=self.logs, on_epoch=self.on_epoch)
+        return fitted, collection.manifest
+
+    def whole(self, trunk: Trunk) -> tuple[FittedStudent, Manifest]:
+        """Teach all of a net on crops: maps first, where the teacher has some, then embeddings."""
+        crops = Crops.open(
+            self.teacher.manifest,
+            side=self.settings.size,
+            crop=self.sight.crop,
+            align=self.sight.align,
+            cache=self.sight.cache,
+            on_progress=self.sight.on_progress,
+            on_faces=self.sight.on_faces,
+        )
+        if self._hinted:
+            net = self._imitator(trunk, crops)
+        else:
+            net = project(trunk, self._width, dropout=self.settings.dropout, seed=self.settings.seed)
+        train, validation = (
+            Lesson(*crops.side(side), self.teacher.of(crops.manifest.subset(side))) for side in ("train", "validation")
+        )
+        fitted = fit_student(net, train, validation, self.settings, logs=self.logs, on_epoch=self.on_epoch)
+        return fitted, crops.manifest
+
+    @property
+    def _width(self) -> int:
+        return int(self.teacher.embeddings.shape[1])
+
+    @property
+    def _hinted(self) -> bool:
+        if not self.settings.hint_epochs:
+            return False
+        if all(grid == 1 for grid, _ in self.teacher.maps.maps):
+            self.say("hints: the teacher's features are no maps; the student learns its embeddings alone")
+            return False
+        return True
+
+    def _imitator(self, trunk: Trunk, crops: Crops) -> keras.Model:
+        """Return the student as the teacher's maps leave it, before it has looked at an embedding."""
+        view, own = viewed(trunk.model, self.teacher.maps)
+        train, validation = (
+            Hints(*crops.side(side), self.teacher.maps_of(crops.manifest.subset(side)))
+            for side in ("train", "validation")
+        )
+
+        def told(epoch: int, logs: dict[str, float]) -> None:
+            self.say(
+                f"hints, epoch {epoch + 1} of {self.settings.hint_epochs}: {logs['explained']:.3f} of the variance of "
+                f"the teacher's maps, {logs['val_explained']:.3f} on validation people"
+            )
+
+        mirror = self.sight.mirror
+        imitate(view, own, self.teacher.maps, train, validation, self.settings, mirror=mirror, on_epoch=told)
+        return with_discriminant(view, own, train, self._width, self.settings, mirror=mirror)
 
 
 def trunk_features(net: keras.Model, sha256: str, manifest: Manifest, sight: Sight) -> Collection:

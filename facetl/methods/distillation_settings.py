@@ -27,6 +27,9 @@ class DistillationSettings:
             stand-in, else at random; `scratch` at random.
         frozen: the student's trunk stays as it begins, and only a projection of its cached output is trained.
         components: of that output's principal components, what the projection sees, at most.
+        hint_epochs: passes over the photos in which the student's maps learn the teacher's before its embeddings are
+            looked at; 0 for none. Without effect where the trunk is frozen or the teacher's features have no maps.
+        hint_learning_rate: at its height; it rises in the first of these epochs and then falls to 0.
         cosine: weight of 1 − cos(student, teacher), each photo by itself.
         l2: weight of |student − teacher|, the Euclidean distance.
         distances, angles: weights of the relational losses (Park, Kim, Lu, Cho: Relational Knowledge Distillation, CVPR
@@ -50,6 +53,8 @@ class DistillationSettings:
     initial: str = "auto"
     frozen: bool = False
     components: int = 400
+    hint_epochs: int = 30
+    hint_learning_rate: float = 3e-3
     cosine: float = 1.0
     l2: float = 0.0
     distances: float = 1.0
@@ -59,9 +64,9 @@ class DistillationSettings:
     dropout: float = 0.0
     augment: str = "full"
     batch_size: int = 64
-    epochs: int = 60
+    epochs: int = 20
     patience: int = 20
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     schedule: str = "cosine"
     decay: float = 0.95
     weight_decay: float = 1e-4
@@ -91,6 +96,11 @@ class DistillationSettings:
             )
         if self.components < 2:
             raise TrainingError(f"components: expected at least 2, got {self.components}.")
+        if self.hint_epochs < 0 or not self.hint_learning_rate > 0:
+            raise TrainingError(
+                f"hint_epochs, hint_learning_rate: expected a number from 0 and a rate above 0, got {self.hint_epochs} "
+                f"and {self.hint_learning_rate:g}."
+            )
         # What the two share is checked in one place.
         _ = self.training
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,8 +16,12 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.errors import RunError
 from facetl.evaluation.baselines import Raw
+from facetl.evaluation.projection import Rows
 from facetl.features.collection import Collection
 from facetl.features.extractor import make_extractor
+from facetl.features.joined import JoinedRows
+from facetl.features.layout import Layout
+from facetl.features.rows import CachedRows
 from facetl.features.spec import ExtractorSpec
 from facetl.recognition import sides
 from facetl.recognition.embedding import embed_manifest
@@ -43,6 +48,8 @@ class Teacher:
         recognizer: the teacher itself, for photos that a student is compared on.
         manifest: the photos, each on a side; the training side also holds those of people whom the run did not know.
         embeddings: [photos, width] float32 unit vectors, in the manifest's order.
+        features: [photos, dim] float16, what they were made of, in the same order, read from the cache.
+        layout: of which maps a feature is made.
         computed: of how many photos the features were not in the cache.
     """
 
@@ -51,6 +58,8 @@ class Teacher:
     recognizer: Recognizer
     manifest: Manifest
     embeddings: np.ndarray
+    features: CachedRows | JoinedRows
+    layout: Layout
     computed: int
 
     @property
@@ -63,10 +72,25 @@ class Teacher:
         """The widest of its crops: what of a photo its student sees."""
         return max(self.spec.crops)
 
+    @property
+    def maps(self) -> Layout:
+        """The maps that it sees of that crop."""
+        each = len(self.layout.maps) // len(self.spec.crops)
+        first = each * self.spec.crops.index(self.crop)
+        return Layout(self.layout.maps[first : first + each])
+
     def of(self, manifest: Manifest) -> np.ndarray:
         """Return the embeddings of some of the photos, by their paths."""
+        return self.embeddings[self._rows(manifest)]
+
+    def maps_of(self, manifest: Manifest) -> Rows:
+        """Return `maps` of some of the photos, by their paths: [photos, maps.dim] float16, read when indexed."""
+        start = self.maps.dim * self.spec.crops.index(self.crop)
+        return _Columns(self.features.subset(self._rows(manifest)), slice(start, start + self.maps.dim))
+
+    def _rows(self, manifest: Manifest) -> list[int]:
         row = {path: place for place, path in enumerate(self.manifest.paths)}
-        return self.embeddings[[row[path] for path in manifest.paths]]
+        return [row[path] for path in manifest.paths]
 
     @classmethod
     def of_run(
@@ -108,7 +132,16 @@ class Teacher:
         embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
         manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
         description = f"the run {folder.resolve().name}"
-        return cls(folder.resolve().name, description, recognizer, manifest, embeddings, found.report.computed)
+        return cls(
+            name=folder.resolve().name,
+            description=description,
+            recognizer=recognizer,
+            manifest=manifest,
+            embeddings=embeddings,
+            features=collection.features,
+            layout=collection.layout,
+            computed=found.report.computed,
+        )
 
     @classmethod
     def of_extractor(
@@ -141,13 +174,27 @@ class Teacher:
         head = _head_of_features(collection, seed)
         extractor = make_extractor(spec, collection.weights)
         return cls(
-            spec.name,
-            f"the features of {spec.name}",
-            Recognizer(extractor, head, threshold=0.0),
-            collection.manifest,
-            embed(head, collection.features),
-            collection.report.computed,
+            name=spec.name,
+            description=f"the features of {spec.name}",
+            recognizer=Recognizer(extractor, head, threshold=0.0),
+            manifest=collection.manifest,
+            embeddings=embed(head, collection.features),
+            features=collection.features,
+            layout=collection.layout,
+            computed=collection.report.computed,
         )
+
+
+class _Columns:
+    """Some columns of rows."""
+
+    def __init__(self, rows: Rows, columns: slice) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.shape = (rows.shape[0], columns.stop - columns.start)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._rows[key])[..., self._columns]
 
 
 def is_run(run: str, models: Path) -> bool:

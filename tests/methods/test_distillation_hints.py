@@ -1,0 +1,219 @@
+"""Hints: which maps of a student learn which of a teacher's, how well they do, and the discriminant that ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from facetl.errors import TrainingError
+from facetl.features.layout import Layout
+from facetl.features.spec import ExtractorSpec
+from facetl.methods.crops import CropRows
+from facetl.methods.distillation import distill
+from facetl.methods.distillation_hints import Hints, imitate, stages, viewed, with_discriminant
+from facetl.methods.distillation_settings import DistillationSettings
+from facetl.methods.distillation_student import build_trunk
+from facetl.methods.distillation_teacher import Teacher
+from facetl.recognition.recognizer import Recognizer
+from facetl.training.settings import BALANCED
+from facetl.training.standardisation import Standardisation
+
+SIDE = 32
+
+
+def net(seed: int, *, channels: int = 5) -> keras.Model:
+    """A net of stages 16×16 (4 channels) and 8×8, with a padding of 17×17 between."""
+    keras.utils.set_random_seed(seed)
+    photos = keras.Input((SIDE, SIDE, 3))
+    maps = keras.layers.Rescaling(1 / 127.5, -1)(photos)
+    maps = keras.layers.Conv2D(7, 3, strides=2, padding="same", activation="relu")(maps)
+    maps = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="fine")(maps)
+    maps = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(maps)
+    maps = keras.layers.Conv2D(channels, 3, strides=2, activation="relu", name="coarse")(maps)
+    return keras.Model(photos, maps)
+
+
+class Held(CropRows):
+    """Crops that are held in memory anyhow."""
+
+    def __init__(self, crops: np.ndarray) -> None:
+        self.crops = crops
+        self.shape = (len(crops), *crops.shape[1:])  # type: ignore[assignment]
+        self.dtype = crops.dtype
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        return self.crops[key]  # type: ignore[index, no-any-return]
+
+
+def photos(count: int, *, seed: int) -> np.ndarray:
+    """Smooth patterns, which a net of other weights can tell apart."""
+    coarse = np.random.default_rng(seed).uniform(0, 255, (count, 8, 8, 3))
+    return coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2).astype(np.uint8)
+
+
+LAYOUT = Layout(((8, 4), (3, 5)))
+
+
+def taught(count: int, *, seed: int) -> Hints:
+    """Photos with the features of a net of other weights, the mean over photo and mirror image."""
+    crops = photos(count, seed=seed)
+    view, own = viewed(net(99), LAYOUT)
+    assert own == LAYOUT
+    both = [np.asarray(view(side.astype(np.float32))) for side in (crops, crops[:, :, ::-1])]
+    return Hints(Held(crops), np.arange(count) // 4, (both[0] + both[1]) / 2)
+
+
+def settings(**changes: object) -> DistillationSettings:
+    given: dict[str, object] = {
+        "student": "net.keras",
+        "size": SIDE,
+        "hint_epochs": 20,
+        "hint_learning_rate": 0.02,
+        "batch_size": 16,
+        "seed": 5,
+    }
+    return DistillationSettings(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_stages_are_the_last_maps_of_each_size() -> None:
+    told = stages(net(0))
+    assert [(side, one.shape[3]) for side, one in told.items()] == [(16, 4), (8, 5)]
+    small = build_trunk(DistillationSettings(initial="scratch")).model
+    # Of MobileNetV3-Small at 112 pixels: what its blocks 3, 8 and its end are made of.
+    assert {side: one.shape[3] for side, one in stages(small).items() if 1 < side < 20} == {14: 96, 7: 288, 4: 576}
+
+
+def test_a_view_matches_the_teachers_maps_by_averages() -> None:
+    trunk = net(1)
+    view, own = viewed(trunk, Layout(((7, 30), (6, 9), (1, 8))))
+    assert own == Layout(((7, 5), (6, 5), (1, 5)))
+    crops = photos(3, seed=1).astype(np.float32)
+    maps = np.asarray(trunk(crops))
+    told = np.asarray(view(crops))
+    # 8 cells to 7: windows of two; to 6: of three; to 1: of all. 16×16 is not the coarsest that is finer than 7×7.
+    expected = [
+        np.array([[[maps[n, y : y + w, x : x + w].mean((0, 1)) for x in range(g)] for y in range(g)] for n in range(3)])
+        for g, w in ((7, 2), (6, 3), (1, 8))
+    ]
+    np.testing.assert_allclose(told, np.concatenate([one.reshape(3, -1) for one in expected], axis=1), atol=1e-5)
+
+
+def test_a_net_within_a_model_is_looked_into() -> None:
+    inner = net(2)
+    outside = keras.Input((SIDE, SIDE, 3))
+    wrapped = keras.Model(outside, inner(keras.layers.Rescaling(0.5)(outside)))
+    crops = photos(2, seed=2).astype(np.float32)
+    np.testing.assert_allclose(
+        viewed(wrapped, LAYOUT)[0](crops), np.asarray(viewed(inner, LAYOUT)[0](crops / 2)), atol=1e-5
+    )
+
+
+def test_a_student_that_is_too_small_is_told() -> None:
+    with pytest.raises(TrainingError, match="more than 16×16 in the student, the widest is 16×16"):
+        viewed(net(0), Layout(((16, 3),)))
+
+
+def test_maps_are_imitated_also_of_people_who_were_not_shown() -> None:
+    train, validation = taught(48, seed=3), taught(24, seed=4)
+
+    def learnt(seed: int) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray, list[dict[str, float]]]:
+        view, own = viewed(net(seed, channels=11), LAYOUT)
+        assert own == Layout(((8, 4), (3, 11)))
+        noted: list[dict[str, float]] = []
+        told = imitate(
+            view, own, LAYOUT, train, validation, settings(), mirror=True, on_epoch=lambda _, logs: noted.append(logs)
+        )
+        return told.explained, told.validated, view.get_weights()[0], noted
+
+    explained, validated, weights, noted = learnt(7)
+    assert explained[-1] > 0.5
+    assert validated[-1] > 0.35
+    assert explained[0] < explained[-1]
+    assert [one["val_explained"] for one in noted] == list(validated)
+    again = learnt(7)
+    assert again[0] == explained
+    np.testing.assert_array_equal(again[2], weights)
+
+
+def test_the_share_explained_is_that_of_the_variance() -> None:
+    """Against NumPy: maps of zeros imitate zeros, which are as far from the standardised features as these are long."""
+    train, validation = taught(40, seed=5), taught(20, seed=6)
+    view, own = viewed(net(8), LAYOUT)
+    view.set_weights([np.zeros_like(weight) for weight in view.get_weights()])
+    still = settings(hint_epochs=1, hint_learning_rate=1e-12)
+    told = imitate(view, own, LAYOUT, train, validation, still, mirror=False)
+    roots = [np.sqrt(np.asarray(side.features, np.float64)) for side in (train, validation)]
+    scale = roots[0].std(axis=0)
+    scale = np.where(scale > 0, scale, 1)
+    scale += 1e-3 * np.sqrt(np.mean(np.square(scale)))
+    values = (roots[1] - roots[0].mean(axis=0)) / scale
+    expected = 1 - np.mean(np.square(values)) / np.mean(np.var(values, axis=0))
+    assert expected < -0.01
+    assert told.validated[0] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_start_is_the_discriminant_of_the_maps(mirror: bool) -> None:
+    train = taught(48, seed=7)
+    view, own = viewed(net(9), LAYOUT)
+    student = with_discriminant(view, own, train, 6, settings(), mirror=mirror)
+    crops = np.asarray(train.crops[:], np.float32)
+    sides = [np.asarray(view(one)) for one in (crops, crops[:, :, ::-1])]
+    rows = (sides[0] + sides[1]) / 2 if mirror else sides[0]
+    front = Standardisation.fit(
+        rows.astype(np.float16), train.labels, replace(BALANCED, root=False, seed=5), layout=own
+    )
+    embedded = np.asarray(front.model(own.dim)(sides[0]))[:, :6]
+    expected = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(student(crops)), expected, atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., Path]) -> tuple[Teacher, Path]:
+    """An extractor of two crops, tapped at a map, and the folder of its cache."""
+    home = tmp_path_factory.mktemp("hints")
+    made = make_people(home / "photos", people=16, photos=4, side=40, noise=150.0)
+    net(3, channels=6).save(home / "net.keras")
+    spec = ExtractorSpec.of(str(home / "net.keras"), tap="coarse", grid=3, crop=(0.5, 0.8))
+    return Teacher.of_extractor(spec, made, cache=home / "cache", validation=0.25, test=0.25, seed=1), home
+
+
+def test_the_teachers_maps_are_those_of_its_widest_crop(teacher: tuple[Teacher, Path]) -> None:
+    told, _ = teacher
+    assert told.crop == 0.8
+    assert told.maps == Layout(((3, 6),))
+    some = told.manifest.select([5, 2])
+    rows = told.maps_of(some)
+    assert rows.shape == (2, 54)
+    np.testing.assert_array_equal(rows[np.array([1, 0])], np.asarray(told.features[[2, 5]])[:, 54:])
+
+
+def test_a_distillation_begins_with_the_maps(teacher: tuple[Teacher, Path], tmp_path: Path) -> None:
+    told, home = teacher
+    net(4, channels=9).save(tmp_path / "student.keras")
+    lines: list[str] = []
+    chosen = settings(student=str(tmp_path / "student.keras"), hint_epochs=3, epochs=1, patience=1)
+    report = distill(told, chosen, tmp_path / "run", cache=home / "cache", say=lines.append)
+    hints = [line for line in lines if line.startswith("hints, epoch")]
+    assert len(hints) == 3
+    assert hints[2].startswith("hints, epoch 3 of 3: 0.")
+    assert report.epochs == 1
+    recognizer = Recognizer.load(report.folder)
+    assert recognizer.embed(told.manifest.paths[:3]).shape == (3, told.embeddings.shape[1])
+
+
+def test_features_without_maps_give_no_hints(teacher: tuple[Teacher, Path], tmp_path: Path) -> None:
+    _, home = teacher
+    spec = ExtractorSpec.of(str(home / "net.keras"), crop=0.8)
+    flat = Teacher.of_extractor(spec, home / "photos", cache=home / "cache", validation=0.25, test=0.25, seed=1)
+    lines: list[str] = []
+    chosen = settings(student=str(home / "net.keras"), epochs=1, patience=1)
+    distill(flat, chosen, tmp_path / "run", cache=home / "cache", say=lines.append)
+    assert [line for line in lines if line.startswith("hints")] == [
+        "hints: the teacher's features are no maps; the student learns its embeddings alone"
+    ]
