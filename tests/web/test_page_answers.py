@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Page
 from made_up import Album
+from served import Page
 
 from facetl.library.library import Library
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Page, serving
+from served import Page, serving
 
 from facetl.library.library import Library
 from facetl.web.guard import HEADERS, MAX_BODY, MAX_UPLOAD

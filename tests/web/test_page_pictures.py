@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import Page
 from made_up import NAMES, jpeg, scene
 from PIL import Image
+from served import Page
 
 from facetl.errors import PhotoError
 from facetl.library.library import Library

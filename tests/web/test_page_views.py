@@ -7,8 +7,8 @@ from base64 import b64encode
 from collections import Counter
 
 import pytest
-from conftest import Page
 from made_up import NAMES, Album
+from served import Page
 
 from facetl.library.library import Library
 from facetl.web.site import MOST, PAGE

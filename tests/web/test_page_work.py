@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Page, serving
 from made_up import Album
+from served import Page, serving
 
 from facetl.errors import DataError
 from facetl.library.library import Library
