@@ -74,7 +74,7 @@ def viewed(trunk: keras.Model, layout: Layout) -> tuple[keras.Model, Layout]:
     """Return a trunk up to maps that match the teacher's in order and grid, photos → [n, dim], and how they lie there.
 
     Each of the teacher's maps is matched by the coarsest stage of the trunk that is finer than its grid, brought to
-    that grid by averages over windows of equal size. Raises TrainingError where the trunk has none.
+    that grid. Raises TrainingError where the trunk has none.
     """
     inner, ahead = _inner(trunk)
     photos = keras.Input(trunk.input_shape[1:], name="photos")
@@ -278,7 +278,9 @@ def _inner(trunk: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _pooled(maps: Any, grid: int) -> Any:
-    """Average a map over grid × grid windows of equal size; they overlap where its side is no multiple of the grid."""
-    side = maps.shape[1]
-    stride = side // grid
-    return keras.layers.AveragePooling2D(side - (grid - 1) * stride, strides=stride)(maps)
+    """Bring a map to grid × grid cells: means over whole cells as far as these go, and from there by interpolation."""
+    across = maps.shape[1] // grid
+    if across > 1:
+        maps = keras.layers.AveragePooling2D(across, padding="same")(maps)
+    # Of less than two cells each: so near to the means that the teacher's maps are pooled by as standard layers go.
+    return maps if maps.shape[1] == grid else keras.layers.Resizing(grid, grid, interpolation="bilinear")(maps)

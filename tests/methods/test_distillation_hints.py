@@ -88,19 +88,33 @@ def test_stages_are_the_last_maps_of_each_size() -> None:
     assert {side: one.shape[3] for side, one in stages(small).items() if 1 < side < 20} == {14: 96, 7: 288, 4: 576}
 
 
-def test_a_view_matches_the_teachers_maps_by_averages() -> None:
+def test_a_view_brings_the_maps_to_the_teachers_grids() -> None:
     trunk = net(1)
-    view, own = viewed(trunk, Layout(((7, 30), (6, 9), (1, 8))))
-    assert own == Layout(((7, 5), (6, 5), (1, 5)))
+    view, own = viewed(trunk, Layout(((7, 30), (3, 9), (1, 8))))
+    assert own == Layout(((7, 5), (3, 5), (1, 5)))
     crops = photos(3, seed=1).astype(np.float32)
+    # 16×16 is not the coarsest that is finer than 7×7.
     maps = np.asarray(trunk(crops))
-    told = np.asarray(view(crops))
-    # 8 cells to 7: windows of two; to 6: of three; to 1: of all. 16×16 is not the coarsest that is finer than 7×7.
+    # 8 cells to 7: between the two neighbours of each centre. To 3: means of four, then 4 to 3. To 1: the mean.
+    fours = maps.reshape(3, 4, 2, 4, 2, 5).mean(axis=(2, 4))
+    expected = [np.einsum("gw,nhwc->nhgc", between(*sizes), one) for sizes, one in (((8, 7), maps), ((4, 3), fours))]
     expected = [
-        np.array([[[maps[n, y : y + w, x : x + w].mean((0, 1)) for x in range(g)] for y in range(g)] for n in range(3)])
-        for g, w in ((7, 2), (6, 3), (1, 8))
+        np.einsum("gh,nhwc->ngwc", between(*sizes), one)
+        for sizes, one in (((8, 7), expected[0]), ((4, 3), expected[1]))
     ]
-    np.testing.assert_allclose(told, np.concatenate([one.reshape(3, -1) for one in expected], axis=1), atol=1e-5)
+    told = np.concatenate([one.reshape(3, -1) for one in (*expected, maps.mean(axis=(1, 2)))], axis=1)
+    np.testing.assert_allclose(np.asarray(view(crops)), told, atol=1e-5)
+
+
+def between(cells: int, grid: int) -> np.ndarray:
+    """The weights, [grid, cells], of the two cells whose centres are nearest to that of each."""
+    weights = np.zeros((grid, cells))
+    for place in range(grid):
+        centre = (place + 0.5) * cells / grid - 0.5
+        left = int(np.floor(centre))
+        weights[place, left] = 1 - (centre - left)
+        weights[place, min(left + 1, cells - 1)] += centre - left
+    return weights
 
 
 def test_a_net_within_a_model_is_looked_into() -> None:
