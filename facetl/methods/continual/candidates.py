@@ -81,7 +81,7 @@ class Learner:
 
     def _first_memory(self, anchor: LinearHead) -> Memory:
         """Return what there is to remember of the run's own photos."""
-        self.say("the first update learns what heads can be made of from the run's photos, once")
+        self.say("nothing is remembered of the run's photos yet: their features are read once")
         features, names = self.known.features("train")
         return Memory.learnt(
             features,
