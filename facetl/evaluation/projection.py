@@ -21,7 +21,7 @@ _OVERSAMPLE = 10  # Halko et al., 2011: a few more directions than wanted
 _FIRST = 256
 _SIGNED = 0.25  # share of negative magnitude from which features count as signed
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
-_EXACT = 1024  # photos up to which the eigenvectors of their inner products are computed exactly
+_EXACT = 1536  # photos up to which the eigenvectors of their inner products are computed exactly
 _FEW = 6000  # photos up to which their inner products (144 MB) are cheaper than iterating over long features
 
 
@@ -61,7 +61,7 @@ def principal_axes(
 
     features: float [photos, dim]; mean, scale: float32 [dim]. Returns float32 [dim, components] orthonormal and
     float32 [components], both falling. Of few photos by their inner products (Sirovich and Kirby, 1987), exactly up
-    to 1,024; else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
+    to 1,536; else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
     """
     photos, dim = _checked_shape(features)
     if photos <= min(_EXACT, dim) or photos <= min(_FEW, dim // 2):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
 
 from facetl.training.settings import TrainingSettings
 
@@ -21,11 +20,11 @@ def supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings)
     """
     mapping = _within_whitening(rows, labels, settings.shrinkage)
     if settings.standardise == "discriminant":
-        values, vectors = np.linalg.eigh(mapping.T @ np.cov(rows.T, dtype=np.float32) @ mapping)
+        values, vectors = np.linalg.eigh(np.cov((rows @ mapping).T))
         between = np.maximum(values - 1, 1e-3)
         mapping = mapping @ (vectors * np.sqrt(between / (between + 1)))[:, ::-1]
-    mapping = mapping.astype(np.float32)
-    return np.asarray(mapping / max(np.sqrt(np.mean(np.square(rows @ mapping))), 1e-12), np.float32)
+    scale = np.sqrt(np.mean(np.square(rows @ mapping)))
+    return np.asarray(mapping / max(scale, 1e-12), np.float32)
 
 
 def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
@@ -34,12 +33,12 @@ def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) ->
     People with many photos count as _WEIGHT photos at most, those with one say nothing.
     """
     _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    of_person = scipy.sparse.csr_array((np.ones(len(rows), np.float32), (person, np.arange(len(rows)))))
-    deviation = rows - ((of_person @ rows) / counts[:, None].astype(np.float32))[person]
+    means = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(means, person, rows)
+    deviation = rows - (means / counts[:, None])[person]
     weight = np.minimum(1.0, _WEIGHT / counts)
     freedom = float(np.sum(weight * (counts - 1)))
-    scatter = (deviation * weight[person][:, None].astype(np.float32)).T @ deviation
-    within = scatter.astype(np.float64) / max(freedom, 1e-12)
+    within = (deviation * weight[person][:, None]).T @ deviation / max(freedom, 1e-12)
     level = np.trace(within) / len(within)
     if level <= _NO_SCATTER:  # copies of one photo for every person: there is nothing to whiten by
         return np.eye(len(within))
