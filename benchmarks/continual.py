@@ -218,49 +218,74 @@ class After:
 
 def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]:
     """Yield what there is after each step; of training anew, where not every one is asked for, the first and last."""
-    from facetl.methods.continual.exemplars import Exemplars
-    from facetl.methods.continual.learning import People, UpdateSettings, learn
+    from facetl.methods.continual.learning import UpdateSettings
     from facetl.methods.continual.parts import front_and_trunk
-    from facetl.training.head import embed
 
-    front, trunk = scene.front, scene.trunk
-    yield After(front, trunk)
+    yield After(scene.front, scene.trunk)
+    last = len(scene.steps) - 1
     if method == "none":
-        yield from (After(front, trunk) for _ in scene.steps[1:])
-        return
-    if method == "joint":
-        last = len(scene.steps) - 1
+        yield from (After(scene.front, scene.trunk) for _ in scene.steps[1:])
+    elif method == "joint":
         for step in range(1 if every else last, last + 1):
             head, seconds = _retrained(scene, np.concatenate([one.photos for one in scene.steps[: step + 1]]))
             yield After(*front_and_trunk(head), seconds)
-        return
-    update = UpdateSettings(method=method, seed=seed)
-    if method == "naive":
+    else:
+        update = UpdateSettings(method=method, seed=seed)
+        yield from (_solved if update.solved else _fine_tuned)(scene, update)
+
+
+def _solved(scene: Scene, update: Any) -> Iterator[After]:
+    """Yield what there is after each step by the closed form; the first update makes the memory, too."""
+    from facetl.methods.continual.linear import LinearHead
+    from facetl.methods.continual.memory import Memory, seen
+    from facetl.methods.continual.parts import front_and_trunk
+
+    anchor, memory = LinearHead.of(scene.head), None
+    assert anchor is not None
+    for step in scene.steps[1:]:
+        began = time.perf_counter()
+        if memory is None:
+            memory = Memory.learnt(
+                scene.features.subset(scene.steps[0].photos),
+                scene.names[scene.steps[0].photos],
+                scene.settings,
+                anchor=anchor,
+                layout=scene.layout,
+                per_person=update.memory,
+            )
+            print(f"the first memory took {time.perf_counter() - began:.1f} s", file=sys.stderr)
+        new = seen(scene.features.subset(step.photos), scene.names[step.photos], basis=memory.basis, anchor=anchor)
+        head = memory.relearnt(new, scene.settings, update).model(scene.settings)
+        memory = memory.with_people(new, per_person=update.memory)
+        seconds = time.perf_counter() - began
+        yield After(*front_and_trunk(head), seconds, memory.exemplars.bytes_per_person)
+
+
+def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
+    """Yield what there is after each step by gradient descent behind the front that there is."""
+    from facetl.methods.continual.exemplars import herd_each
+    from facetl.methods.continual.learning import People, learn
+    from facetl.training.head import embed
+
+    if update.method == "naive":
         update = replace(update, epochs=scene.settings.epochs)
 
     def people(rows: np.ndarray) -> People:
-        return People(embed(front, scene.features.subset(rows)), scene.names[rows])
+        return People(embed(scene.front, scene.features.subset(rows)), scene.names[rows])
 
-    def herded(some: People) -> Exemplars:
-        return Exemplars.herded(some.rows, embed(trunk, some.rows), some.names, per_person=update.memory)
+    def herded(some: People, trunk: Any) -> People:
+        return some.of(herd_each(embed(trunk, some.rows), some.names, update.memory))
 
-    memory, validation = herded(people(scene.steps[0].photos)), people(np.flatnonzero(scene.choosing))
+    trunk, validation = scene.trunk, people(np.flatnonzero(scene.choosing))
+    memory = herded(people(scene.steps[0].photos), trunk)
     for step in scene.steps[1:]:
         began = time.perf_counter()
         new = people(step.photos)
-        learnt = learn(
-            trunk,
-            scene.trunk,
-            new,
-            People(memory.rows, memory.names),
-            settings=scene.settings,
-            update=update,
-            validation=validation,
-        )
-        trunk = learnt.trunk
-        memory = memory.joined(herded(new)).at_most(update.memory)
+        learnt = learn(trunk, scene.trunk, new, memory, settings=scene.settings, update=update, validation=validation)
+        trunk, memory = learnt.trunk, memory.joined(herded(new, learnt.trunk))
         seconds = time.perf_counter() - began
-        yield After(front, trunk, seconds, memory.bytes_per_person if update.method != "naive" else 0.0)
+        remembered = 0.0 if update.method == "naive" else memory.rows.nbytes / len(np.unique(memory.names))
+        yield After(scene.front, trunk, seconds, remembered)
 
 
 def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:

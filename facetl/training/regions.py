@@ -7,7 +7,7 @@ in the distance, as in the patch-wise pipelines of Chen, Cao, Wen, Sun: Blessing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -51,28 +51,64 @@ def region_axes(
         labels: [photos] int, the person of each.
         layout: of which maps a feature is made.
     """
-    photos = features.shape[0]
-    components = min(settings.components, max(photos // _PHOTOS_PER_COMPONENT, 2))
-    rows = _standardised(features, mean, scale)
-    regions = (_InnerProducts if photos <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
+    regions = _components(features, layout, settings, mean=mean, scale=scale, rng=rng)
+    mappings = joined_discriminants(regions.whitened(), labels, settings, rng)
+    return Axes(regions.directions(mappings), regions.whitening())
+
+
+def joined_discriminants(
+    whitened: Iterable[Float32s], labels: np.ndarray, settings: TrainingSettings, rng: np.random.Generator
+) -> list[Float32s]:
+    """Return a map [components, kept] for each region, the sum of which tells people apart; leading directions first.
+
+    whitened: rows of each region, [photos, components] float32. labels: [photos] int, the person of each photo.
+    """
     mappings, embedded = [], []
-    for whitened in regions.whitened():
-        mapping = supervised(whitened, labels, settings)[:, :_KEPT]
-        part = whitened @ mapping
+    for rows in whitened:
+        mapping = supervised(rows, labels, settings)[:, :_KEPT]
+        part = rows @ mapping
         # Each region counts the same, however many directions it has.
         level = np.float32(1 / max(np.sqrt(np.mean(np.sum(np.square(part), axis=1))), 1e-12))
         mappings.append(mapping * level)
         embedded.append(part * level)
     joined = np.concatenate(embedded, axis=1)
-    kept = min(settings.joined, joined.shape[1], max(photos - 1, 2))
+    kept = min(settings.joined, joined.shape[1], max(len(joined) - 1, 2))
     turn, _ = principal_axes(joined, joined.mean(axis=0), np.ones(joined.shape[1], np.float32), kept, rng)
     # Photos of the training have a mean square of 1, as the other fronts give.
     turn /= np.sqrt(np.mean(np.square(joined @ turn)))
     turns = np.split(turn, np.cumsum([mapping.shape[1] for mapping in mappings])[:-1])
-    return Axes(
-        regions.directions([mapping @ part for mapping, part in zip(mappings, turns, strict=True)]),
-        regions.whitening(),
-    )
+    return [mapping @ part for mapping, part in zip(mappings, turns, strict=True)]
+
+
+def region_whitening(
+    features: Rows,
+    layout: Layout,
+    settings: TrainingSettings,
+    *,
+    mean: Float32s,
+    scale: Float32s,
+    rng: np.random.Generator,
+) -> list[Float32s]:
+    """Return the directions that whiten each region, [its columns, components] float32; arguments as above."""
+    regions = _components(features, layout, settings, mean=mean, scale=scale, rng=rng)
+    for _ in regions.whitened():
+        pass  # the directions are found on the way
+    return regions.axes()
+
+
+def _components(
+    features: Rows,
+    layout: Layout,
+    settings: TrainingSettings,
+    *,
+    mean: Float32s,
+    scale: Float32s,
+    rng: np.random.Generator,
+) -> _InnerProducts | _Iterated:
+    photos = features.shape[0]
+    components = min(settings.components, max(photos // _PHOTOS_PER_COMPONENT, 2))
+    rows = _standardised(features, mean, scale)
+    return (_InnerProducts if photos <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
 
 
 class _InnerProducts:
@@ -105,7 +141,15 @@ class _InnerProducts:
                 self._weights.append(weights)
                 yield whitened
 
-    def directions(self, mappings: list[np.ndarray]) -> Float32s:
+    def axes(self) -> list[Float32s]:
+        """Return each region's whitening directions, [its columns, components]."""
+        regions = [columns for regions in self._maps for columns in regions]
+        return [
+            self._rows[:, columns].astype(np.float32).T @ weights
+            for columns, weights in zip(regions, self._weights, strict=True)
+        ]
+
+    def directions(self, mappings: list[Float32s]) -> Float32s:
         """Return the sum of all regions' whitening directions under a mapping [components, kept] each: [dim, kept]."""
         axes = np.zeros((self._rows.shape[1], mappings[0].shape[1]), np.float32)
         weights = [np.asarray(own @ mapping) for own, mapping in zip(self._weights, mappings, strict=True)]
@@ -147,7 +191,11 @@ class _Iterated:
             self._axes.append(self._whitening(region))
             yield region[np.arange(len(self._rows))].astype(np.float32) @ self._axes[-1]
 
-    def directions(self, mappings: list[np.ndarray]) -> Float32s:
+    def axes(self) -> list[Float32s]:
+        """Return each region's whitening directions, [its columns, components]."""
+        return self._axes
+
+    def directions(self, mappings: list[Float32s]) -> Float32s:
         """Return the sum of all regions' whitening directions under a mapping [components, kept] each: [dim, kept]."""
         axes = np.zeros((self._rows.shape[1], mappings[0].shape[1]), np.float32)
         for columns, own, mapping in zip(self._regions, self._axes, mappings, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 from facetl.evaluation.projection import Rows, moments, principal_axes, projected, signed
 from facetl.features.layout import Layout
 from facetl.training.discriminant import supervised
-from facetl.training.regions import region_axes
+from facetl.training.regions import region_axes, region_whitening
 from facetl.training.settings import TrainingSettings
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
@@ -89,6 +89,34 @@ class Standardisation:
             rows = projected(rooted, scaled, mean @ scaled)
             axes = axes @ supervised(rows, labels, settings)
         return cls(root, mean, scale, axes, whitened)
+
+    @classmethod
+    def of(cls, front: keras.Model) -> Standardisation | None:
+        """Read it from a model that `model` made; None for another one."""
+        layers = {layer.name: layer for layer in front.layers[1:]}
+        if not layers.keys() <= {"root", "standardise", "whiten"}:
+            return None
+        mean = scale = axes = None
+        if "standardise" in layers:
+            mean = np.ravel(layers["standardise"].mean)
+            scale = np.sqrt(np.ravel(layers["standardise"].variance))
+        if "whiten" in layers:
+            (axes,) = layers["whiten"].get_weights()
+        return cls("root" in layers, mean, scale, axes)
+
+    def region_whitening(self, features: Rows, settings: TrainingSettings, *, layout: Layout) -> list[np.ndarray]:
+        """Return the directions that whiten each of the layout's regions of the standardised features, without a label.
+
+        Of a float32 array [the region's columns, components] each, as the front of `discriminant` with `regions` takes
+        them; it needs the mean and scale.
+        """
+        assert self.mean is not None
+        assert self.scale is not None
+        rng = np.random.default_rng([settings.seed, 1])
+        rooted = _Rooted(features) if self.root else features
+        if features.shape[0] > MAX_PHOTOS:
+            rooted = _Subset(rooted, np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False)))
+        return region_whitening(rooted, layout, settings, mean=self.mean, scale=self.scale, rng=rng)
 
     def without_labels(self) -> Standardisation:
         """Return what was learnt without looking at who is on the photos: at most whitening."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,17 +13,26 @@ import tensorflow as tf
 
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, RunError, TrainingError
+from facetl.evaluation.metrics import auc
+from facetl.evaluation.pairs import sample_pairs
+from facetl.evaluation.projection import normalised
+from facetl.evaluation.verification import pair_distances
+from facetl.features.layout import Layout
+from facetl.methods.continual.basis import Basis
 from facetl.methods.continual.consolidation import Consolidation
 from facetl.methods.continual.domains import changed, write_changed
 from facetl.methods.continual.exemplars import Exemplars, herd
 from facetl.methods.continual.learning import People, UpdateSettings, learn
-from facetl.methods.continual.linear import Affine, affine_of, solve, write_affine
+from facetl.methods.continual.linear import Affine, LinearHead, affine_of, write_affine
+from facetl.methods.continual.memory import Memory, seen, solve
 from facetl.methods.continual.parts import copy_of, front_and_trunk
 from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
 from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.methods.continual.streams import held_back, stream
 from facetl.training.head import build_trunk, embed, join
+from facetl.training.regions import joined_discriminants
 from facetl.training.settings import TrainingSettings
+from facetl.training.standardisation import Standardisation
 
 RNG = np.random.default_rng(7)
 SETTINGS = TrainingSettings(
@@ -45,6 +55,40 @@ def people(count: int, photos: int, *, seed: int, first: int = 0, dim: int = 10)
     return People(rows.astype(np.float32), np.array([f"p{first + one:03d}" for one in person]))
 
 
+DIM = 5 * 5 * 4
+LAYOUT = Layout(((5, 4),))
+WIDE = replace(SETTINGS, components=12, input_dropout=0.5)
+
+
+def linear_head(*, seed: int, activations: tuple[str, str] = ("linear", "linear")) -> keras.Model:
+    """A head on DIM features with random numbers everywhere."""
+    rng = np.random.default_rng(seed)
+    mean, scale, axes = rng.normal(size=DIM), rng.uniform(0.5, 2.0, DIM), rng.normal(size=(DIM, 10)) / 10
+    front = Standardisation(True, *(part.astype(np.float32) for part in (mean, scale, axes)))
+    trunk = build_trunk(10, replace(SETTINGS, activations=activations))
+    trunk.set_weights([rng.normal(size=weight.shape) for weight in trunk.get_weights()])
+    return join(front.model(DIM), trunk)
+
+
+def faces(count: int, *, seed: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features [4 · count, DIM] in which a person shows through strong noise, and names."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).normal(size=(2, 8, DIM))
+    person = np.repeat(np.arange(count), 4)
+    own, noise = rng.normal(size=(count, 8))[person], rng.normal(size=(len(person), 8))
+    values = 5 + own @ mixing[0] / 4 + noise @ mixing[1] / 2
+    return np.square(np.maximum(values, 0)).astype(np.float32), np.array([f"p{first + one:03d}" for one in person])
+
+
+def memory() -> tuple[Memory, LinearHead]:
+    """What is remembered of 60 people, behind the features' own moments, and a head that knows nothing of people."""
+    features, names = faces(60, seed=1)
+    front = Standardisation.fit(features, names, replace(WIDE, standardise="whiten", components=10), layout=LAYOUT)
+    head = LinearHead.of(join(front.model(DIM), build_trunk(10, SETTINGS)))
+    assert head is not None
+    return Memory.learnt(features, names, WIDE, anchor=head, layout=LAYOUT, per_person=3), head
+
+
 class TestExemplars:
     def test_herding_by_hand(self) -> None:
         rows = np.array([[0.0, 4.0], [1.0, 1.0], [5.0, 0.0], [2.0, 1.0]], np.float32)
@@ -54,34 +98,42 @@ class TestExemplars:
         assert herd(rows, 9).tolist() == [3, 1, 2, 0]
 
     def test_a_memory_keeps_the_best_first_and_can_shrink(self) -> None:
-        rows = RNG.normal(size=(9, 4)).astype(np.float32)
+        rows, raw = RNG.normal(size=(9, 4)).astype(np.float32), RNG.normal(size=(9, 3)).astype(np.float32)
         names = np.array(list("bababbaab"))
-        kept = Exemplars.herded(rows, rows, names, per_person=3)
+        kept = Exemplars.of(rows, raw, names).herded(3)
         assert kept.names.tolist() == ["a"] * 3 + ["b"] * 3
-        own = rows[names == "b"]
-        np.testing.assert_allclose(kept.rows[3:], own[herd(own, 3)].astype(np.float16))
+        own = names == "b"
+        # float16 lies between the embeddings and their herding.
+        order = herd(raw[own].astype(np.float16).astype(np.float32), 3)
+        np.testing.assert_array_equal(kept.rows[3:], rows[own][order].astype(np.float16))
+        np.testing.assert_array_equal(kept.embeddings[3:], raw[own][order].astype(np.float16))
         few = kept.at_most(1)
         np.testing.assert_array_equal(few.rows, kept.rows[[0, 3]])
-        assert few.bytes_per_person == 4 * 2
-        joined = kept.joined(Exemplars(kept.rows[:1] + 1, np.array(["a"])))
+        assert few.bytes_per_person == (4 + 3) * 2
+        joined = kept.joined(Exemplars(kept.rows[:1] + 1, kept.embeddings[:1], np.array(["a"])))
         assert joined.names.tolist() == ["a"] * 4 + ["b"] * 3
         np.testing.assert_array_equal(joined.at_most(3).rows, kept.rows)
         assert joined.without(["a"]).people == ("b",)
 
     def test_they_are_stored_and_a_damaged_file_is_told(self, tmp_path: Path) -> None:
         assert Exemplars.read(tmp_path) is None
-        kept = Exemplars(RNG.normal(size=(3, 4)).astype(np.float16), np.array(["Zoë", "b", "b"]))
+        rows, embeddings = (RNG.normal(size=(3, dim)).astype(np.float16) for dim in (4, 2))
+        kept = Exemplars(rows, embeddings, np.array(["Zoë", "b", "b"]))
         kept.write(tmp_path)
         assert (tmp_path / "exemplars.npz").stat().st_mode & 0o777 == 0o600
         again = Exemplars.read(tmp_path)
         assert again is not None
-        np.testing.assert_array_equal(again.rows, kept.rows)
+        np.testing.assert_array_equal(again.rows, rows)
+        np.testing.assert_array_equal(again.embeddings, embeddings)
         assert again.names.tolist() == ["Zoë", "b", "b"]
         content = (tmp_path / "exemplars.npz").read_bytes()
         for damaged in (b"", content[:-40], b"PK" + content[9:]):
             (tmp_path / "exemplars.npz").write_bytes(damaged)
             with pytest.raises(RunError, match="cannot be read"):
                 Exemplars.read(tmp_path)
+        replace(kept, embeddings=embeddings[:2]).write(tmp_path)
+        with pytest.raises(RunError, match="do not belong together"):
+            Exemplars.read(tmp_path)
 
 
 class TestClosedForm:
@@ -111,48 +163,122 @@ class TestClosedForm:
         ],
     )
     def test_other_trunks_are_none(self, changes: dict[str, object]) -> None:
-        from dataclasses import replace
-
         assert affine_of(build_trunk(10, replace(SETTINGS, **changes))) is None
 
-    def test_the_discriminant_is_turned_to_the_old_map(self) -> None:
-        some = people(40, 4, seed=1)
-        old = Affine(RNG.normal(size=(10, 6)).astype(np.float32), np.zeros(6, np.float32))
-        found = solve(some.rows, some.labels, old=old, shrinkage=0.1, plasticity=1.0)
-        turned = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0].astype(np.float32)
-        elsewhere = solve(
-            some.rows, some.labels, old=Affine(old.kernel @ turned, old.bias), shrinkage=0.1, plasticity=1.0
+    def test_a_linear_head_is_one_map_of_standardised_features(self) -> None:
+        head, features = linear_head(seed=1), RNG.gamma(2.0, size=(5, DIM)).astype(np.float32)
+        read = LinearHead.of(head)
+        assert read is not None
+        np.testing.assert_allclose(read(features), embed(head, features), atol=1e-5)
+        np.testing.assert_allclose(embed(read.model(WIDE), features), embed(head, features), atol=1e-5)
+
+    def test_a_head_that_bends_or_does_not_standardise_is_none(self) -> None:
+        assert LinearHead.of(linear_head(seed=1, activations=("tanh", "linear"))) is None
+        assert (
+            LinearHead.of(join(Standardisation(False, None, None, None).model(10), build_trunk(10, SETTINGS))) is None
         )
-        # Distances are the discriminant's, whatever the old map; where it lies follows the old map.
-        np.testing.assert_allclose(elsewhere.kernel, found.kernel @ turned, atol=1e-4)
-        agreement = np.sum(found(some.rows) * old(some.rows))
+
+    def test_the_discriminants_are_turned_to_the_old_map(self) -> None:
+        some = people(40, 4, seed=1)
+        parts = [some.rows[:, :6], some.rows[:, 4:]]
+        old = normalised(RNG.normal(size=(len(some.rows), 5)).astype(np.float32))
+        found = solve(parts, some.labels, old=old, settings=TrainingSettings(shrinkage=0.1))
+        made = np.concatenate(parts, axis=1) @ np.concatenate(found)
+        # Its distances are those of the regions' discriminants, joined.
+        free = joined_discriminants(
+            parts, some.labels, TrainingSettings(shrinkage=0.1, joined=5), np.random.default_rng(0)
+        )
+        plain = np.concatenate(parts, axis=1) @ np.concatenate(free)
+        np.testing.assert_allclose(
+            normalised(made) @ normalised(made).T, normalised(plain) @ normalised(plain).T, atol=1e-4
+        )
+        # No other turn agrees with the old embeddings as well.
+        agreement = np.sum(normalised(made) * old)
         for seed in range(20):
-            other = np.linalg.qr(np.random.default_rng(seed).normal(size=(6, 6)))[0]
-            assert np.sum((found(some.rows) @ other) * old(some.rows)) < agreement
+            other = np.linalg.qr(np.random.default_rng(seed).normal(size=(5, 5)))[0]
+            assert np.sum((normalised(made) @ other) * old) < agreement
 
-    def test_plasticity_is_a_weight_between_two_targets(self) -> None:
-        some = people(30, 4, seed=2)
-        old = Affine(RNG.normal(size=(10, 6)).astype(np.float32), RNG.normal(size=6).astype(np.float32))
-        free, drawn = (solve(some.rows, some.labels, old=old, shrinkage=0.3, plasticity=share) for share in (1.0, 0.25))
-        targets = some.rows @ free.kernel, some.rows @ old.kernel + old.bias
-        # Least squares on the rows themselves, with a column of ones for the bias.
-        design = np.column_stack([some.rows, np.ones(len(some.rows))])
-        stacked = np.concatenate([0.5 * design, np.sqrt(0.75) * design])
-        wanted = np.concatenate([0.5 * targets[0], np.sqrt(0.75) * targets[1]])
-        best = np.linalg.lstsq(stacked, wanted, rcond=None)[0]
-        np.testing.assert_allclose(np.vstack([drawn.kernel, drawn.bias]), best, atol=1e-4)
+    def test_few_photos_leave_directions_empty(self) -> None:
+        some = people(2, 2, seed=1)
+        found = solve([some.rows], some.labels, old=RNG.normal(size=(4, 8)).astype(np.float32), settings=SETTINGS)
+        assert found[0].shape == (10, 8)
+        assert np.linalg.matrix_rank(found[0], tol=1e-4) <= 3
 
-    def test_it_tells_strangers_apart_better_than_the_old_map(self) -> None:
-        from facetl.evaluation.metrics import auc
-        from facetl.evaluation.pairs import sample_pairs
-        from facetl.evaluation.verification import pair_distances
 
-        some, strangers = people(60, 4, seed=3), people(60, 4, seed=4)
-        old = Affine(np.eye(10, 6, dtype=np.float32), np.zeros(6, np.float32))
-        found = solve(some.rows, some.labels, old=old, shrinkage=0.1, plasticity=1.0)
-        pairs = sample_pairs(strangers.labels, seed=0)
-        before, after = (auc(pair_distances(one(strangers.rows), pairs), pairs.same) for one in (old, found))
-        assert after > before + 0.1
+class TestMemory:
+    def test_rows_are_the_regions_components_and_their_maps_are_the_features(self) -> None:
+        features, basis = faces(40, seed=3)[0], memory()[0].basis
+        rows = basis.rows(features)
+        standard = (np.sqrt(features) - basis.moments.mean) / basis.moments.scale
+        assert [len(columns) for columns in basis.columns] == [len(own) for one in LAYOUT.regions() for own in one]
+        wanted = [standard[:, columns] @ own for columns, own in zip(basis.columns, basis.axes, strict=True)]
+        np.testing.assert_allclose(rows, np.concatenate(wanted, axis=1), atol=5e-3)
+        parts = basis.parted(rows)
+        mappings = [RNG.normal(size=(part.shape[1], 3)).astype(np.float32) for part in parts]
+        made = sum(part @ mapping for part, mapping in zip(parts, mappings, strict=True))
+        np.testing.assert_allclose(standard @ basis.directions(mappings), made, atol=0.1)
+
+    def test_components_are_white_in_the_photos_they_were_learnt_from(self) -> None:
+        kept, _ = memory()
+        features, _ = faces(60, seed=1)
+        for part in kept.basis.parted(kept.basis.rows(features)):
+            np.testing.assert_allclose(part.T @ part / len(part), np.eye(part.shape[1]), atol=0.05)
+
+    def test_without_regions_the_whole_is_one(self) -> None:
+        features, _ = faces(60, seed=1)
+        moments = LinearHead.of(linear_head(seed=2)).moments
+        for settings, layout in ((replace(WIDE, regions=False), LAYOUT), (WIDE, None)):
+            basis = Basis.learnt(features, settings, moments=moments, layout=layout)
+            assert [len(columns) for columns in basis.columns] == [DIM]
+
+    @pytest.mark.parametrize("method", ["replay", "distillation", "replay+distillation"])
+    def test_the_closed_form_is_of_those_whom_the_method_sees(self, method: str) -> None:
+        kept, anchor = memory()
+        features, names = faces(20, seed=5, first=100)
+        new = seen(features, names, basis=kept.basis, anchor=anchor)
+        update = UpdateSettings(method=method, shrinkage=0.3)
+        head = kept.relearnt(new, WIDE, update)
+        taken = kept.exemplars.joined(new) if "replay" in method else new
+        labels = np.unique(taken.names, return_inverse=True)[1]
+        mappings = solve(
+            kept.basis.parted(taken.rows),
+            labels,
+            old=taken.embeddings.astype(np.float32),
+            settings=replace(WIDE, shrinkage=0.3),
+        )
+        made = taken.rows.astype(np.float32) @ np.concatenate(mappings)
+        assert taken.names[-len(names) :].tolist() == names.tolist()
+        np.testing.assert_allclose(head(features), normalised(made)[-len(names) :], atol=0.01)
+
+    def test_it_tells_strangers_apart_better_than_the_old_head(self) -> None:
+        kept, anchor = memory()
+        features, names = faces(60, seed=6, first=100)
+        new = seen(features, names, basis=kept.basis, anchor=anchor)
+        head = kept.relearnt(new, WIDE, UpdateSettings()).model(WIDE)
+        strangers, of = faces(60, seed=7, first=200)
+        pairs = sample_pairs(np.unique(of, return_inverse=True)[1], seed=0)
+        before, after = (
+            auc(pair_distances(one, pairs), pairs.same) for one in (anchor(strangers), embed(head, strangers))
+        )
+        assert after > before + 0.05
+
+    def test_it_takes_people_in_and_is_stored(self, tmp_path: Path) -> None:
+        assert Memory.read(tmp_path) is None
+        kept, anchor = memory()
+        features, names = faces(3, seed=8, first=100)
+        more = kept.with_people(seen(features, names, basis=kept.basis, anchor=anchor), per_person=2)
+        assert more.exemplars.people == (*kept.exemplars.people, "p100", "p101", "p102")
+        assert len(more.exemplars) == 2 * len(more.exemplars.people)
+        more.write(tmp_path)
+        again = Memory.read(tmp_path)
+        assert again is not None
+        np.testing.assert_allclose(again.basis.rows(features), kept.basis.rows(features), atol=0.02)
+        assert (tmp_path / "basis.npz").stat().st_mode & 0o777 == 0o600
+        content = (tmp_path / "basis.npz").read_bytes()
+        for damaged in (b"", content[:-40], b"PK" + content[9:]):
+            (tmp_path / "basis.npz").write_bytes(damaged)
+            with pytest.raises(RunError, match="cannot be read"):
+                Memory.read(tmp_path)
 
 
 class TestRetention:
@@ -187,38 +313,19 @@ class TestRetention:
 
 
 class TestLearning:
-    @pytest.mark.parametrize("method", ["naive", "replay", "distillation", "ewc", "replay+distillation"])
+    @pytest.mark.parametrize("method", ["naive", "replay", "ewc", "replay+distillation"])
     def test_every_method_gives_a_trunk_of_its_own(self, method: str) -> None:
         trunk = build_trunk(10, SETTINGS)
         before = [weight.copy() for weight in trunk.get_weights()]
         known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
         update = UpdateSettings(method=method, epochs=1)
         learnt = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
-        assert learnt.way == (
-            "closed form" if method in ("replay", "distillation", "replay+distillation") else "gradient"
-        )
         for weight, stood in zip(trunk.get_weights(), before, strict=True):
             np.testing.assert_array_equal(weight, stood)
         norms = np.linalg.norm(embed(learnt.trunk, new.rows), axis=1)
         np.testing.assert_allclose(norms, 1.0, atol=1e-5)
 
-    @pytest.mark.parametrize("method", ["replay", "distillation", "replay+distillation"])
-    def test_the_closed_form_is_of_those_whom_the_method_sees(self, method: str) -> None:
-        trunk = build_trunk(10, SETTINGS)
-        known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
-        update = UpdateSettings(method=method, shrinkage=0.2, plasticity=0.6)
-        learnt = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
-        rows = np.concatenate([known.rows, new.rows]) if "replay" in method else new.rows
-        labels = np.repeat(np.arange(len(rows) // 4), 4)
-        old = affine_of(trunk)
-        assert old is not None
-        plasticity = 0.6 if "distillation" in method else 1.0
-        wanted = solve(rows, labels, old=old, shrinkage=0.2, plasticity=plasticity)
-        np.testing.assert_allclose(embed(learnt.trunk, chosen.rows), wanted(chosen.rows), atol=1e-4)
-
     def test_distillation_keeps_a_bent_trunk_nearer_to_the_old_one(self) -> None:
-        from dataclasses import replace
-
         bent = replace(SETTINGS, activations=("tanh", "linear"))
         trunk = build_trunk(10, bent)
         known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
@@ -226,12 +333,11 @@ class TestLearning:
         for weight in (0.0, 100.0):
             update = UpdateSettings(method="replay+distillation", epochs=3, learning_rate=5e-3, distillation=weight)
             learnt = learn(trunk, trunk, new, known, settings=bent, update=update, validation=chosen)
-            assert learnt.way == "gradient"
             kept.append(float(np.mean(np.sum(embed(learnt.trunk, known.rows) * embed(trunk, known.rows), axis=1))))
         assert kept[1] > kept[0]
 
     @pytest.mark.parametrize(
-        "wrong", [{"method": "magic"}, {"method": "replay+replay"}, {"memory": 0}, {"plasticity": 0.0}, {"epochs": 0}]
+        "wrong", [{"method": "magic"}, {"method": "replay+replay"}, {"memory": 0}, {"shrinkage": 1.5}, {"epochs": 0}]
     )
     def test_settings_that_make_no_sense_are_refused(self, wrong: dict[str, object]) -> None:
         with pytest.raises(TrainingError):

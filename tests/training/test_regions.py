@@ -97,6 +97,26 @@ def test_photos_too_many_for_their_inner_products_give_the_same_regions(monkeypa
         np.testing.assert_allclose(first @ first.T, second @ second.T, atol=0.02 * np.abs(second @ second.T).max())
 
 
+@pytest.mark.parametrize("most", [240, 239])
+def test_the_directions_of_each_region_whiten_it(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "_MOST_PHOTOS", most)
+    layout = Layout(((3, 8), (1, 5)))
+    rng = np.random.default_rng(8)
+    features = rng.normal(0, 1, (240, layout.dim)) * rng.uniform(0.2, 3, layout.dim) + 1
+    front = Standardisation(False, features.mean(axis=0), features.std(axis=0), None)
+    found = front.region_whitening(features, preset("balanced", components=10, root=False), layout=layout)
+    places = [columns for regions_ in layout.regions() for columns in regions_]
+    assert len(found) == len(places) == 10
+    for axes, columns in zip(found, places, strict=True):
+        rows = (features[:, columns] - front.mean[columns]) / front.scale[columns]
+        white = rows @ axes
+        np.testing.assert_allclose(white.T @ white / 240, np.eye(min(10, len(columns))), atol=0.02)
+        # Of all orthonormal directions the leading ones hold most of the scatter.
+        spanned = np.linalg.qr(axes)[0]
+        held = np.sort(np.linalg.eigvalsh(np.cov(rows.T, bias=True)))[::-1][: axes.shape[1]].sum()
+        assert np.sum(np.square(rows @ spanned)) / 240 == pytest.approx(held, rel=0.05)
+
+
 def test_the_same_seed_gives_the_same_regions() -> None:
     features, labels = faces(20, 3, seed=6)
     first, second = (Standardisation.fit(features, labels, settings_of(), layout=LAYOUT) for _ in range(2))

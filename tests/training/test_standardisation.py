@@ -57,6 +57,23 @@ def test_the_model_is_root_then_scale_then_axes() -> None:
 
 
 @pytest.mark.parametrize("root", [False, True])
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_it_is_read_back_from_its_model(root: bool, given: int) -> None:
+    rng = np.random.default_rng(0)
+    mean, scale, axes = rng.normal(size=4), rng.uniform(0.5, 4, 4), rng.normal(size=(4, 3))
+    parts = [None if place >= (0, 2, 3)[given] else part for place, part in enumerate((mean, scale, axes))]
+    read = Standardisation.of(Standardisation(root, *parts).model(4))
+    assert read is not None
+    assert read.root == root
+    for part, wanted in zip((read.mean, read.scale, read.axes), parts, strict=True):
+        assert (part is None) == (wanted is None)
+        if wanted is not None:
+            np.testing.assert_allclose(part, wanted, rtol=1e-5)
+    inputs = keras.Input((4,))
+    assert Standardisation.of(keras.Model(inputs, keras.layers.Dense(3, name="other")(inputs))) is None
+
+
+@pytest.mark.parametrize("root", [False, True])
 def test_nothing_is_learnt_where_nothing_is_asked(root: bool) -> None:
     features, labels = skewed_people()
     front = Standardisation.fit(features, labels, small_settings(standardise="none", root=root))

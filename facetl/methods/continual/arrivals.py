@@ -18,7 +18,7 @@ from facetl.evaluation.projection import Rows
 from facetl.features.collection import Collection
 from facetl.features.digests import digests
 from facetl.features.family import Family
-from facetl.methods.continual.exemplars import Exemplars
+from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.learning import People
 from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.recognition import sides
@@ -165,19 +165,11 @@ class Arrivals:
         return np.isin(self.names, sorted(self.sides[which]))
 
 
-def remembered(folder: Path, known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> Exemplars:
-    """Return the exemplars of a run's training people, those that it keeps or else herded from its photos."""
-    kept = Exemplars.read(folder)
-    if kept is not None:
-        return kept.at_most(memory)
-    return herded(known, front, trunk, memory=memory)
-
-
-def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> Exemplars:
-    """Return exemplars of a run's training people, herded from its photos."""
+def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> People:
+    """Return the photos that stand best for each of a run's training people, at most so many, as a front gives them."""
     features, names = known.features("train")
     rows = embed(front, features)
-    return Exemplars.herded(rows, embed(trunk, rows), names, per_person=memory)
+    return People(rows, names).of(herd_each(embed(trunk, rows), names, memory))
 
 
 def _sides_of(manifest: Manifest, known: Known) -> sides.People:

@@ -15,7 +15,7 @@ from facetl.errors import DataError, RunError
 from facetl.recognition import calibration_files
 
 EXEMPLARS = "exemplars.npz"
-_VERSION = 1
+_VERSION = 2
 _DTYPE = np.float16
 
 
@@ -38,56 +38,59 @@ def herd(embeddings: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     return np.array(chosen, np.int64)
 
 
+def herd_each(embeddings: NDArray[np.float32], names: NDArray[np.str_], per_person: int) -> NDArray[np.int64]:
+    """Return at most so many rows of each person, people sorted, those of each in the order chosen: int64 [kept]."""
+    owners = [np.flatnonzero(names == name) for name in np.unique(names)]
+    return np.concatenate([np.zeros(0, np.int64), *(own[herd(embeddings[own], per_person)] for own in owners)])
+
+
 @dataclass(frozen=True, eq=False)
 class Exemplars:
-    """What is kept of people, as the head's front gives it.
+    """What is kept of people.
 
     Attributes:
-        rows: [photos, dim] float16.
+        rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.basis`.
+        embeddings: [photos, width] float16 unit vectors, as galleries have them.
         names: whose each is, str [photos].
     """
 
     rows: NDArray[np.float16]
+    embeddings: NDArray[np.float16]
     names: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
-    def herded(
-        cls, rows: NDArray[np.floating], embeddings: NDArray[np.float32], names: ArrayLike, *, per_person: int
-    ) -> Exemplars:
-        """Keep at most `per_person` photos of each person: rows [n, dim], their embeddings [n, width], names [n].
+    def of(cls, rows: NDArray[np.floating], embeddings: NDArray[np.floating], names: ArrayLike) -> Exemplars:
+        """Take photos as they are, people sorted."""
+        owners = np.asarray(names, np.str_)
+        order = np.argsort(owners, kind="stable")
+        return cls(np.asarray(rows[order], _DTYPE), np.asarray(embeddings[order], _DTYPE), owners[order])
 
-        People stand sorted, the photos of each in order of importance: fewer are its first ones.
-        """
+    def herded(self, per_person: int) -> Exemplars:
+        """Return at most `per_person` photos of each person, in order of importance: fewer are its first ones."""
         if per_person < 1:
             raise DataError(f"A memory keeps 1 photo a person or more. Received: {per_person}.")
-        owners = np.asarray(names, np.str_)
-        kept = [np.zeros(0, np.int64)]
-        for name in np.unique(owners):
-            own = np.flatnonzero(owners == name)
-            kept.append(own[herd(embeddings[own], per_person)])
-        order = np.concatenate(kept)
-        return cls(np.asarray(rows[order], _DTYPE), owners[order])
+        return self._of(herd_each(self.embeddings.astype(np.float32), self.names, per_person))
 
     def joined(self, others: Exemplars) -> Exemplars:
         """Return these and others, people sorted; of somebody in both, these come first."""
-        rows, names = np.concatenate([self.rows, others.rows]), np.concatenate([self.names, others.names])
-        order = np.argsort(names, kind="stable")
-        return Exemplars(rows[order], names[order])
+        return Exemplars.of(
+            np.concatenate([self.rows, others.rows]),
+            np.concatenate([self.embeddings, others.embeddings]),
+            np.concatenate([self.names, others.names]),
+        )
 
     def at_most(self, per_person: int) -> Exemplars:
         """Return the first ones of each person, those that stand best for all."""
         place = np.arange(len(self))
         first = np.searchsorted(self.names, self.names)
-        kept = place - first < per_person
-        return Exemplars(self.rows[kept], self.names[kept])
+        return self._of(np.flatnonzero(place - first < per_person))
 
     def without(self, names: Collection[str]) -> Exemplars:
         """Return those of nobody named."""
-        kept = ~np.isin(self.names, sorted(names))
-        return Exemplars(self.rows[kept], self.names[kept])
+        return self._of(np.flatnonzero(~np.isin(self.names, sorted(names))))
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -96,13 +99,13 @@ class Exemplars:
 
     @property
     def bytes_per_person(self) -> float:
-        """Bytes of rows that a person takes on average."""
-        return self.rows.nbytes / max(len(self.people), 1)
+        """Bytes that a person takes on average."""
+        return (self.rows.nbytes + self.embeddings.nbytes) / max(len(self.people), 1)
 
     def write(self, folder: Path) -> None:
         """Write them into a run folder, for its owner alone; no pickle."""
         content = io.BytesIO()
-        np.savez(content, version=np.int64(_VERSION), rows=self.rows, names=self.names)
+        np.savez(content, version=np.int64(_VERSION), rows=self.rows, embeddings=self.embeddings, names=self.names)
         calibration_files.replace(folder / EXEMPLARS, content.getvalue())
 
     @classmethod
@@ -113,9 +116,12 @@ class Exemplars:
             with np.load(path, allow_pickle=False) as stored:
                 if int(stored["version"]) > _VERSION:
                     raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
-                rows, names = stored["rows"].astype(_DTYPE), stored["names"].astype(np.str_)
-            if rows.ndim != 2 or names.shape != rows.shape[:1] or not np.isfinite(rows).all():
+                rows, embeddings = (stored[name].astype(_DTYPE) for name in ("rows", "embeddings"))
+                names = stored["names"].astype(np.str_)
+            if not rows.ndim == embeddings.ndim == 2 or not len(rows) == len(embeddings) == len(names):
                 raise ValueError("its rows do not belong together")
+            if not np.isfinite(rows).all() or not np.isfinite(embeddings).all():
+                raise ValueError("a number is not finite")
         except FileNotFoundError:
             return None
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -123,4 +129,7 @@ class Exemplars:
                 f"{path}: the exemplars cannot be read ({error}). Delete the file: the next update makes it anew from "
                 "the run's photos."
             ) from error
-        return cls(rows, names)
+        return cls(rows, embeddings, names)
+
+    def _of(self, rows: NDArray[np.int64]) -> Exemplars:
+        return Exemplars(self.rows[rows], self.embeddings[rows], self.names[rows])

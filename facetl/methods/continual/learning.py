@@ -1,4 +1,4 @@
-"""One update of the layers behind a front, from rows of new people and remembered ones: every method, on arrays."""
+"""What an update can be told, and the gradient descent of methods that have no closed form, on arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import tensorflow as tf
 from facetl.errors import TrainingError
 from facetl.evaluation.projection import Float32s
 from facetl.methods.continual.consolidation import Consolidation
-from facetl.methods.continual.linear import affine_of, solve, write_affine
 from facetl.methods.continual.parts import copy_of
 from facetl.methods.continual.retention import cosine_distillation_loss
 from facetl.training.fitting import fit_trunk
@@ -26,14 +25,14 @@ DEFAULT = "replay+distillation"
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings:
-    """How a head takes up new people; shrinkage, plasticity and memory were chosen on LFW, the others are customary.
+    """How a head takes up new people; shrinkage and memory were chosen on LFW, the others are customary.
 
     Attributes:
         method: `naive` (fine-tuning on the new people alone), or any of `replay`, `distillation` and `ewc`, joined
             by +.
         memory: exemplars a person, of `replay` and `ewc`.
-        shrinkage, plasticity: of the closed form; see `facetl.methods.continual.linear.solve`. Without `distillation`
-            plasticity is 1.
+        shrinkage: of the scatter within a person, in the closed form that heads of linear layers have for `replay` and
+            `distillation`, together or alone: see `facetl.methods.continual.memory`.
         epochs, learning_rate: of gradient descent, where there is no closed form.
         distillation: weight of the cosine distillation there.
         consolidation: weight of the elastic penalty.
@@ -42,8 +41,7 @@ class UpdateSettings:
 
     method: str = DEFAULT
     memory: int = 20
-    shrinkage: float = 0.4
-    plasticity: float = 0.8
+    shrinkage: float = 0.1
     epochs: int = 3
     learning_rate: float = 5e-4
     distillation: float = 1.0
@@ -58,17 +56,19 @@ class UpdateSettings:
             )
         if self.memory < 1 or self.epochs < 1 or not self.learning_rate > 0:
             raise TrainingError("memory, epochs and learning_rate: expected numbers above 0.")
-        if not 0 <= self.shrinkage <= 1 or not 0 < self.plasticity <= 1:
-            raise TrainingError(
-                f"shrinkage and plasticity: expected shares in [0, 1] and (0, 1], got {self.shrinkage:g} and "
-                f"{self.plasticity:g}."
-            )
+        if not 0 <= self.shrinkage <= 1:
+            raise TrainingError(f"shrinkage: expected a share in [0, 1], got {self.shrinkage:g}.")
         if not self.distillation >= 0 or not self.consolidation >= 0:
             raise TrainingError("distillation and consolidation: expected weights from 0.")
 
     def has(self, part: str) -> bool:
         """Tell whether the method takes part in."""
         return part in self.method.split("+")
+
+    @property
+    def solved(self) -> bool:
+        """Whether the method has a closed form for linear heads; the others, and other heads, take gradient descent."""
+        return (self.has("replay") or self.has("distillation")) and not self.has("ewc")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types."""
@@ -103,10 +103,9 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """Updated layers, how they were found (`closed form` or `gradient`), and in how many seconds."""
+    """Updated layers, and in how many seconds."""
 
     trunk: keras.Model
-    way: str
     seconds: float
 
 
@@ -120,10 +119,9 @@ def learn(
     update: UpdateSettings,
     validation: People,
 ) -> Learnt:
-    """Return a trunk that has learnt new people; the one given stays as it is.
+    """Return a trunk that has learnt new people by gradient descent; the one given stays as it is.
 
-    Replay and distillation of a linear trunk are solved in closed form; all else is gradient descent on the run's own
-    loss, which ends where people of the validation are told apart best.
+    The loss is the run's own; it ends where people of the validation are told apart best.
 
     Args:
         trunk: [batch, dim] → [batch, width] unit vectors, the layers in use.
@@ -137,14 +135,8 @@ def learn(
     Raises TrainingError for too few people or photos, CollapseError.
     """
     began = time.monotonic()
-    updated, old = copy_of(trunk), affine_of(anchor)
+    updated = copy_of(trunk)
     taken = memory.joined(new) if update.has("replay") and len(memory.names) else new
-    rehearsing = update.has("replay") or update.has("distillation")
-    if old is not None and rehearsing and not update.has("ewc"):
-        plasticity = update.plasticity if update.has("distillation") else 1.0
-        solved = solve(taken.float32, taken.labels, old=old, shrinkage=update.shrinkage, plasticity=plasticity)
-        write_affine(updated, solved)
-        return Learnt(updated, "closed form", time.monotonic() - began)
     chosen = replace(
         settings, seed=update.seed, epochs=update.epochs, patience=update.epochs, learning_rate=update.learning_rate
     )
@@ -162,7 +154,7 @@ def learn(
         validation=(validation.float32, validation.labels),
         objective=objective,
     )
-    return Learnt(updated, "gradient", time.monotonic() - began)
+    return Learnt(updated, time.monotonic() - began)
 
 
 class _Retaining:

@@ -1,23 +1,19 @@
-"""A linear head learnt anew in closed form, turned to where the old one lies, and drawn towards it.
-
-A head whose layers are all linear is one affine map and a normalisation. Its best map for the people at hand is known
-without a step of gradient descent: the discriminant behind the fixed front. That map is free to turn as a whole, which
-no distance notices; turned to the old embeddings, its own stay comparable with them.
-"""
+"""Heads whose layers are all linear: one affine map of the features, and a normalisation."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
 
-from facetl.evaluation.projection import Float32s, normalised
-from facetl.training.discriminant import supervised
+from facetl.evaluation.projection import Float32s, Rows, blocks, normalised
+from facetl.methods.continual.parts import front_and_trunk
+from facetl.training.head import build_trunk, join
 from facetl.training.settings import TrainingSettings
-
-_LEAST = 1e-12
+from facetl.training.standardisation import Standardisation
 
 
 class Affine(NamedTuple):
@@ -65,33 +61,56 @@ def write_affine(trunk: keras.Model, affine: Affine) -> None:
         layer.set_weights([kernel, last])
 
 
-def solve(
-    rows: Float32s,
-    labels: np.ndarray,
-    *,
-    old: Affine,
-    shrinkage: float,
-    plasticity: float,
-) -> Affine:
-    """Return the discriminant of people, turned to an old map's embeddings and drawn towards them.
+class Moments(NamedTuple):
+    """How features are standardised: whether their signed root is taken, then its mean and scale, [dim] float32."""
 
-    The discriminant's leading directions are turned by the rotation that brings their embeddings nearest to the old
-    ones (Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, 1966). The map returned minimises
-    plasticity · |f(r) − s·d(r)|² + (1 − plasticity) · |f(r) − o(r)|² over all rows r, where d is the turned
-    discriminant, s brings it to the old map's length, and o is the old map: distillation in the squared form of Hinton,
-    Vinyals, Dean (2015) on the embedding before its normalisation.
+    root: bool
+    mean: Float32s
+    scale: Float32s
 
-    Args:
-        rows: [photos, dim] float32 as the front gives them.
-        labels: [photos] int, the person of each.
-        old: the map whose embeddings must stay comparable.
-        shrinkage: of the scatter within a person towards the front's, in [0, 1].
-        plasticity: in (0, 1]; at 1 nothing is drawn.
+    def front(self, axes: Float32s | None = None) -> Standardisation:
+        """Return the front of a head that standardises by them, and then takes axes [dim, components]."""
+        return Standardisation(*self, axes)
+
+    def standardised(self, features: Rows) -> Iterator[tuple[slice, Float32s]]:
+        """Yield features [photos, dim] float standardised, in blocks, [some photos, dim] each."""
+        for at, block in blocks(features):
+            rooted = np.sign(block) * np.sqrt(np.abs(block)) if self.root else block
+            yield at, (rooted - self.mean) / self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """A head that is one affine map of standardised features before its normalisation.
+
+    Attributes:
+        moments: of the features.
+        affine: [dim, width], and [width].
     """
-    discriminant = TrainingSettings(standardise="discriminant", shrinkage=shrinkage)
-    found = supervised(rows, labels, discriminant)[:, : old.kernel.shape[1]]
-    turn, _ = orthogonal_procrustes(normalised(rows @ found), old(rows))
-    turned = found @ turn
-    level = np.sqrt(np.mean(np.square(rows @ old.kernel)) / max(np.mean(np.square(rows @ turned)), _LEAST))
-    kernel = plasticity * level * turned + (1 - plasticity) * old.kernel
-    return Affine(np.asarray(kernel, np.float32), np.asarray((1 - plasticity) * old.bias, np.float32))
+
+    moments: Moments
+    affine: Affine
+
+    @classmethod
+    def of(cls, head: keras.Model) -> LinearHead | None:
+        """Read a head, features → unit embeddings; None where it is another one, or does not standardise."""
+        front_model, trunk = front_and_trunk(head)
+        front, affine = Standardisation.of(front_model), affine_of(trunk)
+        if front is None or affine is None or front.mean is None or front.scale is None:
+            return None
+        kernel = affine.kernel if front.axes is None else np.asarray(front.axes @ affine.kernel)
+        return cls(Moments(front.root, front.mean, front.scale), Affine(kernel, affine.bias))
+
+    def __call__(self, features: Rows) -> Float32s:
+        """Return unit embeddings, features [photos, dim] float → [photos, width]."""
+        made = np.empty((features.shape[0], len(self.affine.bias)), np.float32)
+        for at, block in self.moments.standardised(features):
+            made[at] = self.affine(block)
+        return made
+
+    def model(self, settings: TrainingSettings) -> keras.Model:
+        """Return it as a head: the map in its front, and behind it the layers of the settings, which pass it on."""
+        width = len(self.affine.bias)
+        trunk = build_trunk(width, settings)
+        write_affine(trunk, Affine(np.eye(width, dtype=np.float32), self.affine.bias))
+        return join(self.moments.front(self.affine.kernel).model(len(self.affine.kernel)), trunk)

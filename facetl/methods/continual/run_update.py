@@ -1,7 +1,8 @@
 """A run takes up people who arrive: at once by their means, then by a new head, which must not be worse than the old.
 
     models/NAME/            the version in use, as train writes it, but for the report and its pictures
-      exemplars.npz         rows of the people it was trained on, a few each
+      exemplars.npz         a few photos of each of the people it was trained on, as their components
+      basis.npz             the components' directions
       versions/N/           every other version: see facetl.methods.continual.versions
 
 Nobody whom the run was measured or chosen by is ever learnt from. The new head is compared with the old one on the
@@ -21,23 +22,20 @@ from facetl import __version__
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
 from facetl.evaluation.calibration import Target, calibrate_pairs
-from facetl.methods.continual.arrivals import Arrivals, Known, Progress, Say, herded, remembered
+from facetl.methods.continual.arrivals import Arrivals, Known, Progress, Say
+from facetl.methods.continual.candidates import Candidate, Learner
 from facetl.methods.continual.comparing import Gain, Twice, found, gains, verified
 from facetl.methods.continual.enrolment import Enrolment, enrol
-from facetl.methods.continual.exemplars import Exemplars
-from facetl.methods.continual.learning import People, UpdateSettings, learn
-from facetl.methods.continual.parts import front_and_trunk, load_head, same_weights
-from facetl.methods.continual.retraining import retrain
-from facetl.methods.continual.stacked_rows import StackedRows
+from facetl.methods.continual.learning import UpdateSettings
+from facetl.methods.continual.parts import load_head
 from facetl.methods.continual.streams import held_back
 from facetl.methods.continual.update_files import NewVersion
 from facetl.methods.continual.update_report import UpdateReport
-from facetl.methods.continual.versions import Version, history, next_number, put_in_place, recover
+from facetl.methods.continual.versions import history, next_number, put_in_place, recover
 from facetl.recognition import run_folder
-from facetl.recognition.gallery_file import compatible_heads, head_digest
+from facetl.recognition.gallery_file import head_digest
 from facetl.recognition.recognizer import Recognizer
-from facetl.training.head import embed, join
-from facetl.training.settings import TrainingSettings
+from facetl.training.head import embed
 
 NONE, JOINT = "none", "joint"
 # Methods that take of the settings but the memory and the seed.
@@ -78,7 +76,7 @@ def update_run(
     report = job.began(method, enrolment)
     if method == NONE:
         return report
-    candidate = job.retrained() if method == JOINT else job.learnt()
+    candidate = job.learnt(method)
     groups = job.groups(candidate)
     own, gallery = gains(groups.validation, seed=update.seed)
     why_not = _why_not(own, gallery, enrolled=enrolment.total)
@@ -101,17 +99,6 @@ def update_run(
     if why_not is not None and not force:
         return report
     return job.put_in_place(replace(report, why_not=None), candidate, groups, stays=not gallery.worse)
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A head that was learnt, whole and in its parts, and how."""
-
-    head: keras.Model
-    front: keras.Model
-    trunk: keras.Model
-    way: str
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +126,7 @@ class _Job:
         on_progress: Progress | None,
         say: Say,
     ) -> None:
-        self.folder, self.update, self.cache, self.photos = folder, update, cache, photos
+        self.folder, self.update, self.cache, self.photos, self.say = folder, update, cache, photos, say
         recover(folder)
         self.digest = head_digest(folder)
         self.recognizer = Recognizer.load(folder)
@@ -148,11 +135,7 @@ class _Job:
         learnt = self.arrivals.on_side("train")
         self.held = learnt & held_back(self.arrivals.names, seed=update.seed)
         self.taken = learnt & ~self.held
-
-    @property
-    def settings(self) -> TrainingSettings:
-        """The run's own."""
-        return TrainingSettings.from_json(self.known.config["settings"])
+        self.learner = Learner(folder, self.recognizer, self.known, self.arrivals, self.taken, update, say)
 
     def enrol(self, head: keras.Model) -> Enrolment:
         """Enrol everybody who arrives, as a head embeds them."""
@@ -181,41 +164,16 @@ class _Job:
             seen=self.arrivals.seen,
         )
 
-    def learnt(self) -> _Candidate:
-        """Learn the new people behind the front that there is."""
-        self._refuse_nobody()
-        front, trunk = front_and_trunk(self.recognizer.head)
-        memory = remembered(self.folder, self.known, front, trunk, memory=self.update.memory)
-        chosen, chosen_names = self.known.features("validation")
-        learnt = learn(
-            trunk,
-            self._anchor(front, trunk),
-            self.arrivals.some(self.taken, front),
-            People(memory.rows, memory.names),
-            settings=self.settings,
-            update=self.update,
-            validation=People(embed(front, chosen), chosen_names),
-        )
-        return _Candidate(join(front, learnt.trunk), front, learnt.trunk, learnt.way, learnt.seconds)
+    def learnt(self, method: str) -> Candidate:
+        """Learn the new people; DataError where all are held out."""
+        if not self.taken.any():
+            raise DataError(
+                f"{self.photos}: expected people to learn from, got {len(set(self.arrivals.names))} whom the run holds "
+                "out, to be measured or chosen by. They are enrolled; add other people, or give --method none."
+            )
+        return self.learner.retrained() if method == JOINT else self.learner.learnt()
 
-    def retrained(self) -> _Candidate:
-        """Train a head anew on everybody."""
-        self._refuse_nobody()
-        train, names = self.known.features("train")
-        new = self.arrivals.collection.rows(self.taken)[0]
-        everyone = np.concatenate([names, self.arrivals.names[self.taken]])
-        chosen, chosen_names = self.known.features("validation")
-        head, seconds = retrain(
-            StackedRows([train, new]),
-            np.unique(everyone, return_inverse=True)[1],
-            old=self.recognizer.head,
-            settings=replace(self.settings, seed=self.update.seed),
-            validation=(chosen, np.unique(chosen_names, return_inverse=True)[1]),
-            layout=self.arrivals.collection.layout,
-        )
-        return _Candidate(head, *front_and_trunk(head), "training", seconds)
-
-    def groups(self, candidate: _Candidate) -> _Groups:
+    def groups(self, candidate: Candidate) -> _Groups:
         """Embed everybody who is measured on by the old head and by the new one."""
         arrivals = self.arrivals
         gallery = self._known_twice("train", candidate, most=self.update.memory)
@@ -229,19 +187,19 @@ class _Job:
             gallery=gallery.joined(self._new_twice(self.taken, candidate)),
         )
 
-    def put_in_place(
-        self, report: UpdateReport, candidate: _Candidate, groups: _Groups, *, stays: bool
-    ) -> UpdateReport:
+    def put_in_place(self, report: UpdateReport, candidate: Candidate, groups: _Groups, *, stays: bool) -> UpdateReport:
         """Write the new version, exchange it for the one in use, and return the report of what is now."""
         validation, number = groups.validation, next_number(self.folder)
         calibrated = calibrate_pairs(
             validation.after, validation.labels, target=Target("accuracy"), seed=self.update.seed
         )
-        new = self.arrivals.some(self.taken, candidate.front)
-        fresh = Exemplars.herded(new.rows, embed(candidate.trunk, new.rows), new.names, per_person=self.update.memory)
-        memory = self._memory_behind(candidate).joined(fresh).at_most(self.update.memory)
+        memory = candidate.memory
         report = replace(
-            report, version=number, in_place=True, memory_bytes_per_person=memory.bytes_per_person, gallery_kept=stays
+            report,
+            version=number,
+            in_place=True,
+            memory_bytes_per_person=None if memory is None else memory.exemplars.bytes_per_person,
+            gallery_kept=stays,
         )
         version = NewVersion(
             recognizer=replace(
@@ -251,7 +209,7 @@ class _Job:
                 calibration=calibrated.calibration,
             ),
             calibrated=calibrated,
-            exemplars=memory,
+            memory=memory,
             people={which: self.known.sides[which] | self.arrivals.sides[which] for which in SIDES},
             config={
                 **self.known.config,
@@ -274,43 +232,16 @@ class _Job:
             self.enrol(candidate.head)
         return replace(report, gallery_kept=kept)
 
-    def _refuse_nobody(self) -> None:
-        if not self.taken.any():
-            raise DataError(
-                f"{self.photos}: expected people to learn from, got {len(set(self.arrivals.names))} whom the run holds "
-                "out, to be measured or chosen by. They are enrolled; add other people, or give --method none."
-            )
-
-    def _known_twice(self, which: str, candidate: _Candidate, *, most: int | None = None) -> Twice:
+    def _known_twice(self, which: str, candidate: Candidate, *, most: int | None = None) -> Twice:
         """Embed people of a side by both heads; at most so many photos of each."""
         features, names = self.known.features(which)
         rows = np.arange(len(names)) if most is None else _first_of_each(names, most)
         some = features.subset(rows)
         return Twice(embed(self.recognizer.head, some), embed(candidate.head, some), names[rows])
 
-    def _new_twice(self, which: np.ndarray, candidate: _Candidate) -> Twice:
+    def _new_twice(self, which: np.ndarray, candidate: Candidate) -> Twice:
         before = self.arrivals.some(which, self.recognizer.head)
         return Twice(before.rows, self.arrivals.some(which, candidate.head).rows, before.names)
-
-    def _memory_behind(self, candidate: _Candidate) -> Exemplars:
-        """Return the exemplars of those known, as the new head's front gives them."""
-        front, trunk = front_and_trunk(self.recognizer.head)
-        if same_weights(front, candidate.front):
-            return remembered(self.folder, self.known, front, trunk, memory=self.update.memory)
-        return herded(self.known, candidate.front, candidate.trunk, memory=self.update.memory)
-
-    def _anchor(self, front: keras.Model, trunk: keras.Model) -> keras.Model:
-        """Return the layers that embedded the oldest gallery for which the run answers, behind the same front."""
-        for version in self._older():
-            old_front, old_trunk = front_and_trunk(load_head(version.folder))
-            if same_weights(front, old_front):
-                return old_trunk
-        return trunk
-
-    def _older(self) -> list[Version]:
-        """Return the other versions whose galleries the head in use answers for, oldest first."""
-        accepted = compatible_heads(self.folder)
-        return [one for one in history(self.folder) if not one.in_use and head_digest(one.folder) in accepted]
 
     def _answers_for(self, head: keras.Model, *, stays: bool) -> list[str]:
         """Return the digests of the heads whose galleries a new head is no worse on than they are themselves."""
@@ -319,7 +250,7 @@ class _Job:
         features, names = self.known.features("validation")
         after = embed(head, features)
         answered = [self.digest]
-        for version in self._older():
+        for version in self.learner.older():
             before = embed(load_head(version.folder), features)
             _, on_gallery = gains(Twice(before, after, names), seed=self.update.seed)
             if not on_gallery.worse:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.evaluation.calibration import Calibrated
-from facetl.methods.continual.exemplars import Exemplars
+from facetl.methods.continual.memory import Memory
 from facetl.recognition import calibration_files, calibration_section, run_folder, sides
 from facetl.recognition.documents import MODEL_CARD
 from facetl.recognition.floors import BASELINES, UNTRAINED
@@ -27,14 +27,14 @@ class NewVersion:
     Attributes:
         recognizer: with the new head.
         calibrated: on the validation people.
-        exemplars: what is remembered for the next update.
+        memory: what is remembered for the next update; None for nothing.
         people: side → people, those who arrived among them.
         config: of the run; `update` says how the version came about.
     """
 
     recognizer: Recognizer
     calibrated: Calibrated
-    exemplars: Exemplars
+    memory: Memory | None
     people: sides.People
     config: Mapping[str, Any]
 
@@ -44,7 +44,8 @@ class NewVersion:
         (partial / run_folder.HEAD).chmod(0o600)
         calibration_files.write(partial, self.calibrated)
         sides.write_people(partial, self.people)
-        self.exemplars.write(partial)
+        if self.memory is not None:
+            self.memory.write(partial)
         run_folder.write_json(partial / run_folder.CONFIG, self.config)
         run_folder.write_json(partial / METRICS, {"run": folder.name, **self.config["update"]})
         for name in (BASELINES, UNTRAINED):

@@ -1,0 +1,127 @@
+"""A head that might take the place of a run's: learnt from those who arrive, or trained anew on everybody."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.methods.continual.arrivals import Arrivals, Known, Say, herded
+from facetl.methods.continual.learning import People, UpdateSettings, learn
+from facetl.methods.continual.linear import LinearHead
+from facetl.methods.continual.memory import Memory, seen
+from facetl.methods.continual.parts import front_and_trunk, load_head, same_weights
+from facetl.methods.continual.retraining import retrain
+from facetl.methods.continual.stacked_rows import StackedRows
+from facetl.methods.continual.versions import Version, history
+from facetl.recognition.gallery_file import compatible_heads, head_digest
+from facetl.recognition.recognizer import Recognizer
+from facetl.training.head import embed, join
+from facetl.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A head that was learnt, how, and what is remembered for the next update; None where nothing is."""
+
+    head: keras.Model
+    way: str
+    seconds: float
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Learner:
+    """A run, whom it knows, who arrives, and which of their photos are learnt from, bool [photos]."""
+
+    folder: Path
+    recognizer: Recognizer
+    known: Known
+    arrivals: Arrivals
+    taken: NDArray[np.bool_]
+    update: UpdateSettings
+    say: Say
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """The run's own."""
+        return TrainingSettings.from_json(self.known.config["settings"])
+
+    def learnt(self) -> Candidate:
+        """Learn the new people: in closed form where the method has one for such a head, else by gradient descent."""
+        anchor = self._anchor()
+        if anchor is not None and self.update.solved:
+            return self._solved(anchor)
+        front, trunk = front_and_trunk(self.recognizer.head)
+        chosen, chosen_names = self.known.features("validation")
+        learnt = learn(
+            trunk,
+            self._anchor_behind(front, trunk),
+            self.arrivals.some(self.taken, front),
+            herded(self.known, front, trunk, memory=self.update.memory),
+            settings=self.settings,
+            update=self.update,
+            validation=People(embed(front, chosen), chosen_names),
+        )
+        return Candidate(join(front, learnt.trunk), "gradient", learnt.seconds)
+
+    def _solved(self, anchor: LinearHead) -> Candidate:
+        began = time.monotonic()
+        memory = Memory.read(self.folder) or self._first_memory(anchor)
+        features, *_ = self.arrivals.collection.rows(self.taken)
+        new = seen(features, self.arrivals.names[self.taken], basis=memory.basis, anchor=anchor)
+        head = memory.relearnt(new, self.settings, self.update)
+        seconds = time.monotonic() - began
+        kept = memory.with_people(new, per_person=self.update.memory)
+        return Candidate(head.model(self.settings), "closed form", seconds, kept)
+
+    def _first_memory(self, anchor: LinearHead) -> Memory:
+        """Return what there is to remember of the run's own photos."""
+        self.say("nothing is remembered of the run's photos yet: their features are read once")
+        features, names = self.known.features("train")
+        return Memory.learnt(
+            features,
+            names,
+            self.settings,
+            anchor=anchor,
+            layout=self.arrivals.collection.layout,
+            per_person=self.update.memory,
+        )
+
+    def retrained(self) -> Candidate:
+        """Train a head anew on everybody."""
+        train, names = self.known.features("train")
+        new = self.arrivals.collection.rows(self.taken)[0]
+        everyone = np.concatenate([names, self.arrivals.names[self.taken]])
+        chosen, chosen_names = self.known.features("validation")
+        head, seconds = retrain(
+            StackedRows([train, new]),
+            np.unique(everyone, return_inverse=True)[1],
+            old=self.recognizer.head,
+            settings=replace(self.settings, seed=self.update.seed),
+            validation=(chosen, np.unique(chosen_names, return_inverse=True)[1]),
+            layout=self.arrivals.collection.layout,
+        )
+        return Candidate(head, "training", seconds)
+
+    def _anchor(self) -> LinearHead | None:
+        """Return the head that embedded the oldest gallery for which the run answers; None where it is not linear."""
+        older = self.older()
+        return LinearHead.of(load_head(older[0].folder) if older else self.recognizer.head)
+
+    def _anchor_behind(self, front: keras.Model, trunk: keras.Model) -> keras.Model:
+        """Return the layers that did, as far back as the front was the same."""
+        for version in self.older():
+            old_front, old_trunk = front_and_trunk(load_head(version.folder))
+            if same_weights(front, old_front):
+                return old_trunk
+        return trunk
+
+    def older(self) -> list[Version]:
+        """Return the other versions whose galleries the head in use answers for, oldest first."""
+        accepted = compatible_heads(self.folder)
+        return [one for one in history(self.folder) if not one.in_use and head_digest(one.folder) in accepted]
