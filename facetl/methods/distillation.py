@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from facetl.features.spec import AVERAGE, ExtractorSpec
 from facetl.features.weights import Weights
 from facetl.imaging.preparation import prepare
 from facetl.methods.crops import Crops
-from facetl.methods.distillation_hints import Hints, imitate, viewed, with_discriminant
+from facetl.methods.distillation_hints import Hints, centred, imitate, viewed, with_discriminant
 from facetl.methods.distillation_settings import DistillationSettings
 from facetl.methods.distillation_student import Trunk, build_trunk, flattened, project
 from facetl.methods.distillation_teacher import Teacher
@@ -119,7 +119,8 @@ class _Course:
             on_progress=self.sight.on_progress,
             on_faces=self.sight.on_faces,
         )
-        if self._hinted:
+        hinted = self._hinted()
+        if hinted:
             net = self._imitator(trunk, crops)
         else:
             net = project(trunk, self._width, dropout=self.settings.dropout, seed=self.settings.seed)
@@ -127,13 +128,14 @@ class _Course:
             Lesson(*crops.side(side), self.teacher.of(crops.manifest.subset(side))) for side in ("train", "validation")
         )
         fitted = fit_student(net, train, validation, self.settings, logs=self.logs, on_epoch=self.on_epoch)
+        if hinted:
+            fitted = replace(fitted, net=centred(fitted.net, crops.side("train")[0]))
         return fitted, crops.manifest
 
     @property
     def _width(self) -> int:
         return int(self.teacher.embeddings.shape[1])
 
-    @property
     def _hinted(self) -> bool:
         if not self.settings.hint_epochs:
             return False

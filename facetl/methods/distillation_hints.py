@@ -196,6 +196,27 @@ def with_discriminant(
     return keras.Model(photo, embedding, name="student")
 
 
+def centred(student: keras.Model, crops: CropRows) -> keras.Model:
+    """Return a student of `with_discriminant` that takes its maps' means away before the linear layer, not behind it.
+
+    It gives the same embeddings. But a map's channel may lie far from 0 and vary little: its weights are large then,
+    and in half precision their product with the mean would drown what varies.
+    """
+    view, dense = student.get_layer("viewed"), student.get_layer("projection")
+    total = np.zeros(view.output_shape[1])
+    for start in range(0, crops.shape[0], _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, crops.shape[0]))
+        total += np.sum(view(np.asarray(crops[rows], np.float32), training=False), axis=0, dtype=np.float64)
+    mean = (total / crops.shape[0]).astype(np.float32)
+    kernel, bias = dense.get_weights()
+    photo = keras.Input(view.input_shape[1:], name="photos")
+    centre = keras.layers.Normalization(mean=mean, variance=np.ones_like(mean), name="centre")
+    linear = keras.layers.Dense(len(bias), name="projection")
+    embedding = keras.layers.UnitNormalization(name="unit")(linear(centre(view(photo))))
+    linear.set_weights([kernel, bias + mean.astype(np.float64) @ kernel.astype(np.float64)])
+    return keras.Model(photo, embedding, name="student")
+
+
 class _Imitator(keras.Model):
     """Gives the teacher's features from a view's: [n, side, side, 3] → [n, dim]; only the view is kept."""
 

@@ -15,7 +15,7 @@ from facetl.features.layout import Layout
 from facetl.features.spec import ExtractorSpec
 from facetl.methods.crops import CropRows
 from facetl.methods.distillation import distill
-from facetl.methods.distillation_hints import Hints, imitate, stages, viewed, with_discriminant
+from facetl.methods.distillation_hints import Hints, centred, imitate, stages, viewed, with_discriminant
 from facetl.methods.distillation_settings import DistillationSettings
 from facetl.methods.distillation_student import build_trunk
 from facetl.methods.distillation_teacher import Teacher
@@ -185,6 +185,27 @@ def test_the_start_is_the_discriminant_of_the_maps(mirror: bool) -> None:
     embedded = np.asarray(front.model(own.dim)(sides[0]))[:, :6]
     expected = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
     np.testing.assert_allclose(np.asarray(student(crops)), expected, atol=2e-3)
+
+
+def test_a_centred_student_is_the_same_and_stands_half_precision() -> None:
+    train = taught(48, seed=8)
+    view, own = viewed(net(10), LAYOUT)
+    # Channels that lie at 50 and vary by less than 1, as those of a net do that was trained for a few steps.
+    coarse = view.get_layer("stages").get_layer("coarse")
+    coarse.set_weights([0.2 * coarse.get_weights()[0], np.full(5, 50.0)])
+    student = with_discriminant(view, own, train, 6, settings(), mirror=False)
+    crops = np.asarray(train.crops[:], np.float32)
+    expected = np.asarray(student(crops))
+    told = centred(student, train.crops)
+    np.testing.assert_allclose(np.asarray(told(crops)), expected, atol=2e-3)
+
+    def halved(model: keras.Model) -> np.ndarray:
+        dense = model.get_layer("projection")
+        dense.set_weights([weight.astype(np.float16).astype(np.float32) for weight in dense.get_weights()])
+        return np.sum(np.asarray(model(crops)) * expected, axis=1)
+
+    assert halved(told).min() > 0.9999
+    assert halved(student).min() < 0.999
 
 
 @pytest.fixture(scope="module")
