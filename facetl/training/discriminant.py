@@ -33,9 +33,9 @@ def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) ->
     People with many photos count as _WEIGHT photos at most, those with one say nothing.
     """
     _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    means = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(means, person, rows)
-    deviation = rows - (means / counts[:, None])[person]
+    together = np.argsort(person, kind="stable")
+    sums = np.add.reduceat(rows[together], np.cumsum(counts) - counts, axis=0, dtype=np.float64)
+    deviation = rows - (sums / counts[:, None])[person]
     weight = np.minimum(1.0, _WEIGHT / counts)
     freedom = float(np.sum(weight * (counts - 1)))
     within = (deviation * weight[person][:, None]).T @ deviation / max(freedom, 1e-12)

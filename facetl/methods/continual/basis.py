@@ -20,10 +20,13 @@ from facetl.errors import RunError
 from facetl.evaluation.projection import Float32s, Rows
 from facetl.features.layout import Layout
 from facetl.methods.continual.linear import Moments
+from facetl.methods.continual.stacked_rows import ChosenRows
 from facetl.recognition import calibration_files
 from facetl.training.settings import TrainingSettings
 
 BASIS = "basis.npz"
+# Photos that it is learnt from; their inner products are what takes the time, and grow with the square.
+_PHOTOS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,11 @@ class Basis:
 
     @classmethod
     def learnt(cls, features: Rows, settings: TrainingSettings, *, moments: Moments, layout: Layout | None) -> Basis:
-        """Learn it from photos, [photos, dim] float, in the regions that the settings ask for."""
+        """Learn it from photos, [photos, dim] float, of many from a sample, in the regions that the settings ask for."""
+        photos = features.shape[0]
+        if photos > _PHOTOS:
+            chosen = np.random.default_rng(settings.seed).choice(photos, _PHOTOS, replace=False)
+            features = ChosenRows(features, np.sort(chosen))
         seen = layout if layout is not None and settings.regions else Layout.flat(features.shape[1])
         axes = moments.front().region_whitening(features, settings, layout=seen)
         columns = tuple(region for regions in seen.regions() for region in regions)
