@@ -45,7 +45,7 @@ class Basis:
 
     @classmethod
     def learnt(cls, features: Rows, settings: TrainingSettings, *, moments: Moments, layout: Layout | None) -> Basis:
-        """Learn it from photos, [photos, dim] float, of many from a sample, in the regions that the settings ask for."""
+        """Learn it from photos, [photos, dim] float, of many from a sample, in the regions that the settings name."""
         photos = features.shape[0]
         if photos > _PHOTOS:
             chosen = np.random.default_rng(settings.seed).choice(photos, _PHOTOS, replace=False)
