@@ -1,7 +1,7 @@
 """Distilled students beside their teacher: how right, how large, how long, on people whom nobody was trained on.
 
 Run: python benchmarks/distillation.py [LFW_FOLDER] [--teacher RUN_FOLDER] [--students mobilenet_v3_small,…]
-[--size 112] [--epochs 60] [--no-costs]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is taken, without either
+[--size 112] [--hint-epochs 30] [--epochs 20] [--no-costs]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is taken, without either
 the benchmark says so and ends. The teacher is the default recipe on aligned faces unless a run's folder is given; its
 features come from the cache. Students learn from its training people, their epoch is chosen by its validation people,
 and all are measured on its test people. Aim: MobileNetV3-Small within 2 points of the teacher's match accuracy at a
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="Folder of a run; without it one is trained.")
     parser.add_argument("--students", default=STUDENTS)
     parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--hint-epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--costs", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
@@ -58,6 +59,7 @@ def main() -> None:
             settings = DistillationSettings(
                 student=name,
                 size=arguments.size,
+                hint_epochs=arguments.hint_epochs,
                 epochs=arguments.epochs,
                 patience=arguments.epochs,
                 seed=arguments.seed,

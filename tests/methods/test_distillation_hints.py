@@ -97,10 +97,9 @@ def test_a_view_brings_the_maps_to_the_teachers_grids() -> None:
     maps = np.asarray(trunk(crops))
     # 8 cells to 7: between the two neighbours of each centre. To 3: means of four, then 4 to 3. To 1: the mean.
     fours = maps.reshape(3, 4, 2, 4, 2, 5).mean(axis=(2, 4))
-    expected = [np.einsum("gw,nhwc->nhgc", between(*sizes), one) for sizes, one in (((8, 7), maps), ((4, 3), fours))]
     expected = [
-        np.einsum("gh,nhwc->ngwc", between(*sizes), one)
-        for sizes, one in (((8, 7), expected[0]), ((4, 3), expected[1]))
+        np.einsum("gh,kw,nhwc->ngkc", between(*sizes), between(*sizes), one)
+        for sizes, one in (((8, 7), maps), ((4, 3), fours))
     ]
     told = np.concatenate([one.reshape(3, -1) for one in (*expected, maps.mean(axis=(1, 2)))], axis=1)
     np.testing.assert_allclose(np.asarray(view(crops)), told, atol=1e-5)
