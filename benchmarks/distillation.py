@@ -5,8 +5,7 @@ Run: python benchmarks/distillation.py [LFW_FOLDER] [--teacher RUN_FOLDER] [--st
 taken, without either the benchmark says so and ends. The teacher is the default recipe on aligned faces unless a
 run's folder is given; its features come from the cache. Students learn from its training people, their epoch is
 chosen by its validation people, and all are measured on its test people. Aim: MobileNetV3-Small within 2 points of
-the teacher's match accuracy at a
-tenth of its multiply-accumulates a photo. Prints a table and a JSON line.
+the teacher's match accuracy at a tenth of its multiply-accumulates a photo. Prints a table and a JSON line.
 """
 
 from __future__ import annotations
