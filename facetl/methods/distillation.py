@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ class _Course:
             on_progress=self.sight.on_progress,
             on_faces=self.sight.on_faces,
         )
-        hinted = self._hinted()
+        began, hinted = time.monotonic(), self._hinted()
         if hinted:
             net = self._imitator(trunk, crops)
         else:
@@ -129,7 +130,8 @@ class _Course:
         )
         fitted = fit_student(net, train, validation, self.settings, logs=self.logs, on_epoch=self.on_epoch)
         if hinted:
-            fitted = replace(fitted, net=centred(fitted.net, crops.side("train")[0]))
+            net = centred(fitted.net, crops.side("train")[0])
+            fitted = replace(fitted, net=net, seconds=time.monotonic() - began)
         return fitted, crops.manifest
 
     @property
