@@ -19,11 +19,15 @@ def supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings)
     them (Ioffe, Probabilistic Linear Discriminant Analysis, 2006).
     """
     mapping = _within_whitening(rows, labels, settings.shrinkage)
+    photos, wide = len(rows), np.asarray(rows, np.float64)
+    # Of the mapped rows, all that is asked for are moments: those of the rows give them without mapping a single one.
+    squares, mean = wide.T @ wide, wide.mean(axis=0)
     if settings.standardise == "discriminant":
-        values, vectors = np.linalg.eigh(np.cov((rows @ mapping).T))
+        spread = (squares - photos * np.outer(mean, mean)) / (photos - 1)
+        values, vectors = np.linalg.eigh(mapping.T @ spread @ mapping)
         between = np.maximum(values - 1, 1e-3)
         mapping = mapping @ (vectors * np.sqrt(between / (between + 1)))[:, ::-1]
-    scale = np.sqrt(np.mean(np.square(rows @ mapping)))
+    scale = np.sqrt(np.sum(mapping * (squares @ mapping)) / (photos * mapping.shape[1]))
     return np.asarray(mapping / max(scale, 1e-12), np.float32)
 
 
@@ -33,6 +37,9 @@ def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) ->
     People with many photos count as _WEIGHT photos at most, those with one say nothing.
     """
     _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    several = counts[person] > 1
+    rows, person = rows[several], np.unique(person[several], return_inverse=True)[1]
+    counts = counts[counts > 1]
     together = np.argsort(person, kind="stable")
     sums = np.add.reduceat(rows[together], np.cumsum(counts) - counts, axis=0, dtype=np.float64)
     deviation = rows - (sums / counts[:, None])[person]

@@ -18,7 +18,6 @@ from facetl.evaluation.pairs import sample_pairs
 from facetl.evaluation.projection import normalised
 from facetl.evaluation.verification import pair_distances
 from facetl.features.layout import Layout
-from facetl.methods.continual import basis as basis_module
 from facetl.methods.continual.basis import Basis
 from facetl.methods.continual.consolidation import Consolidation
 from facetl.methods.continual.domains import changed, write_changed
@@ -224,16 +223,6 @@ class TestMemory:
         features, _ = faces(60, seed=1)
         for part in kept.basis.parted(kept.basis.rows(features)):
             np.testing.assert_allclose(part.T @ part / len(part), np.eye(part.shape[1]), atol=0.05)
-
-    def test_of_many_photos_a_sample_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        features, _ = faces(60, seed=1)
-        moments = LinearHead.of(linear_head(seed=2)).moments
-        monkeypatch.setattr(basis_module, "_PHOTOS", 50)
-        told = Basis.learnt(features, WIDE, moments=moments, layout=LAYOUT)
-        chosen = np.sort(np.random.default_rng(WIDE.seed).choice(len(features), 50, replace=False))
-        again = Basis.learnt(features[chosen], WIDE, moments=moments, layout=LAYOUT)
-        for one, other in zip(told.axes, again.axes, strict=True):
-            np.testing.assert_array_equal(one, other)
 
     def test_without_regions_the_whole_is_one(self) -> None:
         features, _ = faces(60, seed=1)

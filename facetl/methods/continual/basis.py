@@ -20,13 +20,10 @@ from facetl.errors import RunError
 from facetl.evaluation.projection import Float32s, Rows
 from facetl.features.layout import Layout
 from facetl.methods.continual.linear import Moments
-from facetl.methods.continual.stacked_rows import ChosenRows
 from facetl.recognition import calibration_files
 from facetl.training.settings import TrainingSettings
 
 BASIS = "basis.npz"
-# Photos that it is learnt from; their inner products are what takes the time, and grow with the square.
-_PHOTOS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +42,7 @@ class Basis:
 
     @classmethod
     def learnt(cls, features: Rows, settings: TrainingSettings, *, moments: Moments, layout: Layout | None) -> Basis:
-        """Learn it from photos, [photos, dim] float, of many from a sample, in the regions that the settings name."""
-        photos = features.shape[0]
-        if photos > _PHOTOS:
-            chosen = np.random.default_rng(settings.seed).choice(photos, _PHOTOS, replace=False)
-            features = ChosenRows(features, np.sort(chosen))
+        """Learn it from photos, [photos, dim] float, in the regions that the settings ask for."""
         seen = layout if layout is not None and settings.regions else Layout.flat(features.shape[1])
         axes = moments.front().region_whitening(features, settings, layout=seen)
         columns = tuple(region for regions in seen.regions() for region in regions)
