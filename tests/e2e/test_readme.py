@@ -22,7 +22,9 @@ README = (ROOT / "README.md").read_text()
 TEXT = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
 CODE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 UNNAMED = {"cache": "fill", "people": "serve"}
-TOLD = README + "".join((ROOT / "docs" / page).read_text() for page in ("people.md", "datasets.md", "distillation.md", "updating.md"))
+TOLD = README + "".join(
+    (ROOT / "docs" / page).read_text() for page in ("people.md", "datasets.md", "distillation.md", "updating.md")
+)
 COMMANDS = sorted(set(re.findall(r"^    (facetl .*)$", TOLD, flags=re.MULTILINE)))
 
 
