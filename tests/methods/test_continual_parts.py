@@ -362,7 +362,9 @@ class TestParts:
         rows, whole = StackedRows(parts), np.concatenate(parts)
         assert rows.shape == (6, 3)
         np.testing.assert_array_equal(rows[np.array([5, 0, 4, 4])], whole[[5, 0, 4, 4]])
-        np.testing.assert_array_equal(rows.subset(np.array([4, 1]))[np.array([1, 0])], whole[[1, 4]])
+        some = rows.subset(np.array([4, 1, 0]))
+        np.testing.assert_array_equal(some[np.array([1, 0])], whole[[1, 4]])
+        np.testing.assert_array_equal(some.subset(np.array([2, 0]))[:], whole[[0, 4]])
 
 
 class TestStreams:

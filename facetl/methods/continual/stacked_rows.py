@@ -44,3 +44,7 @@ class ChosenRows:
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Rows by any index over the first axis."""
         return np.asarray(self._rows[self._chosen[rows]])
+
+    def subset(self, rows: np.ndarray) -> ChosenRows:
+        """Some of these rows, by integers [k]."""
+        return ChosenRows(self._rows, self._chosen[rows])
