@@ -31,7 +31,8 @@ def scratch(
         str,
         typer.Option(
             "--objective",
-            help="softmax, a classifier that is chopped off in the end; arcface; or triplet, with semi-hard negatives.",
+            help="softmax, a classifier that is chopped off in the end; arcface; triplet, with semi-hard negatives; or "
+            "contrastive, a Siamese net.",
         ),
     ] = "softmax",
     size: Annotated[int | None, typer.Option("--size", help="Side of the net's input, pixels. Default: its own.")] = (

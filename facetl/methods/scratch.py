@@ -25,7 +25,7 @@ from facetl.methods.crop_feed import Batches, CropFeed, ShuffledBatches
 from facetl.methods.crops import CropRows, Crops
 from facetl.methods.net_trainer import NetTrainer, make_net_objective
 from facetl.methods.nets.catalogue import DESIGNS, build_net
-from facetl.methods.scratch_settings import ScratchSettings
+from facetl.methods.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.recognition import run_folder
 from facetl.recognition.net_run import Embedder, Sight, TrainedNet, write_net_run
 from facetl.recognition.run import RunReport
@@ -180,7 +180,7 @@ def fit_net(
 
 
 def _batches(labels: np.ndarray, settings: ScratchSettings) -> Batches:
-    if settings.objective == "triplet":
+    if settings.objective in RELATIONAL:
         return PKSampler(
             labels, people=settings.people_per_batch, photos=settings.photos_per_person, seed=settings.seed
         )

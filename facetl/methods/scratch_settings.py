@@ -9,7 +9,9 @@ from facetl.errors import TrainingError
 from facetl.training.settings import TrainingSettings
 
 NETS = ("small", "nn1", "nn1-relu", "nn2", "nns1", "nns2")
-OBJECTIVES = ("softmax", "arcface", "triplet")
+OBJECTIVES = ("softmax", "arcface", "triplet", "contrastive")
+# Those whose steps are people with several photos each.
+RELATIONAL = ("triplet", "contrastive")
 # Less than a head's: an untrained net cannot yet meet a wide one.
 _ARCFACE_MARGIN = 0.3
 
@@ -24,13 +26,15 @@ class ScratchSettings:
         width: length of the embedding.
         grey: whether the net sees grey alone; photos go in as RGB either way.
         objective: `softmax`, cross-entropy of a classifier of the training people on the penultimate layer;
-            `arcface`, the same of angles with a margin; `triplet`, with semi-hard negatives of the batch.
-        margin, loss_scale: of ArcFace (radians) and the triplet loss (squared distance); None for their own.
+            `arcface`, the same of angles with a margin; `triplet`, with semi-hard negatives of the batch;
+            `contrastive`, all pairs of the batch, a Siamese net.
+        margin, loss_scale: of ArcFace (radians), the triplet loss (squared distance) and the contrastive loss
+            (distance); None for their own.
         label_smoothing: of the softmax, in [0, 1).
         align, crop, mirror: what of a photo is seen; see ExtractorSpec.
         augment: whether training photos are mirrored, shifted, scaled and their brightness and contrast changed.
         batch_size: photos a step, with softmax and ArcFace.
-        people_per_batch, photos_per_person: of a step with the triplet loss.
+        people_per_batch, photos_per_person: of a step with the triplet or the contrastive loss.
         epochs: at most; `patience` epochs without a better validation AUC end it earlier.
         learning_rate, schedule, decay: `cosine` lowers the rate to 0, `decay` multiplies it after each epoch.
         weight_decay: decoupled, of Adam.
@@ -79,6 +83,8 @@ class ScratchSettings:
         named: dict[str, Any] = {"loss": "arcface"}
         if self.objective == "triplet":
             named = {"loss": "triplet", "mining": "semi-hard", "softness": 0.0}
+        elif self.objective == "contrastive":
+            named = {"loss": "contrastive"}
         return TrainingSettings(
             **named,
             sampler="pk",

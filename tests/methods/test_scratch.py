@@ -176,7 +176,7 @@ def test_the_same_seed_gives_the_same_net(crops: Crops, fitted: FittedNet) -> No
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("objective", ["arcface", "triplet"])
+@pytest.mark.parametrize("objective", ["arcface", "triplet", "contrastive"])
 def test_the_other_objectives_learn(crops: Crops, objective: str) -> None:
     settings = replace(SETTINGS, objective=objective, augment=False, epochs=4, people_per_batch=4, photos_per_person=4)
     history = fit_net(crops, settings).history
