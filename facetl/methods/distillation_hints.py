@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from facetl.errors import FacetlError, TrainingError
+from facetl.errors import CollapseError, FacetlError, TrainingError
 from facetl.evaluation.projection import Rows
 from facetl.features.layout import Layout
 from facetl.methods.crops import CropRows
@@ -55,7 +54,6 @@ class Imitation:
 
     explained: tuple[float, ...]
     validated: tuple[float, ...]
-    seconds: float
 
 
 def stages(trunk: keras.Model) -> dict[int, Any]:
@@ -113,9 +111,8 @@ def imitate(
     The teacher's features are standardised as a head's front does it, by the training photos. Photos are shown as they
     are, since a cached map does not move with a photo that is shifted; with `mirror` beside their mirror images, and
     the mean over both is compared with the teacher's, which is such a mean, too. The same seed gives the same weights.
-    Raises TrainingError for too few photos.
+    Raises TrainingError for too few photos, CollapseError where the loss is no number.
     """
-    began = time.monotonic()
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     photos = train.crops.shape[0]
@@ -152,7 +149,7 @@ def imitate(
             validation_data=checked.dataset(shuffled=False),
             epochs=settings.hint_epochs,
             steps_per_epoch=shown.steps,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=note)],
+            callbacks=[keras.callbacks.TerminateOnNaN(), keras.callbacks.LambdaCallback(on_epoch_end=note)],
             shuffle=False,
             verbose=0,
         )
@@ -161,7 +158,12 @@ def imitate(
         if error is not None:
             raise error from None
         raise
-    return Imitation(tuple(explained), tuple(validated), time.monotonic() - began)
+    if not np.isfinite(explained[-1]):
+        raise CollapseError(
+            f"hints: expected a finite loss, got {explained[-1]} in epoch {len(explained)} at a rate of "
+            f"{settings.hint_learning_rate:g}. Try a lower --hint-learning-rate."
+        )
+    return Imitation(tuple(explained), tuple(validated))
 
 
 def with_discriminant(
@@ -191,7 +193,10 @@ def with_discriminant(
     found[:, : kernel.shape[1]] = kernel
     photo = keras.Input(view.input_shape[1:], name="photos")
     dense = keras.layers.Dense(width, name="projection")
-    embedding = keras.layers.UnitNormalization(name="unit")(dense(view(photo)))
+    maps = view(photo)
+    if settings.dropout:
+        maps = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(maps)
+    embedding = keras.layers.UnitNormalization(name="unit")(dense(maps))
     dense.set_weights([found, -front.mean @ found])
     return keras.Model(photo, embedding, name="student")
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from facetl.errors import TrainingError
+from facetl.errors import CollapseError, TrainingError
 from facetl.features.layout import Layout
 from facetl.features.spec import ExtractorSpec
 from facetl.methods.crops import CropRows
@@ -168,6 +168,24 @@ def test_the_share_explained_is_that_of_the_variance() -> None:
     expected = 1 - np.mean(np.square(values)) / np.mean(np.var(values, axis=0))
     assert expected < -0.01
     assert told.validated[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_rate_that_leads_nowhere_is_told() -> None:
+    train = taught(16, seed=9)
+    view, own = viewed(net(11), LAYOUT)
+    far = settings(hint_epochs=3, hint_learning_rate=1e25)
+    with pytest.raises(CollapseError, match="lower --hint-learning-rate"):
+        imitate(view, own, LAYOUT, train, train, far, mirror=False)
+
+
+def test_dropout_is_there_while_training_alone() -> None:
+    train = taught(16, seed=10)
+    view, own = viewed(net(12), LAYOUT)
+    student = with_discriminant(view, own, train, 6, settings(dropout=0.5), mirror=False)
+    crops = np.asarray(train.crops[:4], np.float32)
+    told = np.asarray(student(crops, training=False))
+    assert np.abs(np.asarray(student(crops, training=True)) - told).max() > 1e-2
+    np.testing.assert_allclose(np.asarray(centred(student, train.crops)(crops)), told, atol=2e-3)
 
 
 @pytest.mark.parametrize("mirror", [True, False])
