@@ -249,6 +249,7 @@ def _solved(scene: Scene, update: Any) -> Iterator[After]:
                 scene.features.subset(scene.steps[0].photos),
                 scene.names[scene.steps[0].photos],
                 scene.settings,
+                others=scene.features.subset(np.flatnonzero(scene.choosing)),
                 anchor=anchor,
                 layout=scene.layout,
                 per_person=update.memory,

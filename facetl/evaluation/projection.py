@@ -55,27 +55,38 @@ def moments(features: Rows) -> tuple[Float32s, Float32s]:
 
 
 def principal_axes(
-    features: Rows, mean: Float32s, scale: Float32s, components: int, rng: np.random.Generator
+    features: Rows,
+    mean: Float32s,
+    scale: Float32s,
+    components: int,
+    rng: np.random.Generator,
+    *,
+    near: Float32s | None = None,
 ) -> tuple[Float32s, Float32s]:
     """Leading right singular vectors of the standardised features and the deviation along each.
 
     features: float [photos, dim]; mean, scale: float32 [dim]. Returns float32 [dim, components] orthonormal and
     float32 [components], both falling. Of few photos by their inner products (Sirovich and Kirby, 1987), exactly up
-    to 1,536; else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011).
+    to 1,536; else by randomised subspace iteration (Halko, Martinsson and Tropp, 2011). Where the photos' components
+    are known nearly, [photos, components] float32, it begins from these, and nothing is random.
     """
     photos, dim = _checked_shape(features)
     if photos <= min(_EXACT, dim) or photos <= min(_FEW, dim // 2):
         return _by_inner_products(features, mean, scale, components)
-    width = min(components + _OVERSAMPLE, photos, dim)
-    basis = rng.standard_normal((dim, width), dtype=np.float32)
+    if near is None:
+        basis = rng.standard_normal((dim, min(components + _OVERSAMPLE, photos, dim)), dtype=np.float32)
+    else:
+        basis = np.zeros((dim, components), np.float32)
+        for rows, block in blocks(features):
+            basis += ((block - mean) / scale).T @ near[rows]
     for _ in range(_POWER_ITERATIONS):
-        image = np.zeros((dim, width), np.float32)
+        image = np.zeros_like(basis)
         for _, block in blocks(features):
             block -= mean
             block /= scale
             image += block.T @ (block @ basis)
-        basis = scipy.linalg.qr(image, mode="economic", check_finite=False)[0]  # NumPy's would be in float64
-    gram = np.zeros((width, width))
+        basis = _orthonormal(image)
+    gram = np.zeros((basis.shape[1], basis.shape[1]))
     for _, block in blocks(features):
         block -= mean
         block /= scale
@@ -114,29 +125,30 @@ def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[
     Exact for a small matrix, else by randomised subspace iteration, to which a matrix in memory is cheap.
     """
     if len(gram) <= _EXACT:
-        values, vectors = scipy.linalg.eigh(gram.astype(np.float64))
+        values, vectors = np.linalg.eigh(gram.astype(np.float64))
         values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
     else:
         basis = rng.standard_normal((len(gram), min(components + _OVERSAMPLE, len(gram))), dtype=np.float32)
-        for _ in range(_POWER_ITERATIONS):
-            basis = _orthonormal(gram @ basis)
+        for _ in range(_POWER_ITERATIONS - 1):
+            basis = _orthonormal(gram @ basis, passes=1)  # enough for the next product
+        basis = _orthonormal(gram @ basis)
         values, turn = np.linalg.eigh((basis.T @ (gram @ basis)).astype(np.float64))
         values, vectors = values[::-1][:components], basis @ turn[:, ::-1][:, :components].astype(np.float32)
     return vectors.astype(np.float32), np.maximum(values, 0.0).astype(np.float32)
 
 
-def _orthonormal(columns: Float32s) -> Float32s:
-    """Return an orthonormal basis of the columns, [n, k] each, n much above k.
+def _orthonormal(columns: Float32s, passes: int = 3) -> Float32s:
+    """Return an orthonormal basis of the columns, [n, k] each, n much above k; of fewer passes, one nearly so.
 
     Shifted Cholesky QR (Fukaya, Kannan, Nakatsukasa, Yamamoto, Yanagisawa, 2020): products of matrices, which a
-    Householder QR is ten times as slow as.
+    Householder QR is ten times as slow as. NumPy alone: SciPy's BLAS has threads of its own, and each library's wait
+    for the other's to come to rest.
     """
-    for _ in range(3):
+    for _ in range(passes):
         wide = columns.astype(np.float64)
         gram = wide.T @ wide
         gram[np.diag_indices_from(gram)] += 1e-11 * np.trace(gram)
-        factor = scipy.linalg.cholesky(gram, check_finite=False)
-        columns = scipy.linalg.solve_triangular(factor, wide.T, trans="T", check_finite=False).T.astype(np.float32)
+        columns = (wide @ np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
     return columns
 
 
@@ -153,7 +165,7 @@ def blocks(features: Rows) -> Iterator[tuple[slice, Float32s]]:
     photos = features.shape[0]
     for start in range(0, photos, _BLOCK):
         stop = min(start + _BLOCK, photos)
-        yield slice(start, stop), np.asarray(features[np.arange(start, stop)]).astype(np.float32)
+        yield slice(start, stop), np.asarray(features[np.arange(start, stop)]).astype(np.float32, copy=False)
 
 
 def signed(features: Rows) -> bool:
@@ -165,6 +177,13 @@ def signed(features: Rows) -> bool:
     photos, _ = _checked_shape(features)
     first = np.asarray(features[np.arange(min(photos, _FIRST))], np.float32)
     return bool(-first.sum(where=first < 0, dtype=np.float64) > _SIGNED * np.abs(first).sum(dtype=np.float64))
+
+
+def signed_root(values: Float32s) -> Float32s:
+    """Return the root of each magnitude with its value's sign, float32 of the same shape."""
+    rooted = np.abs(values)
+    np.sqrt(rooted, out=rooted)
+    return np.copysign(rooted, values, out=rooted)
 
 
 def normalised(rows: Float32s) -> Float32s:

@@ -19,9 +19,9 @@ def supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings)
     them (Ioffe, Probabilistic Linear Discriminant Analysis, 2006).
     """
     mapping = _within_whitening(rows, labels, settings.shrinkage)
-    photos, wide = len(rows), np.asarray(rows, np.float64)
+    photos = len(rows)
     # Of the mapped rows, all that is asked for are moments: those of the rows give them without mapping a single one.
-    squares, mean = wide.T @ wide, wide.mean(axis=0)
+    squares, mean = (rows.T @ rows).astype(np.float64), rows.mean(axis=0, dtype=np.float64)
     if settings.standardise == "discriminant":
         spread = (squares - photos * np.outer(mean, mean)) / (photos - 1)
         values, vectors = np.linalg.eigh(mapping.T @ spread @ mapping)
@@ -49,6 +49,6 @@ def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) ->
     level = np.trace(within) / len(within)
     if level <= _NO_SCATTER:  # copies of one photo for every person: there is nothing to whiten by
         return np.eye(len(within))
-    within = (1 - shrinkage) * within + shrinkage * level * np.eye(len(within))
-    values, vectors = np.linalg.eigh(within)
-    return np.asarray(vectors / np.sqrt(np.maximum(values, _NO_SCATTER * level)))
+    within *= 1 - shrinkage
+    within[np.diag_indices_from(within)] += (shrinkage + _NO_SCATTER) * level
+    return np.linalg.inv(np.linalg.cholesky(within)).T

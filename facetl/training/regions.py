@@ -7,12 +7,16 @@ in the distance, as in the patch-wise pipelines of Chen, Cao, Wen, Sun: Blessing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from facetl.evaluation.projection import Float32s, Rows, leading, principal_axes
+from facetl.evaluation.projection import Float32s, Rows, blocks, leading, principal_axes
 from facetl.features.layout import Layout
 from facetl.training.discriminant import supervised
 from facetl.training.settings import TrainingSettings
@@ -51,64 +55,78 @@ def region_axes(
         labels: [photos] int, the person of each.
         layout: of which maps a feature is made.
     """
-    regions = _components(features, layout, settings, mean=mean, scale=scale, rng=rng)
-    mappings = joined_discriminants(regions.whitened(), labels, settings, rng)
+    regions = _components(_standardised(features, mean, scale), layout, settings, rng)
+    mappings, _ = joined_discriminants(regions.whitened(), labels, settings, rng)
     return Axes(regions.directions(mappings), regions.whitening())
 
 
 def joined_discriminants(
-    whitened: Iterable[Float32s], labels: np.ndarray, settings: TrainingSettings, rng: np.random.Generator
-) -> list[Float32s]:
+    whitened: Iterable[NDArray[np.floating]],
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    rng: np.random.Generator,
+    *,
+    near: Float32s | None = None,
+) -> tuple[list[Float32s], Float32s]:
     """Return a map [components, kept] for each region, the sum of which tells people apart; leading directions first.
 
-    whitened: rows of each region, [photos, components] float32. labels: [photos] int, the person of each photo.
+    With them come the photos so mapped, [photos, kept] float32.
+
+    Args:
+        whitened: rows of each region, [photos, components] float.
+        labels: [photos] int, the person of each photo.
+        settings: of the discriminants, and how many directions are kept at most.
+        rng: for directions of many photos, which are iterated from random ones.
+        near: embeddings of the photos, [photos, kept] float32, to iterate from instead.
     """
-    mappings, embedded = [], []
-    for rows in whitened:
+
+    def discriminant(rows: NDArray[np.floating]) -> tuple[Float32s, Float32s]:
+        rows = rows.astype(np.float32, copy=False)
         mapping = supervised(rows, labels, settings)[:, :_KEPT]
         part = rows @ mapping
         # Each region counts the same, however many directions it has.
         level = np.float32(1 / max(np.sqrt(np.mean(np.sum(np.square(part), axis=1))), 1e-12))
-        mappings.append(mapping * level)
-        embedded.append(part * level)
-    joined = np.concatenate(embedded, axis=1)
+        return mapping * level, part * level
+
+    found = _each(discriminant, list(whitened))
+    mappings = [mapping for mapping, _ in found]
+    joined = np.concatenate([part for _, part in found], axis=1)
     kept = min(settings.joined, joined.shape[1], max(len(joined) - 1, 2))
-    turn, _ = principal_axes(joined, joined.mean(axis=0), np.ones(joined.shape[1], np.float32), kept, rng)
+    begin = None if near is None or near.shape[1] != kept else near
+    turn, _ = principal_axes(joined, joined.mean(axis=0), np.ones(joined.shape[1], np.float32), kept, rng, near=begin)
+    made = joined @ turn
     # Photos of the training have a mean square of 1, as the other fronts give.
-    turn /= np.sqrt(np.mean(np.square(joined @ turn)))
+    level = np.float32(1 / np.sqrt(np.mean(np.square(made))))
+    turn *= level
     turns = np.split(turn, np.cumsum([mapping.shape[1] for mapping in mappings])[:-1])
-    return [mapping @ part for mapping, part in zip(mappings, turns, strict=True)]
+    return [mapping @ part for mapping, part in zip(mappings, turns, strict=True)], made * level
 
 
 def region_whitening(
-    features: Rows,
-    layout: Layout,
-    settings: TrainingSettings,
-    *,
-    mean: Float32s,
-    scale: Float32s,
-    rng: np.random.Generator,
-) -> list[Float32s]:
-    """Return the directions that whiten each region, [its columns, components] float32; arguments as above."""
-    regions = _components(features, layout, settings, mean=mean, scale=scale, rng=rng)
-    for _ in regions.whitened():
-        pass  # the directions are found on the way
-    return regions.axes()
+    rows: NDArray[np.float16], layout: Layout, settings: TrainingSettings, *, rng: np.random.Generator
+) -> tuple[list[Float32s], Float32s]:
+    """Return the directions that whiten each region, [its columns, components] float32, without a label.
+
+    With them come the photos along them, all regions' side by side: [photos, all components] float32.
+
+    rows: standardised features, [photos, dim]. The other arguments are as above.
+    """
+    regions = _components(rows, layout, settings, rng)
+    whitened = list(regions.whitened())  # the directions are found on the way
+    return regions.axes(), np.concatenate(whitened, axis=1)
 
 
 def _components(
-    features: Rows,
-    layout: Layout,
-    settings: TrainingSettings,
-    *,
-    mean: Float32s,
-    scale: Float32s,
-    rng: np.random.Generator,
+    rows: np.ndarray, layout: Layout, settings: TrainingSettings, rng: np.random.Generator
 ) -> _InnerProducts | _Iterated:
-    photos = features.shape[0]
-    components = min(settings.components, max(photos // _PHOTOS_PER_COMPONENT, 2))
-    rows = _standardised(features, mean, scale)
-    return (_InnerProducts if photos <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
+    components = min(settings.components, max(len(rows) // _PHOTOS_PER_COMPONENT, 2))
+    return (_InnerProducts if len(rows) <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
+
+
+def _each(function: Callable[[Any], Any], regions: Iterable[Any]) -> list[Any]:
+    """Return what a function makes of each region; their matrices are too small for a BLAS to share among the cores."""
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, regions))
 
 
 class _InnerProducts:
@@ -129,25 +147,34 @@ class _InnerProducts:
     def whitened(self) -> Iterator[Float32s]:
         """Yield each region's rows, whitened, [photos, components]."""
         for regions in self._maps:
-            grams = np.zeros((len(regions), *self._all.shape), np.float32)
+            grams = np.zeros((len(regions), len(self._rows), len(self._rows)), np.float32)
             for columns, members in _cells(regions):
                 block = self._rows[:, columns].astype(np.float32)
                 product = block @ block.T
-                self._all += product
                 for region in members:
                     grams[region] += product
-            for gram, columns in zip(grams, regions, strict=True):
-                weights, whitened = self._components_of(gram, len(columns))
-                self._weights.append(weights)
-                yield whitened
+            self._all += grams[0]  # a map's first region is the whole
+            found = _each(
+                self._components_of, zip(grams, map(len, regions), self._rng.spawn(len(regions)), strict=True)
+            )
+            self._weights += [weights for weights, _ in found]
+            yield from (whitened for _, whitened in found)
 
     def axes(self) -> list[Float32s]:
         """Return each region's whitening directions, [its columns, components]."""
-        regions = [columns for regions in self._maps for columns in regions]
-        return [
-            self._rows[:, columns].astype(np.float32).T @ weights
-            for columns, weights in zip(regions, self._weights, strict=True)
-        ]
+        axes, left = [], list(self._weights)
+        for regions in self._maps:
+            weights, left = left[: len(regions)], left[len(regions) :]
+            found = [
+                np.empty((len(columns), own.shape[1]), np.float32)
+                for columns, own in zip(regions, weights, strict=True)
+            ]
+            for columns, members in _cells(regions):
+                block = self._rows[:, columns].astype(np.float32)
+                for region in members:
+                    found[region][np.searchsorted(regions[region], columns)] = block.T @ weights[region]
+            axes += found
+        return axes
 
     def directions(self, mappings: list[Float32s]) -> Float32s:
         """Return the sum of all regions' whitening directions under a mapping [components, kept] each: [dim, kept]."""
@@ -161,15 +188,16 @@ class _InnerProducts:
 
     def whitening(self) -> Float32s:
         """Return the whitening directions of the whole feature, [dim, components]."""
-        weights, _ = self._components_of(self._all, self._rows.shape[1])
+        weights, _ = self._components_of((self._all, self._rows.shape[1], self._rng))
         axes = np.empty((self._rows.shape[1], weights.shape[1]), np.float32)
         for start in range(0, len(axes), _BLOCK):
             block = slice(start, start + _BLOCK)
             axes[block] = self._rows[:, block].astype(np.float32).T @ weights
         return axes
 
-    def _components_of(self, gram: Float32s, dim: int) -> tuple[Float32s, Float32s]:
-        vectors, values = leading(gram, min(self._components, dim), self._rng)
+    def _components_of(self, region: tuple[Float32s, int, np.random.Generator]) -> tuple[Float32s, Float32s]:
+        gram, dim, rng = region
+        vectors, values = leading(gram, min(self._components, dim), rng)
         whitened = vectors * np.float32(np.sqrt(len(gram)))
         return whitened / np.maximum(values, 1e-6 * values[0]), whitened
 
@@ -225,9 +253,10 @@ def _cells(regions: tuple[np.ndarray, ...]) -> Iterator[tuple[np.ndarray, list[i
 def _standardised(features: Rows, mean: Float32s, scale: Float32s) -> np.ndarray:
     """Read all rows once, [photos, dim] float16: the regions overlap, and a disk is slower than memory."""
     rows = np.empty(features.shape, np.float16)
-    for start in range(0, features.shape[0], _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, features.shape[0]))
-        rows[block] = (np.asarray(features[block], np.float32) - mean) / scale
+    for at, block in blocks(features):
+        block -= mean
+        block /= scale
+        rows[at] = block
     return rows
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.evaluation.projection import Rows, moments, principal_axes, projected, signed
+from facetl.evaluation.projection import Rows, moments, principal_axes, projected, signed, signed_root
 from facetl.features.layout import Layout
 from facetl.training.discriminant import supervised
-from facetl.training.regions import region_axes, region_whitening
+from facetl.training.regions import region_axes
 from facetl.training.settings import TrainingSettings
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
@@ -104,20 +104,6 @@ class Standardisation:
             (axes,) = layers["whiten"].get_weights()
         return cls("root" in layers, mean, scale, axes)
 
-    def region_whitening(self, features: Rows, settings: TrainingSettings, *, layout: Layout) -> list[np.ndarray]:
-        """Return the directions that whiten each of the layout's regions of the standardised features, without a label.
-
-        Of a float32 array [the region's columns, components] each, as the front of `discriminant` with `regions` takes
-        them; it needs the mean and scale.
-        """
-        assert self.mean is not None
-        assert self.scale is not None
-        rng = np.random.default_rng([settings.seed, 1])
-        rooted = _Rooted(features) if self.root else features
-        if features.shape[0] > MAX_PHOTOS:
-            rooted = _Subset(rooted, np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False)))
-        return region_whitening(rooted, layout, settings, mean=self.mean, scale=self.scale, rng=rng)
-
     def without_labels(self) -> Standardisation:
         """Return what was learnt without looking at who is on the photos: at most whitening."""
         return replace(self, axes=self.whitened)
@@ -164,8 +150,7 @@ class _Rooted:
         self.shape = features.shape
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        values = np.asarray(self._features[rows], np.float32)
-        return np.sign(values) * np.sqrt(np.abs(values))
+        return signed_root(np.asarray(self._features[rows], np.float32))
 
 
 class _Subset:

@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from facetl.errors import DataError
 from facetl.evaluation import projection
-from facetl.evaluation.projection import check_dim, moments, normalised, principal_axes, projected
+from facetl.evaluation.projection import check_dim, moments, normalised, principal_axes, projected, signed_root
 
 
 def test_moments_do_not_cancel():
@@ -82,3 +82,24 @@ def test_leading_eigenvectors_of_a_large_matrix_are_those_of_scikit_learns_pca_a
     vectors, values = projection.leading(gram, 120, np.random.default_rng(0))
     assert vectors.T @ vectors == pytest.approx(np.eye(120), abs=1e-3)
     assert values[90:] == pytest.approx(0, abs=1e-2)
+
+
+def test_axes_begun_near_the_photos_components_are_those_of_a_full_decomposition_whatever_the_seed():
+    rng = np.random.default_rng(5)
+    rows = (rng.standard_normal((400, 90)) * 0.8 ** np.arange(90)).astype(np.float32)
+    mean, one = rows.mean(axis=0), np.ones(90, np.float32)
+    directions = np.linalg.svd(rows - mean, full_matrices=False)[2][:6]
+    near = (rows @ directions.T + rng.standard_normal((400, 6)) * 0.1).astype(np.float32)
+
+    axes, deviation = principal_axes(rows, mean, one, 6, np.random.default_rng(0), near=near)
+    again, _ = principal_axes(rows, mean, one, 6, np.random.default_rng(1), near=near)
+
+    assert np.abs(np.sum(axes.T * directions, axis=1)) == pytest.approx(np.ones(6), abs=1e-3)
+    assert deviation == pytest.approx(np.std((rows - mean) @ directions.T, axis=0), rel=1e-3)
+    np.testing.assert_array_equal(axes, again)
+
+
+def test_signed_root():
+    values = np.array([[-4, 0, 9]], np.float32)
+    np.testing.assert_array_equal(signed_root(values), [[-2, 0, 3]])
+    np.testing.assert_array_equal(values, [[-4, 0, 9]])

@@ -86,7 +86,9 @@ def memory() -> tuple[Memory, LinearHead]:
     front = Standardisation.fit(features, names, replace(WIDE, standardise="whiten", components=10), layout=LAYOUT)
     head = LinearHead.of(join(front.model(DIM), build_trunk(10, SETTINGS)))
     assert head is not None
-    return Memory.learnt(features, names, WIDE, anchor=head, layout=LAYOUT, per_person=3), head
+    others, _ = faces(30, seed=9, first=300)
+    kept = Memory.learnt(features, names, WIDE, others=others, anchor=head, layout=LAYOUT, per_person=3)
+    return kept, head
 
 
 class TestExemplars:
@@ -180,12 +182,13 @@ class TestClosedForm:
 
     def test_the_discriminants_are_turned_to_the_old_map(self) -> None:
         some = people(40, 4, seed=1)
-        parts = [some.rows[:, :6], some.rows[:, 4:]]
+        # Of so many columns that their principal components are exact.
+        parts = [np.hstack([some.rows, RNG.normal(size=(160, 150)).astype(np.float32)]) for _ in range(3)]
         old = normalised(RNG.normal(size=(len(some.rows), 5)).astype(np.float32))
         found = solve(parts, some.labels, old=old, settings=TrainingSettings(shrinkage=0.1))
         made = np.concatenate(parts, axis=1) @ np.concatenate(found)
         # Its distances are those of the regions' discriminants, joined.
-        free = joined_discriminants(
+        free, _ = joined_discriminants(
             parts, some.labels, TrainingSettings(shrinkage=0.1, joined=5), np.random.default_rng(0)
         )
         plain = np.concatenate(parts, axis=1) @ np.concatenate(free)
@@ -224,11 +227,34 @@ class TestMemory:
         for part in kept.basis.parted(kept.basis.rows(features)):
             np.testing.assert_allclose(part.T @ part / len(part), np.eye(part.shape[1]), atol=0.05)
 
+    def test_exemplars_spread_as_photos_of_others_do(self) -> None:
+        kept, anchor = memory()
+        others, _ = faces(30, seed=9, first=300)
+        spread = np.sqrt(np.mean(np.square(kept.basis.rows(others).astype(np.float32)), axis=0))
+        assert np.abs(spread - 1).max() > 0.1
+        features, names = faces(60, seed=1)
+        wanted = seen(features, names, basis=kept.basis, anchor=anchor).herded(3)
+        assert kept.exemplars.names.tolist() == wanted.names.tolist()
+        np.testing.assert_allclose(kept.exemplars.rows, wanted.rows * spread, atol=0.02)
+
+    def test_of_more_photos_than_components_are_learnt_from_all_are_remembered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept, anchor = memory()
+        monkeypatch.setattr("facetl.methods.continual.memory.MAX_PHOTOS", 50)
+        features, names = faces(60, seed=1)
+        fewer = Memory.learnt(
+            features, names, WIDE, others=faces(30, seed=9, first=300)[0], anchor=anchor, layout=LAYOUT, per_person=3
+        )
+        assert fewer.exemplars.people == kept.exemplars.people
+        assert len(fewer.exemplars) == len(kept.exemplars)
+
     def test_without_regions_the_whole_is_one(self) -> None:
         features, _ = faces(60, seed=1)
         moments = LinearHead.of(linear_head(seed=2)).moments
         for settings, layout in ((replace(WIDE, regions=False), LAYOUT), (WIDE, None)):
-            basis = Basis.learnt(features, settings, moments=moments, layout=layout)
+            rows = np.concatenate([block for _, block in moments.standardised(features)]).astype(np.float16)
+            basis, _ = Basis.learnt(rows, settings, moments=moments, layout=layout)
             assert [len(columns) for columns in basis.columns] == [DIM]
 
     @pytest.mark.parametrize("method", ["replay", "distillation", "replay+distillation"])

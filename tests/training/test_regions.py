@@ -103,13 +103,17 @@ def test_the_directions_of_each_region_whiten_it(most: int, monkeypatch: pytest.
     layout = Layout(((3, 8), (1, 5)))
     rng = np.random.default_rng(8)
     features = rng.normal(0, 1, (240, layout.dim)) * rng.uniform(0.2, 3, layout.dim) + 1
-    front = Standardisation(False, features.mean(axis=0), features.std(axis=0), None)
-    found = front.region_whitening(features, preset("balanced", components=10, root=False), layout=layout)
+    standardised = ((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float16)
+    found, made = regions.region_whitening(
+        standardised, layout, preset("balanced", components=10), rng=np.random.default_rng(0)
+    )
     places = [columns for regions_ in layout.regions() for columns in regions_]
     assert len(found) == len(places) == 10
-    for axes, columns in zip(found, places, strict=True):
-        rows = (features[:, columns] - front.mean[columns]) / front.scale[columns]
+    along = np.split(made, np.cumsum([axes.shape[1] for axes in found])[:-1], axis=1)
+    for axes, columns, part in zip(found, places, along, strict=True):
+        rows = standardised[:, columns].astype(np.float64)
         white = rows @ axes
+        np.testing.assert_allclose(part, white, atol=5e-3)
         np.testing.assert_allclose(white.T @ white / 240, np.eye(min(10, len(columns))), atol=0.02)
         # Of all orthonormal directions the leading ones hold most of the scatter.
         spanned = np.linalg.qr(axes)[0]

@@ -21,6 +21,7 @@ from facetl.evaluation.projection import Float32s, Rows
 from facetl.features.layout import Layout
 from facetl.methods.continual.linear import Moments
 from facetl.recognition import calibration_files
+from facetl.training.regions import region_whitening
 from facetl.training.settings import TrainingSettings
 
 BASIS = "basis.npz"
@@ -41,12 +42,16 @@ class Basis:
     axes: tuple[Float32s, ...]
 
     @classmethod
-    def learnt(cls, features: Rows, settings: TrainingSettings, *, moments: Moments, layout: Layout | None) -> Basis:
-        """Learn it from photos, [photos, dim] float, in the regions that the settings ask for."""
-        seen = layout if layout is not None and settings.regions else Layout.flat(features.shape[1])
-        axes = moments.front().region_whitening(features, settings, layout=seen)
-        columns = tuple(region for regions in seen.regions() for region in regions)
-        return cls(moments, columns, tuple(axes))
+    def learnt(
+        cls, rows: NDArray[np.float16], settings: TrainingSettings, *, moments: Moments, layout: Layout | None
+    ) -> tuple[Basis, Float32s]:
+        """Learn it from photos in the regions that the settings ask for, and return what `rows` does of them.
+
+        rows: features [photos, dim], standardised by the moments.
+        """
+        seen = layout if layout is not None and settings.regions else Layout.flat(rows.shape[1])
+        axes, made = region_whitening(rows, seen, settings, rng=np.random.default_rng([settings.seed, 1]))
+        return cls(moments, tuple(region for regions in seen.regions() for region in regions), tuple(axes)), made
 
     def rows(self, features: Rows) -> NDArray[np.float16]:
         """Return every region's components side by side: [photos, dim] float → [photos, all components]."""
@@ -56,10 +61,9 @@ class Basis:
             rows[at] = np.concatenate(parts, axis=1)
         return rows
 
-    def parted(self, rows: NDArray[np.floating]) -> list[Float32s]:
-        """Return each region's own components of rows, [photos, components] float32."""
-        starts = np.cumsum([own.shape[1] for own in self.axes])[:-1]
-        return [part.astype(np.float32) for part in np.split(rows, starts, axis=1)]
+    def parted(self, rows: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+        """Return each region's own components of rows, [photos, components] of the same type."""
+        return np.split(rows, np.cumsum([own.shape[1] for own in self.axes])[:-1], axis=1)
 
     def directions(self, mappings: Sequence[Float32s]) -> Float32s:
         """Return the map of the feature, [dim, width], that maps of each region, [components, width], make together."""

@@ -87,6 +87,7 @@ class Learner:
             features,
             names,
             self.settings,
+            others=self.known.features("validation")[0],
             anchor=anchor,
             layout=self.arrivals.collection.layout,
             per_person=self.update.memory,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from facetl.evaluation.projection import Float32s, Rows, blocks, normalised
+from facetl.evaluation.projection import Float32s, Rows, blocks, normalised, signed_root
 from facetl.methods.continual.parts import front_and_trunk
 from facetl.training.head import build_trunk, join
 from facetl.training.settings import TrainingSettings
@@ -75,8 +75,19 @@ class Moments(NamedTuple):
     def standardised(self, features: Rows) -> Iterator[tuple[slice, Float32s]]:
         """Yield features [photos, dim] float standardised, in blocks, [some photos, dim] each."""
         for at, block in blocks(features):
-            rooted = np.sign(block) * np.sqrt(np.abs(block)) if self.root else block
-            yield at, (rooted - self.mean) / self.scale
+            rooted = signed_root(block) if self.root else block
+            rooted -= self.mean
+            rooted /= self.scale
+            yield at, rooted
+
+
+def rotation(rows: Float32s, others: Float32s) -> Float32s:
+    """Return the orthogonal matrix [width, width] that turns rows nearest to others, [photos, width] float32 each.
+
+    Schönemann, A Generalized Solution of the Orthogonal Procrustes Problem, 1966.
+    """
+    left, _, right = np.linalg.svd(rows.T @ others)
+    return left @ right
 
 
 @dataclass(frozen=True, eq=False)

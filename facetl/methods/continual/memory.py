@@ -12,17 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.linalg import orthogonal_procrustes
+from numpy.typing import ArrayLike, NDArray
 
 from facetl.evaluation.projection import Float32s, Rows, normalised
 from facetl.features.layout import Layout
 from facetl.methods.continual.basis import Basis
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.methods.continual.learning import UpdateSettings
-from facetl.methods.continual.linear import Affine, LinearHead
+from facetl.methods.continual.linear import Affine, LinearHead, rotation
+from facetl.methods.continual.stacked_rows import ChosenRows
 from facetl.training.regions import joined_discriminants
 from facetl.training.settings import TrainingSettings
+from facetl.training.standardisation import MAX_PHOTOS
+
+_OTHERS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +42,32 @@ class Memory:
         names: ArrayLike,
         settings: TrainingSettings,
         *,
+        others: Rows,
         anchor: LinearHead,
         layout: Layout | None,
         per_person: int,
     ) -> Memory:
         """Make it from all photos of a run: features [photos, dim] float, who is on them, and the run's settings.
 
-        anchor: the head whose embeddings fill galleries.
+        Args:
+            others: features of people from whom nothing is learnt, the first few hundred of which are looked at.
+            anchor: the head whose embeddings fill galleries.
+            layout: of which maps a feature is made.
+            per_person: exemplars kept of each.
         """
-        basis = Basis.learnt(features, settings, moments=anchor.moments, layout=layout)
-        return cls(basis, seen(features, names, basis=basis, anchor=anchor).herded(per_person))
+        photos, people = features.shape[0], np.asarray(names, np.str_)
+        chosen = np.sort(np.random.default_rng(settings.seed).permutation(photos)[:MAX_PHOTOS])
+        standardised = np.empty((len(chosen), features.shape[1]), np.float16)
+        embeddings = np.empty((len(chosen), len(anchor.affine.bias)), np.float32)
+        for at, block in anchor.moments.standardised(ChosenRows(features, chosen)):
+            standardised[at], embeddings[at] = block, anchor.affine(block)
+        basis, rows = Basis.learnt(standardised, settings, moments=anchor.moments, layout=layout)
+        # Photos spread wider along components that were learnt from them than all others do, those of new people too.
+        rows *= _spread(basis.rows(ChosenRows(others, np.arange(min(_OTHERS, others.shape[0])))))
+        rest = np.setdiff1d(np.arange(photos), chosen)
+        beside = seen(ChosenRows(features, rest), people[rest], basis=basis, anchor=anchor)
+        everything = Exemplars.of(rows, embeddings, people[chosen]).joined(beside)
+        return cls(basis, everything.herded(per_person))
 
     def relearnt(self, new: Exemplars, settings: TrainingSettings, update: UpdateSettings) -> LinearHead:
         """Return the head of new people, and with `replay` of everybody remembered; see `solve`."""
@@ -80,31 +99,33 @@ class Memory:
         return None if basis is None or exemplars is None else cls(basis, exemplars)
 
 
+def _spread(rows: NDArray[np.float16]) -> Float32s:
+    return np.sqrt(np.mean(np.square(rows, dtype=np.float32), axis=0))
+
+
 def seen(features: Rows, names: ArrayLike, *, basis: Basis, anchor: LinearHead) -> Exemplars:
     """Return photos as exemplars are kept, all of them: features [photos, dim] float, and who is on each."""
     return Exemplars.of(basis.rows(features), anchor(features), names)
 
 
 def solve(
-    parts: Sequence[Float32s], labels: np.ndarray, *, old: Float32s, settings: TrainingSettings
+    parts: Sequence[NDArray[np.floating]], labels: np.ndarray, *, old: Float32s, settings: TrainingSettings
 ) -> list[Float32s]:
     """Return a map [components, width] of each region: their joined discriminants, turned to old embeddings.
 
-    The leading directions are turned by the rotation that brings their embeddings nearest to the old ones (Schönemann,
-    A Generalized Solution of the Orthogonal Procrustes Problem, 1966): distillation of where people lie, which costs
-    nothing of how they are told apart.
+    The leading directions are turned by the rotation that brings their embeddings nearest to the old ones: distillation
+    of where people lie, which costs nothing of how they are told apart.
 
     Args:
-        parts: rows of each region, [photos, components] float32.
+        parts: rows of each region, [photos, components] float.
         labels: [photos] int, the person of each.
         old: [photos, width] float32 unit vectors, of the same photos.
         settings: of the discriminants.
     """
     width = old.shape[1]
     chosen = replace(settings, standardise="discriminant", joined=width)
-    mappings = joined_discriminants(parts, labels, chosen, np.random.default_rng(settings.seed))
+    mappings, found = joined_discriminants(parts, labels, chosen, np.random.default_rng(settings.seed), near=old)
     # Few photos have fewer directions: the others stay empty.
-    mappings = [np.pad(mapping, ((0, 0), (0, width - mapping.shape[1]))) for mapping in mappings]
-    found = np.concatenate(parts, axis=1) @ np.concatenate(mappings)
-    turn, _ = orthogonal_procrustes(normalised(found), old)
-    return [np.asarray(mapping @ turn, np.float32) for mapping in mappings]
+    empty = (0, 0), (0, width - found.shape[1])
+    turn = rotation(normalised(np.pad(found, empty)), old)
+    return [np.pad(mapping, empty) @ turn for mapping in mappings]

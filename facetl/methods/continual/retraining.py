@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
 
 from facetl.evaluation.projection import Rows
 from facetl.features.layout import Layout
-from facetl.methods.continual.linear import Affine, affine_of, write_affine
+from facetl.methods.continual.linear import Affine, affine_of, rotation, write_affine
 from facetl.methods.continual.parts import front_and_trunk
 from facetl.training.fitting import fit_head
 from facetl.training.head import embed
@@ -53,6 +52,6 @@ def retrain(
         if len(few) > _FEW:
             few = np.sort(np.random.default_rng(settings.seed).choice(len(few), _FEW, replace=False))
         some = np.asarray(features[few], np.float32)
-        turn, _ = orthogonal_procrustes(embed(head, some), embed(old, some))
+        turn = rotation(embed(head, some), embed(old, some))
         write_affine(trunk, Affine(affine.kernel @ turn, affine.bias @ turn))
     return head, time.monotonic() - began
