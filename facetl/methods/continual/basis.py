@@ -6,8 +6,6 @@ differ in others, so an update begins from all of them.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.errors import RunError
 from facetl.evaluation.projection import Float32s, Rows
 from facetl.features.layout import Layout
+from facetl.methods.continual import arrays
 from facetl.methods.continual.linear import Moments
-from facetl.recognition import calibration_files
 from facetl.training.regions import region_whitening
 from facetl.training.settings import TrainingSettings
 
@@ -74,29 +71,21 @@ class Basis:
 
     def write(self, folder: Path) -> None:
         """Write it into a run folder, for its owner alone; no pickle."""
-        content = io.BytesIO()
         parts: dict[str, Any] = {f"columns_{place}": own for place, own in enumerate(self.columns)}
         parts |= {f"axes_{place}": own.astype(np.float16) for place, own in enumerate(self.axes)}
-        np.savez(content, **self.moments._asdict(), **parts)
-        calibration_files.replace(folder / BASIS, content.getvalue())
+        arrays.write(folder / BASIS, **self.moments._asdict(), **parts)
 
     @classmethod
     def read(cls, folder: Path) -> Basis | None:
         """Read that of a run folder, None where it keeps none; RunError where the file is damaged."""
         path = folder / BASIS
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                moments = Moments(bool(stored["root"]), stored["mean"], stored["scale"])
-                count = sum(name.startswith("axes_") for name in stored)
-                columns = tuple(stored[f"columns_{place}"] for place in range(count))
-                axes = tuple(stored[f"axes_{place}"].astype(np.float32) for place in range(count))
+        if not path.exists():
+            return None
+        with arrays.reading(path) as stored:
+            moments = Moments(bool(stored["root"]), stored["mean"], stored["scale"])
+            count = sum(name.startswith("axes_") for name in stored)
+            columns = tuple(stored[f"columns_{place}"] for place in range(count))
+            axes = tuple(stored[f"axes_{place}"].astype(np.float32) for place in range(count))
             if not count or any(len(one) != len(own) for one, own in zip(columns, axes, strict=True)):
                 raise ValueError("its regions do not belong together")
-        except FileNotFoundError:
-            return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise RunError(
-                f"{path}: it cannot be read ({error}). Delete the file: the next update makes it anew from the run's "
-                "photos."
-            ) from error
         return cls(moments, columns, axes)

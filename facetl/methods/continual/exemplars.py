@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.errors import DataError, RunError
-from facetl.recognition import calibration_files
+from facetl.methods.continual import arrays
 
 EXEMPLARS = "exemplars.npz"
 _VERSION = 2
@@ -104,31 +102,29 @@ class Exemplars:
 
     def write(self, folder: Path) -> None:
         """Write them into a run folder, for its owner alone; no pickle."""
-        content = io.BytesIO()
-        np.savez(content, version=np.int64(_VERSION), rows=self.rows, embeddings=self.embeddings, names=self.names)
-        calibration_files.replace(folder / EXEMPLARS, content.getvalue())
+        arrays.write(
+            folder / EXEMPLARS,
+            version=np.int64(_VERSION),
+            rows=self.rows,
+            embeddings=self.embeddings,
+            names=self.names,
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Exemplars | None:
         """Read those of a run folder, None where it keeps none; RunError where the file is damaged."""
         path = folder / EXEMPLARS
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                if int(stored["version"]) > _VERSION:
-                    raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
-                rows, embeddings = (stored[name].astype(_DTYPE) for name in ("rows", "embeddings"))
-                names = stored["names"].astype(np.str_)
+        if not path.exists():
+            return None
+        with arrays.reading(path) as stored:
+            if int(stored["version"]) > _VERSION:
+                raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
+            rows, embeddings = (stored[name].astype(_DTYPE) for name in ("rows", "embeddings"))
+            names = stored["names"].astype(np.str_)
             if not rows.ndim == embeddings.ndim == 2 or not len(rows) == len(embeddings) == len(names):
                 raise ValueError("its rows do not belong together")
             if not np.isfinite(rows).all() or not np.isfinite(embeddings).all():
                 raise ValueError("a number is not finite")
-        except FileNotFoundError:
-            return None
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise RunError(
-                f"{path}: the exemplars cannot be read ({error}). Delete the file: the next update makes it anew from "
-                "the run's photos."
-            ) from error
         return cls(rows, embeddings, names)
 
     def _of(self, rows: NDArray[np.int64]) -> Exemplars:

@@ -1,0 +1,36 @@
+"""Files of arrays beside a head, for the run's owner alone: no pickle, whole or as they were before."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facetl.errors import RunError
+from facetl.recognition import calibration_files
+
+
+def write(path: Path, **arrays: npt.ArrayLike) -> None:
+    """Write arrays by name."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    calibration_files.replace(path, content.getvalue())
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Any]:
+    """Yield the file's arrays by name; RunError where they, or a ValueError of what is made of them, are damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path}: it cannot be read ({error}). Delete the file: the next update makes it anew from the run's "
+            "photos."
+        ) from error
