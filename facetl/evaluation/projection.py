@@ -85,7 +85,7 @@ def principal_axes(
             block -= mean
             block /= scale
             image += block.T @ (block @ basis)
-        basis = _orthonormal(image)
+        basis = scipy.linalg.qr(image, mode="economic", check_finite=False)[0]  # NumPy's would be in float64
     gram = np.zeros((basis.shape[1], basis.shape[1]))
     for _, block in blocks(features):
         block -= mean
@@ -147,7 +147,7 @@ def _orthonormal(columns: Float32s, passes: int = 3) -> Float32s:
     for _ in range(passes):
         wide = columns.astype(np.float64)
         gram = wide.T @ wide
-        gram[np.diag_indices_from(gram)] += 1e-11 * np.trace(gram)
+        gram[np.diag_indices_from(gram)] += 1e-11 * np.trace(gram) + np.finfo(np.float64).tiny
         columns = (wide @ np.linalg.inv(np.linalg.cholesky(gram)).T).astype(np.float32)
     return columns
 

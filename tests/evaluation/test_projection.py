@@ -103,3 +103,10 @@ def test_signed_root():
     values = np.array([[-4, 0, 9]], np.float32)
     np.testing.assert_array_equal(signed_root(values), [[-2, 0, 3]])
     np.testing.assert_array_equal(values, [[-4, 0, 9]])
+
+
+def test_a_matrix_of_zeros_has_directions_of_nothing(monkeypatch):
+    monkeypatch.setattr(projection, "_EXACT", 10)
+    vectors, values = projection.leading(np.zeros((40, 40), np.float32), 5, np.random.default_rng(0))
+    assert np.all(np.isfinite(vectors))
+    np.testing.assert_array_equal(values, 0)
