@@ -85,7 +85,10 @@ def principal_axes(
             block -= mean
             block /= scale
             image += block.T @ (block @ basis)
-        basis = scipy.linalg.qr(image, mode="economic", check_finite=False)[0]  # NumPy's would be in float64
+        if near is not None:
+            basis = _orthonormal(image)
+        else:
+            basis = scipy.linalg.qr(image, mode="economic", check_finite=False)[0]  # NumPy's would be in float64
     gram = np.zeros((basis.shape[1], basis.shape[1]))
     for _, block in blocks(features):
         block -= mean
