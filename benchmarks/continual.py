@@ -255,7 +255,7 @@ def _solved(scene: Scene, update: Any) -> Iterator[After]:
     anchor, memory = LinearHead.of(scene.head), None
     assert anchor is not None
     for step in scene.steps[1:]:
-        once, began = 0.0, time.perf_counter()
+        began = time.perf_counter()
         if memory is None:
             memory = Memory.learnt(
                 scene.features.subset(scene.steps[0].photos),
@@ -266,6 +266,7 @@ def _solved(scene: Scene, update: Any) -> Iterator[After]:
                 layout=scene.layout,
                 per_person=update.memory,
             )
+        # Nothing but what is learnt once lies between the two.
         once, began = time.perf_counter() - began, time.perf_counter()
         new = seen(scene.features.subset(step.photos), scene.names[step.photos], basis=memory.basis, anchor=anchor)
         head = memory.relearnt(new, scene.settings, update).model(scene.settings)

@@ -85,10 +85,7 @@ def principal_axes(
             block -= mean
             block /= scale
             image += block.T @ (block @ basis)
-        if near is not None:
-            basis = _orthonormal(image)
-        else:
-            basis = scipy.linalg.qr(image, mode="economic", check_finite=False)[0]  # NumPy's would be in float64
+        basis = _householder(image) if near is None else _orthonormal(image)
     gram = np.zeros((basis.shape[1], basis.shape[1]))
     for _, block in blocks(features):
         block -= mean
@@ -118,7 +115,7 @@ def _by_inner_products(features: Rows, mean: Float32s, scale: Float32s, componen
     vectors /= np.maximum(deviation, np.finfo(np.float32).tiny)
     axes = np.concatenate([rows[:, part].astype(np.float32).T @ vectors for part in parts])
     if deviation[-1] < 1e-3 * deviation[0]:  # centred rows have a direction less than photos; it must be orthogonal
-        axes = scipy.linalg.qr(axes, mode="economic", check_finite=False)[0]
+        axes = _householder(axes)
     return axes, (deviation / np.sqrt(photos)).astype(np.float32)
 
 
@@ -138,6 +135,11 @@ def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[
         values, turn = np.linalg.eigh((basis.T @ (gram @ basis)).astype(np.float64))
         values, vectors = values[::-1][:components], basis @ turn[:, ::-1][:, :components].astype(np.float32)
     return vectors.astype(np.float32), np.maximum(values, 0.0).astype(np.float32)
+
+
+def _householder(columns: Float32s) -> Float32s:
+    """Return an orthonormal basis of any columns, as many as rows or of zeros, too; NumPy's would be in float64."""
+    return np.asarray(scipy.linalg.qr(columns, mode="economic", check_finite=False)[0])
 
 
 def _orthonormal(columns: Float32s, passes: int = 3) -> Float32s:

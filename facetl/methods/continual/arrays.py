@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from facetl.errors import RunError
 from facetl.recognition import calibration_files
 
 
-def write(path: Path, **arrays: npt.ArrayLike) -> None:
-    """Write arrays by name."""
+def write(path: Path, **arrays: Any) -> None:
+    """Write arrays by name, none of them of objects."""
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
+    np.savez(content, **arrays)
     calibration_files.replace(path, content.getvalue())
 
 

@@ -25,7 +25,8 @@ from facetl.training.regions import joined_discriminants
 from facetl.training.settings import TrainingSettings
 from facetl.training.standardisation import MAX_PHOTOS
 
-_OTHERS = 500
+# Photos of others that are looked at, and how many count beside them as if they had spread by 1.
+_OTHERS, _PRIOR = 500, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,12 @@ class Memory:
 
 
 def _spread(rows: NDArray[np.float16]) -> Float32s:
-    return np.sqrt(np.mean(np.square(rows, dtype=np.float32), axis=0))
+    """Return how far others' photos spread along each component, where those that it was learnt from spread by 1.
+
+    Of few photos it is drawn to 1, as by the prior of a variance: chance alone would tell components apart.
+    """
+    squares = np.sum(np.square(rows, dtype=np.float32), axis=0)
+    return np.asarray(np.sqrt((squares + _PRIOR) / (len(rows) + _PRIOR)), np.float32)
 
 
 def seen(features: Rows, names: ArrayLike, *, basis: Basis, anchor: LinearHead) -> Exemplars:
