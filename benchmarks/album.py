@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facetl.evaluation.calibration import Calibration
+from facetl.calibration.calibration import Calibration
 
 FEWEST = 5
 VALIDATION = 0.2
@@ -92,15 +92,15 @@ def _read(path: Path) -> Album:
 
 
 def _make(arguments: argparse.Namespace) -> Album:
+    from facetl._tensorflow import start_tensorflow
+    from facetl.backbones.spec import ExtractorSpec
+    from facetl.calibration.calibration import Target, calibrate_pairs
     from facetl.data.manifest import Manifest
-    from facetl.evaluation.baselines import Raw
-    from facetl.evaluation.calibration import Target, calibrate_pairs
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.startup import start_tensorflow
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.metrics.baselines import Raw
 
     start_tensorflow()
-    from facetl.training.fitting import fit_head
+    from facetl.training.fit import fit_head
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED
 

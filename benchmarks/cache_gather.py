@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facetl.features.cache import EmbeddingCache
-from facetl.features.shards import DTYPE
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.shards import DTYPE
 
 FINGERPRINT = "be" * 32
 Gather = Callable[[np.ndarray], np.ndarray]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 # Of the couple's people, for the threshold and the choice of the epoch: a threshold for a low FAR takes many.
 HELD_OUT = 0.4
@@ -54,16 +54,16 @@ def main() -> None:
 
 
 def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
+    from facetl.backbones.spec import ExtractorSpec
+    from facetl.calibration.calibration import Target, calibrate_pairs
+    from facetl.calibration.error_rates import PeoplePairs
+    from facetl.calibration.probability import expected_calibration_error
     from facetl.data.manifest import Manifest
-    from facetl.data.protocols import read_lfw_pairs
-    from facetl.evaluation.calibration import Target, calibrate_pairs
-    from facetl.evaluation.people_pairs import PeoplePairs
-    from facetl.evaluation.probability import expected_calibration_error
-    from facetl.evaluation.verification import pair_distances
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.benchmark import rows_of_pairs
-    from facetl.training.fitting import fit_head
+    from facetl.data.pair_lists import read_lfw_pairs
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.metrics.verification import pair_distances
+    from facetl.runs.lfw import rows_of_pairs
+    from facetl.training.fit import fit_head
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 ALIGNED: dict[str, Any] = {"align": "mtcnn", "crop": 0.5}
 METHODS = ("none", "naive", "distillation", "ewc", "replay", "replay+distillation", "joint")
@@ -109,13 +109,13 @@ def main() -> None:
 
 
 def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
     from facetl.data.splits import position
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.methods.continual.split_head import front_and_trunk
     from facetl.methods.continual.streams import stream
-    from facetl.training.fitting import fit_head
+    from facetl.training.fit import fit_head
     from facetl.training.settings import BALANCED
 
     collection = Collection.open(
@@ -159,9 +159,9 @@ def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
 
 def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: int) -> tuple[Any, Any]:
     """Return features in which a step's photos are as in its domain, and the step without those that show no face."""
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.methods.continual.domains import write_changed
+    from facetl.embeddings.dataset import Collection, default_cache_folder
     from facetl.methods.continual.stacked_rows import StackedRows
+    from facetl.methods.continual.streams import write_changed
 
     rows = np.concatenate([step.photos, step.probes])
     written = write_changed(collection.manifest.select(rows), folder, step.kind, seed=seed)
@@ -178,8 +178,8 @@ def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: in
 
 def _measured(scene: Scene, method: str, every: bool, seed: int) -> dict[str, Any]:
     """Run through the steps with one method and measure after each."""
-    from facetl.evaluation.continual import AccuracyMatrix
-    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.methods.continual.split_head import front_and_trunk
+    from facetl.metrics.continual_scores import AccuracyMatrix
 
     verified, found, heads = [], [], []
     for after in _heads(scene, method, every, seed):
@@ -230,8 +230,8 @@ class After:
 
 def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]:
     """Yield what there is after each step; of training anew, where not every one is asked for, the first and last."""
-    from facetl.methods.continual.learning import UpdateSettings
-    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.methods.continual.fine_tuning import UpdateSettings
+    from facetl.methods.continual.split_head import front_and_trunk
 
     yield After(scene.front, scene.trunk)
     last = len(scene.steps) - 1
@@ -248,9 +248,9 @@ def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]
 
 def _solved(scene: Scene, update: Any) -> Iterator[After]:
     """Yield what there is after each step by the closed form; the first update makes the memory, too."""
-    from facetl.methods.continual.linear import LinearHead
+    from facetl.methods.continual.linear_head import LinearHead
     from facetl.methods.continual.memory import Memory, seen
-    from facetl.methods.continual.parts import front_and_trunk
+    from facetl.methods.continual.split_head import front_and_trunk
 
     anchor, memory = LinearHead.of(scene.head), None
     assert anchor is not None
@@ -279,7 +279,7 @@ def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
     """Yield what there is after each step by gradient descent behind the front that there is."""
     from facetl.errors import CollapseError
     from facetl.methods.continual.exemplars import herd_each
-    from facetl.methods.continual.learning import People, learn
+    from facetl.methods.continual.fine_tuning import People, learn
     from facetl.training.head import embed
 
     if update.method == "naive":
@@ -310,7 +310,7 @@ def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
 
 
 def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:
-    from facetl.methods.continual.retraining import retrain
+    from facetl.methods.continual.candidates import retrain
 
     chosen = np.flatnonzero(scene.choosing)
     return retrain(
@@ -325,8 +325,8 @@ def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:
 
 def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, float]:
     """Return the verification accuracy on a step's held-out photos, and the share of them that is found."""
-    from facetl.evaluation.continual import found_by_nearest_mean, verified_against_gallery
-    from facetl.evaluation.verification import threshold_from
+    from facetl.metrics.continual_scores import found_by_nearest_mean, verified_against_gallery
+    from facetl.metrics.verification import threshold_from
 
     gallery, chosen = np.concatenate([one.photos for one in scene.steps]), np.flatnonzero(scene.choosing)
     threshold = threshold_from(embeddings[chosen], _labels(scene.names[chosen]), seed=0)
@@ -336,8 +336,8 @@ def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, fl
 
 def _strangers(scene: Scene, last: After) -> dict[str, Any]:
     """Return how well pairs of strangers are told apart by the first head, the last one, and one against the other."""
-    from facetl.evaluation.continual import compatibility
-    from facetl.evaluation.pairs import sample_pairs
+    from facetl.metrics.continual_scores import compatibility
+    from facetl.metrics.pairs import sample_pairs
 
     before, after = (
         scene.embedded(front, trunk)[scene.strangers]

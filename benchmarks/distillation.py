@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 if TYPE_CHECKING:
-    from facetl.methods.distillation_comparison import Contender
+    from facetl.methods.distillation.student_comparison import Contender
 
 POINTS, SHARE = 0.02, 0.1
 STUDENTS = "mobilenet_v3_small,mobilenet_v3_large"
@@ -44,11 +44,11 @@ def main() -> None:
         print("distillation: needs LFW; give its folder or set FACETL_LFW_DEV")
         return
     start_tensorflow()
-    from facetl.features.collection import default_cache_folder
-    from facetl.methods.distillation import distill
-    from facetl.methods.distillation_comparison import side_by_side, table
-    from facetl.methods.distillation_settings import DistillationSettings
-    from facetl.methods.distillation_teacher import Teacher
+    from facetl.embeddings.dataset import default_cache_folder
+    from facetl.methods.distillation.distillation_settings import DistillationSettings
+    from facetl.methods.distillation.distilled_run import distill
+    from facetl.methods.distillation.student_comparison import side_by_side, table
+    from facetl.methods.distillation.teacher import Teacher
 
     cache = default_cache_folder()
     with tempfile.TemporaryDirectory() as models:
@@ -88,10 +88,10 @@ def main() -> None:
 
 def _teacher(images: Path, models: Path, cache: Path, seed: int) -> Path:
     """Train the default recipe on aligned faces."""
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.features.collection import Collection
-    from facetl.features.spec import ExtractorSpec
-    from facetl.recognition.run import train_run
+    from facetl.embeddings.dataset import Collection
+    from facetl.runs.training_run import train_run
     from facetl.training.settings import preset
 
     spec = ExtractorSpec.of("inception_v3", crop=0.5, align="mtcnn")

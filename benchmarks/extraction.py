@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 
 def main() -> None:
@@ -28,9 +28,9 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from facetl.features.extractor import Extractor
-    from facetl.features.spec import ExtractorSpec
-    from facetl.features.weights import Weights
+    from facetl.backbones.extractor import Extractor
+    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.weights import Weights
 
     images = np.random.default_rng(0).integers(0, 256, (photos, 250, 250, 3), dtype=np.uint8)
     net = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))

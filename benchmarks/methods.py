@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 TEACHER = "triplet"
 # name → what it is, and its verb with {data}, {sight}, {models} and {epochs} to be filled in.
@@ -91,8 +91,8 @@ def _measured(
 
 def _row(folder: Path) -> dict[str, Any]:
     """What a run reached on its test people, and what a photo costs."""
-    from facetl.export.cost import arithmetic, measure
     from facetl.recognition.recognizer import Recognizer
+    from facetl.runs.export.cost import arithmetic, measure
 
     scores = json.loads((folder / "metrics.json").read_text())["verification"]["trained"]
     counted = arithmetic(Recognizer.load(folder))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 SAMPLE = Path("data/sample")
 KNOWN, STRANGERS, PHOTOS = 10, 10, 5
@@ -47,13 +47,12 @@ def main() -> None:
 
 
 def _measure(folder: Path, people: int, seed: int) -> dict[str, dict[str, float]]:
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.data.openset import split_openset
-    from facetl.evaluation.openset import identify_openset
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.contenders import contenders
-    from facetl.training.fitting import fit_head
+    from facetl.data.openset_split import split_openset
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.metrics.openset import identify_openset
+    from facetl.training.fit import contenders, fit_head
     from facetl.training.settings import BALANCED
 
     collection = Collection.open(Manifest.from_folder(folder), ExtractorSpec.of(), cache=default_cache_folder())

@@ -28,10 +28,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facetl.imaging.detection import Face
-from facetl.library.library import Library
-from facetl.library.records import NewFace, StackDraft
-from facetl.web.server import serve
+from facetl.faces.detectors import Face
+from facetl.people.library import Library
+from facetl.people.store.models import NewFace, StackDraft
+from facetl.people.web.server import serve
 
 ON_A_PHOTO = 4
 DRAWN = 150

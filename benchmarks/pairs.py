@@ -98,7 +98,7 @@ def _peak() -> int:
 
 
 def _curve(folder: Path, arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    from facetl.startup import start_tensorflow
+    from facetl._tensorflow import start_tensorflow
 
     start_tensorflow()
     results: dict[str, list[dict[str, float]]] = {}
@@ -123,13 +123,13 @@ def _curve(folder: Path, arguments: argparse.Namespace) -> dict[str, list[dict[s
 
 def _folds(folder: Path, arguments: argparse.Namespace) -> Any:
     """Yield the rows behind the front, and labels, of a fold's training people and of its validation people."""
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.data.protocols import read_lfw_pairs
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.benchmark import sides_of_fold
+    from facetl.data.pair_lists import read_lfw_pairs
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.runs.lfw import sides_of_fold
     from facetl.training.settings import BALANCED
-    from facetl.training.standardisation import Standardisation
+    from facetl.training.whitening import Standardisation
 
     collection = Collection.open(
         Manifest.from_folder(folder / "images"),
@@ -155,7 +155,7 @@ def _trained(
 ) -> dict[str, float]:
     """Train a head for as many steps whatever the pairs, and give its curves' best and last values."""
     from facetl.errors import CollapseError
-    from facetl.training.fitting import fit_head
+    from facetl.training.fit import fit_head
     from facetl.training.samplers import make_sampler
     from facetl.training.settings import preset
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from album import Album, add_arguments, open_album
 
-from facetl.evaluation.clustering import score_clusters
-from facetl.recognition.clustering import Clustering, Constraints, cluster
-from facetl.recognition.questions import questions
+from facetl.clustering.active_learning import questions
+from facetl.clustering.clusters import Clustering, Constraints, cluster
+from facetl.metrics.cluster_scores import score_clusters
 
 UNCERTAIN = (0.1, 0.9)
 _ALL = 100_000

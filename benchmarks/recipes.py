@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 ALIGNED: dict[str, Any] = {"align": "mtcnn", "crop": 0.5}
 # name → what the extractor is, and what of the settings is changed.
@@ -100,7 +100,7 @@ def main() -> None:
 def _fronts(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[str, float]]]:
     """Score closed-form fronts; rows of validation people alone are reduced."""
     from facetl.training.settings import BALANCED
-    from facetl.training.standardisation import Standardisation
+    from facetl.training.whitening import Standardisation
 
     results: dict[str, list[dict[str, float]]] = {}
     for name in names:
@@ -122,7 +122,7 @@ def _heads(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[st
     from facetl.errors import CollapseError
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED
-    from facetl.training.standardisation import Standardisation
+    from facetl.training.whitening import Standardisation
 
     results: dict[str, list[dict[str, float]]] = {name: [] for name in ("front alone", *names)}
     for collection, side in _folds(folder, ALIGNED, folds):
@@ -148,7 +148,7 @@ def _heads(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[st
 
 
 def _fitted(rows: np.ndarray, labels: np.ndarray, settings: Any, validation: tuple[Any, np.ndarray]) -> Any:
-    from facetl.training.fitting import fit_head
+    from facetl.training.fit import fit_head
 
     return fit_head(rows, labels, settings, validation=validation).head
 
@@ -161,7 +161,7 @@ def _seeds_distilled(rows: np.ndarray, labels: np.ndarray, settings: Any, valida
     """
     import keras
 
-    from facetl.training.fitting import fit_head
+    from facetl.training.fit import fit_head
     from facetl.training.head import build_trunk, embed
 
     heads = [fit_head(rows, labels, replace(settings, seed=seed), validation=validation).head for seed in range(_SEEDS)]
@@ -183,11 +183,11 @@ def _seeds_distilled(rows: np.ndarray, labels: np.ndarray, settings: Any, valida
 
 def _folds(folder: Path, extractor: dict[str, Any], folds: int) -> Any:
     """Yield the collection and each photo's side, for the first folds."""
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.data.protocols import read_lfw_pairs
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.benchmark import sides_of_fold
+    from facetl.data.pair_lists import read_lfw_pairs
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.runs.lfw import sides_of_fold
     from facetl.training.settings import BALANCED
 
     collection = Collection.open(
@@ -200,10 +200,10 @@ def _folds(folder: Path, extractor: dict[str, Any], folds: int) -> Any:
 
 def _score(rows: Any, labels: np.ndarray) -> dict[str, float]:
     """Score balanced pairs of validation people; the accuracy is at their own best threshold, so a little high."""
-    from facetl.evaluation.metrics import accuracy_at, auc, best_threshold
-    from facetl.evaluation.pairs import sample_pairs
-    from facetl.evaluation.projection import normalised
-    from facetl.evaluation.verification import pair_distances
+    from facetl.metrics.linalg import normalised
+    from facetl.metrics.pairs import sample_pairs
+    from facetl.metrics.roc import accuracy_at, auc, best_threshold
+    from facetl.metrics.verification import pair_distances
 
     pairs = sample_pairs(labels, seed=0)
     distances = pair_distances(normalised(rows), pairs)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 CHOSEN = ("val_auc", "val_tar_at_far_1e-2")
 MEASURED = ("auc", "accuracy", "tar_at_far_1e-1", "tar_at_far_1e-2")
@@ -107,13 +107,13 @@ def _epochs() -> int:
 
 def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     """Fit each fold's front once, for all that are compared."""
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.data.protocols import read_lfw_pairs
-    from facetl.features.collection import Collection, default_cache_folder
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.benchmark import rows_of_pairs, sides_of_fold
+    from facetl.data.pair_lists import read_lfw_pairs
+    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.runs.lfw import rows_of_pairs, sides_of_fold
     from facetl.training.settings import BALANCED
-    from facetl.training.standardisation import Standardisation
+    from facetl.training.whitening import Standardisation
 
     settings = replace(BALANCED, seed=seed)
     protocol = read_lfw_pairs(folder / "pairs.txt")
@@ -136,9 +136,9 @@ def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
 def _score(fold: Fold, seed: int, changes: dict[str, Any], *, tested: bool) -> dict[str, float]:
     """Train a head; the fold's own pairs are looked at only if `tested`."""
     from facetl.errors import CollapseError
-    from facetl.evaluation.metrics import accuracy_at, auc, tar_at_far
-    from facetl.evaluation.verification import pair_distances, sample_pairs, threshold_from
-    from facetl.training.fitting import fit_head
+    from facetl.metrics.roc import accuracy_at, auc, tar_at_far
+    from facetl.metrics.verification import pair_distances, sample_pairs, threshold_from
+    from facetl.training.fit import fit_head
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED
 

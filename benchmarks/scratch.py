@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.startup import start_tensorflow
+from facetl._tensorflow import start_tensorflow
 
 PEOPLE = 5
 
@@ -64,10 +64,10 @@ def _strangers(
 ) -> dict[str, Any]:
     """Train the small net and print how it and what it has to beat tell test people apart."""
     from facetl.data.manifest import Manifest
-    from facetl.methods.nets.catalogue import build_net
-    from facetl.methods.nets.layer_table import layer_table
-    from facetl.methods.scratch import train_from_scratch
-    from facetl.methods.scratch_settings import ScratchSettings
+    from facetl.methods.scratch.layer_table import layer_table
+    from facetl.methods.scratch.nets import build_net
+    from facetl.methods.scratch.scratch_settings import ScratchSettings
+    from facetl.methods.scratch.scratch_training import train_from_scratch
 
     manifest = Manifest.from_folder(folder).with_splits(seed=0, validation=0.2, test=0.2)
     settings = ScratchSettings(
@@ -100,10 +100,10 @@ def _strangers(
 def _overfit(net: str, folder: Path, epochs: int, cache: Path) -> dict[str, Any]:
     """Train a net on five people and print how far the loss falls."""
     from facetl.data.manifest import Manifest
-    from facetl.methods.crops import Crops
-    from facetl.methods.nets.catalogue import DESIGNS
-    from facetl.methods.scratch import fit_net
-    from facetl.methods.scratch_settings import ScratchSettings
+    from facetl.methods.scratch.crops import Crops
+    from facetl.methods.scratch.nets import DESIGNS
+    from facetl.methods.scratch.scratch_settings import ScratchSettings
+    from facetl.methods.scratch.scratch_training import fit_net
 
     name, _, side = net.partition(":")
     size = int(side) if side else DESIGNS[name].side

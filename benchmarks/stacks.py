@@ -18,11 +18,11 @@ import numpy as np
 from album import Album, add_arguments, open_album
 from sklearn.cluster import DBSCAN
 
-from facetl.evaluation.clustering import ClusterScores, score_clusters
-from facetl.evaluation.projection import normalised
-from facetl.recognition.arrivals import NEW, assign_new
-from facetl.recognition.clustering import cluster
-from facetl.recognition.neighbours import neighbours
+from facetl.clustering.clusters import cluster
+from facetl.clustering.incremental import NEW, assign_new
+from facetl.clustering.neighbours import neighbours
+from facetl.metrics.cluster_scores import ClusterScores, score_clusters
+from facetl.metrics.linalg import normalised
 
 RADII = 40
 ROUNDS = 30
@@ -71,7 +71,7 @@ def measured(album: Album) -> Iterator[tuple[str, ClusterScores, float]]:
         return cluster(album.embeddings, calibration=album.calibration, threshold=album.threshold).stack
 
     def linked() -> np.ndarray:
-        from facetl.recognition.assessment import average_linkage
+        from facetl.runs.evaluation import average_linkage
 
         return average_linkage(album.embeddings, threshold=album.threshold)
 
@@ -93,9 +93,9 @@ def measured(album: Album) -> Iterator[tuple[str, ClusterScores, float]]:
 
 def untrained(vectors: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     """What dlib's users have without a head or a calibration: its authors' thresholds, of faces and for grouping."""
-    from facetl.recognition.ceiling import PUBLISHED
-    from facetl.recognition.raw_run import RADIUS
-    from facetl.training.lifted import Lifted
+    from facetl.runs.pretrained import RADIUS
+    from facetl.runs.reference_net import PUBLISHED
+    from facetl.training.sphere_lift import Lifted
 
     lifted = np.asarray(Lifted(RADIUS)(vectors))
     squares = np.square(vectors).sum(axis=1)

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 import facetl
-from facetl.cli import (
+from facetl.cli.people import collection
+from facetl.cli.verbs import (
     align,
     benchmark,
     cache,
@@ -17,18 +18,15 @@ from facetl.cli import (
     cluster,
     data,
     distill,
-    enroll,
     evaluate,
     export,
     forget,
-    identify,
-    people,
+    recognise,
     scratch,
     train,
     update,
-    verify,
-    versions,
 )
+from facetl.cli.verbs import update as update_module
 from facetl.errors import FacetlError
 
 app = typer.Typer(
@@ -49,14 +47,14 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command(name="calibrate")(calibrate.calibrate)
 app.add_typer(benchmark.app, name="benchmark")
 app.command(name="export")(export.export)
-app.command(name="verify")(verify.verify)
-app.command(name="enroll")(enroll.enroll)
-app.command(name="identify")(identify.identify)
+app.command(name="verify")(recognise.verify)
+app.command(name="enroll")(recognise.enroll)
+app.command(name="identify")(recognise.identify)
 app.command(name="forget")(forget.forget)
 app.command(name="cluster")(cluster.cluster)
-app.add_typer(people.app, name="people")
+app.add_typer(collection.app, name="people")
 app.command(name="update")(update.update)
-app.add_typer(versions.app, name="runs")
+app.add_typer(update_module.app, name="runs")
 
 
 def _print_version(wanted: bool) -> None:

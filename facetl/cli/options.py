@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from facetl.features.spec import ExtractorSpec
-    from facetl.training.transfer import TransferReport
+    from facetl.backbones.spec import ExtractorSpec
+    from facetl.runs.transfer import TransferReport
+from typing import Any
+
+from typer.core import TyperGroup
 
 AUTO = "auto"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -91,9 +94,9 @@ def extractor_spec(
     The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
     to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
     """
+    from facetl.backbones.family import family_of, spelt_out
+    from facetl.backbones.spec import AVERAGE, ExtractorSpec
     from facetl.errors import FacetlError
-    from facetl.features.family import family_of, spelt_out
-    from facetl.features.spec import AVERAGE, ExtractorSpec
 
     if tap == AUTO:
         raise FacetlError(
@@ -134,3 +137,18 @@ def _fractions(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--crop: expected fractions as 0.5 or 0.5,0.7, got {text!r}.") from error
+
+
+def group_with_default(verb: str) -> type[TyperGroup]:
+    """Return the class of a group that runs `verb` unless a command or a call for help comes first.
+
+    A folder that is called like a command is given as `./import`.
+    """
+
+    class WithDefault(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+                args = [verb, *args]
+            return super().parse_args(ctx, args)
+
+    return WithDefault

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from facetl.data.fetch.sources import Fetched, fetch
 from facetl.data.manifest import IMAGE_SUFFIXES, Manifest, Photo
-from facetl.data.protocols import Pair, PairsProtocol, lfw_photo, read_lfw_pairs
-from facetl.data.sources import Fetched, fetch
+from facetl.data.pair_lists import Pair, PairsProtocol, lfw_photo, read_lfw_pairs
 
 __all__ = [
     "IMAGE_SUFFIXES",

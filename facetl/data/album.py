@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facetl.data.header import NEEDS_HEIC, can_read_heif
-from facetl.data.scan import IMAGE_SUFFIXES
+from facetl.data.metadata.header import NEEDS_HEIC, can_read_heif
+from facetl.data.walk import IMAGE_SUFFIXES
 from facetl.errors import DataError
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})

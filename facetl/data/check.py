@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from facetl.data.copies import without_copies
-from facetl.data.header import read_header
+from facetl.data.duplicates import without_copies
 from facetl.data.manifest import Manifest
+from facetl.data.metadata.header import read_header
 from facetl.errors import PhotoError
 
 SMALL = 32  # pixels of the shorter side below which little of a face is left

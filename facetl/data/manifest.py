@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.data import splits
-from facetl.data.scan import IMAGE_SUFFIXES, scan
+from facetl.data.walk import IMAGE_SUFFIXES, scan
 from facetl.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Photo:
 class Manifest:
     """Photos in order of (identity, relative path), and how many files were passed over, by reason.
 
-    `layout` is how the folder was read: see `facetl.data.datasets`.
+    `layout` is how the folder was read: see `facetl.data.published_layouts`.
     """
 
     root: Path

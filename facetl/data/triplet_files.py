@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from facetl.data.manifest import Manifest, Photo
-from facetl.data.protocols import listed_photo, relative_path
-from facetl.data.records import SEE, is_plain, records, shown, wrong_at
+from facetl.data.pair_lists import listed_photo, relative_path
+from facetl.data.table_files import SEE, is_plain, records, shown, wrong_at
 from facetl.data.triplets import Ints, Triplet
 from facetl.errors import DataError
 

@@ -7,8 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from facetl.calibration.calibration import Calibrated, Calibration
 from facetl.errors import RunError
-from facetl.evaluation.calibration import Calibrated, Calibration
 
 CALIBRATION = "calibration.json"
 RELIABILITY = "reliability.png"
@@ -20,8 +20,7 @@ def write(folder: Path, calibrated: Calibrated) -> None:
         (folder / RELIABILITY).unlink(missing_ok=True)
     else:
         # matplotlib takes a second to import, and whoever only reads needs none of it.
-        from facetl.evaluation.plots import figure_png
-        from facetl.evaluation.reliability_plot import reliability_plot
+        from facetl.report.plots import figure_png, reliability_plot
 
         replace(folder / RELIABILITY, figure_png(reliability_plot(calibrated.reliability)))
     content = json.dumps(calibrated.calibration.to_json(), indent=2, ensure_ascii=False, allow_nan=False)

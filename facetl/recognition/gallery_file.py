@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from facetl.data.names import person_name
 from facetl.errors import CacheLockedError, DataError, RunError
-from facetl.evaluation.gallery import checked_embeddings
 from facetl.features.lock import WriterLock
+from facetl.metrics.ranking import checked_embeddings
 from facetl.recognition import calibration_files
+from facetl.recognition.embedded_face import SeenFace
 from facetl.recognition.run_folder import CONFIG, HEAD
-from facetl.recognition.seen_faces import SeenFace
 
 GALLERY = "gallery.npz"
 LOCK = "gallery.lock"

@@ -12,18 +12,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facetl.backbones.extractor import Extractor, make_extractor
+from facetl.backbones.photo_net import PhotoNet
+from facetl.calibration.calibration import Calibration
+from facetl.embeddings.face_features import face_image
 from facetl.errors import DataError, RunError
-from facetl.evaluation.calibration import Calibration
-from facetl.features.detecting import DetectorSpec
-from facetl.features.extractor import Extractor, make_extractor
-from facetl.features.faces import face_image
-from facetl.features.net import PhotoNet
-from facetl.imaging.canvas import Aligner
-from facetl.imaging.decode import read_photo
+from facetl.faces.aligner import Aligner
+from facetl.faces.detection import DetectorSpec
+from facetl.images.decode import read_photo
 from facetl.recognition import calibration_files
+from facetl.recognition.embedded_face import FaceFinder, SeenFace, own_detector
 from facetl.recognition.run_folder import CONFIG, HEAD, stored_extractor
-from facetl.recognition.seen_faces import FaceFinder, SeenFace, own_detector
-from facetl.training import lifted, standardisation  # noqa: F401 - register the layers that a stored head may hold
+from facetl.training import (
+    sphere_lift,  # noqa: F401 - register the layers that a stored head may hold
+    whitening,  # noqa: F401 - register the layers that a stored head may hold
+)
 from facetl.training.head import embed
 
 SAVED_MODEL = "saved_model"

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from facetl.backbones.family import Family, file_of
+from facetl.backbones.spec import ExtractorSpec
+from facetl.backbones.weights import Weights
 from facetl.errors import RunError
-from facetl.features.family import Family, file_of
-from facetl.features.spec import ExtractorSpec
-from facetl.features.weights import Weights
 
 CONFIG = "config.json"
 HEAD = "head.keras"

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from facetl.errors import CollapseError
-from facetl.evaluation.metrics import accuracy_at, auc, best_threshold
-from facetl.evaluation.pairs import Pairs
-from facetl.evaluation.projection import Rows
-from facetl.evaluation.verification import pair_distances
+from facetl.metrics.linalg import Rows
+from facetl.metrics.pairs import Pairs
+from facetl.metrics.roc import accuracy_at, auc, best_threshold
+from facetl.metrics.verification import pair_distances
 from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import embed
 from facetl.training.schedules import learning_rate

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from facetl.errors import FacetlError
-from facetl.evaluation.projection import Rows
+from facetl.metrics.linalg import Rows
 from facetl.training.pair_sampler import PairSampler
 from facetl.training.samplers import PKSampler, Sampler
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from facetl.evaluation.projection import Rows
+from facetl.metrics.linalg import Rows
 from facetl.training.settings import TrainingSettings
-from facetl.training.standardisation import Standardisation
+from facetl.training.whitening import Standardisation
 
 _BLOCK = 4096
 # Photos instead of features: a net in place of a head fills the memory with far fewer.

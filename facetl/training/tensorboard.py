@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from facetl.training.callbacks import Validate
-from facetl.training.plane import plane_image
+from facetl.training.projection_plot import plane_image
 
 # TensorBoard's projector takes a sprite of at most 8192 × 8192 pixels.
 _SPRITE_SIDE = 8192

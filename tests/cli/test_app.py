@@ -69,7 +69,7 @@ def test_help_imports_no_tensorflow() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert done.returncode == 0
-    assert "facetl.cli.train" in imported
+    assert "facetl.cli.verbs.train" in imported
     heavy = imported & {"tensorflow", "keras", "cv2", "sklearn", "pandas", "numpy", "matplotlib"}
     assert not heavy
 
@@ -191,7 +191,7 @@ def test_how_a_verb_ends(
 def test_cache_info_verify_and_gc_agree(tmp_path: Path) -> None:
     import numpy as np
 
-    from facetl.features.cache import EmbeddingCache
+    from facetl.embeddings.embedding_cache import EmbeddingCache
 
     photo = tmp_path / "photo.png"
     photo.write_bytes(b"a photo")

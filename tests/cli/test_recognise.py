@@ -13,10 +13,10 @@ from click.testing import Result
 from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
 from typer.testing import CliRunner
 
-from facetl.cli import looking
+from facetl.cli import inputs
 from facetl.cli.app import app
 from facetl.errors import FacetlError
-from facetl.evaluation.gallery import Gallery
+from facetl.metrics.ranking import Gallery
 from facetl.recognition.gallery_file import GalleryFile
 from facetl.recognition.recognizer import Recognizer
 
@@ -27,7 +27,7 @@ ANN, BOB, EVE, ZOE = PEOPLE.values()
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a run named family and photos; `--detector mtcnn` finds patches."""
     use_colours(monkeypatch)
-    monkeypatch.setattr("facetl.imaging.detection.MtcnnSpec", PatchSpec)
+    monkeypatch.setattr("facetl.faces.detectors.MtcnnSpec", PatchSpec)
     write_run(tmp_path / "models" / "family")
     for name, colour in (("ann", ANN), ("bob", BOB)):
         for number in range(3):
@@ -154,7 +154,7 @@ def test_without_a_detector_the_run_sees_photos_as_it_was_trained(room: Path) ->
     result = CliRunner().invoke(app, [str(one) for one in arguments])
     assert json.loads(result.stdout)["faces"] == [1, 1]
     with pytest.raises(Exception, match="detector-weights belongs to"):
-        looking.chosen_detector(None, room / "net.onnx")
+        inputs.chosen_detector(None, room / "net.onnx")
 
 
 def test_a_gallery_of_one_person_can_say_unknown(room: Path) -> None:

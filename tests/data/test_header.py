@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetl.data import header as header_module
-from facetl.data.header import MAX_BYTES, read_header
+from facetl.data.metadata import header as header_module
+from facetl.data.metadata.header import MAX_BYTES, read_header
 from facetl.errors import PhotoError
 
 

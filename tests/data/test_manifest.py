@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetl.data import scan as scan_module
+from facetl.data import walk as scan_module
 from facetl.data.manifest import Manifest, Photo
 from facetl.errors import DataError
 

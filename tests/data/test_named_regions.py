@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetl.data import regions as regions_module
-from facetl.data import xmp
-from facetl.data.header import PhotoHeader
-from facetl.data.regions import Region, frame_of, read_regions, stored, upright
+from facetl.data.metadata import regions as regions_module
+from facetl.data.metadata import xmp
+from facetl.data.metadata.header import PhotoHeader
+from facetl.data.metadata.regions import Region, frame_of, read_regions, stored, upright
 from facetl.errors import DataError, PhotoError
 
 WIDTH, HEIGHT = 80, 60
@@ -170,7 +170,7 @@ class TestOrientation:
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_the_box_is_where_the_pixels_go(self, kind: str, orientation: int) -> None:
-        from facetl.imaging.decode import read_photo
+        from facetl.images.decode import read_photo
 
         image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         # Where the region of the packet lies on the stored photo: left and top quarter to the middle.

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetl.data import sidecar as sidecar_module
-from facetl.data.regions import Region, read_regions
-from facetl.data.sidecar import sidecar_content, write_sidecar
+from facetl.data.metadata import sidecar as sidecar_module
+from facetl.data.metadata.regions import Region, read_regions
+from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError
 
 ADA = Region("Ada & <Lovelace>", (0.1, 0.2, 0.35, 0.6))

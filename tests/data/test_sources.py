@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from facetl.data import sample, sources, tfds
+from facetl.data.fetch import orl, sources, tfds
 from facetl.errors import DataError
 
 Write = Callable[..., None]
@@ -24,8 +24,8 @@ def write_two(out: Path, *, progress: sources.Progress | None = None) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of two photos, with no download."""
-    monkeypatch.setattr(sample, "write", write_two)
-    monkeypatch.setattr(sample, "complete", lambda folder: (folder / "Bob/b.png").is_file())
+    monkeypatch.setattr(orl, "write", write_two)
+    monkeypatch.setattr(orl, "complete", lambda folder: (folder / "Bob/b.png").is_file())
 
 
 def files(folder: Path) -> list[str]:
@@ -38,19 +38,19 @@ def test_sample_is_written_with_its_terms(small: None, tmp_path: Path) -> None:
     assert (fetched.name, fetched.people, fetched.photos) == ("sample", 2, 2)
     assert fetched.root == tmp_path / "data/sample"
     assert fetched.skipped == {}
-    assert fetched.terms == sample.TERMS
+    assert fetched.terms == orl.TERMS
     assert told == [(1, 2), (2, 2)]
     assert files(tmp_path / "data") == [
         "sample", "sample/Ann", "sample/Ann/a.png", "sample/Bob", "sample/Bob/b.png", "sample/TERMS.txt",
     ]  # fmt: skip
     note = (fetched.root / "TERMS.txt").read_text()
-    assert note == f"Source: sample, 2 photos of 2 people.\n\n{sample.TERMS}"
+    assert note == f"Source: sample, 2 photos of 2 people.\n\n{orl.TERMS}"
     assert json.loads(json.dumps(fetched.to_json()))["root"] == str(fetched.root)
 
 
 def test_a_complete_source_is_returned_at_once(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sources.fetch("sample", tmp_path / "out")
-    monkeypatch.setattr(sample, "write", lambda *args, **options: pytest.fail("written again"))
+    monkeypatch.setattr(orl, "write", lambda *args, **options: pytest.fail("written again"))
     assert sources.fetch("sample", tmp_path / "out") == first
     assert sources.fetch("sample", os.path.relpath(tmp_path / "out")) == first
 
@@ -86,7 +86,7 @@ def test_an_interrupted_fetch_shows_nothing_and_is_gone_on_with(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sample, "write", interrupted)
+        patch.setattr(orl, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sources.fetch("sample", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -98,7 +98,7 @@ def test_a_full_disk_is_said(small: None, tmp_path: Path, monkeypatch: pytest.Mo
     def full(out: Path, *, progress: sources.Progress | None = None) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sample, "write", full)
+    monkeypatch.setattr(orl, "write", full)
     with pytest.raises(DataError, match=r"cannot be written to .*: No space left on device"):
         sources.fetch("sample", tmp_path / "out")
 
@@ -108,12 +108,12 @@ def test_the_slower_of_two_processes_takes_the_faster_ones_folder(
 ) -> None:
     def beaten(out: Path, *, progress: sources.Progress | None = None) -> None:
         write_two(out)
-        monkeypatch.setattr(sample, "write", write_two)
+        monkeypatch.setattr(orl, "write", write_two)
         (tmp_path / "elsewhere").mkdir()
         sources.fetch("sample", tmp_path / "elsewhere/out")
         (tmp_path / "elsewhere/out").rename(tmp_path / "out")
 
-    monkeypatch.setattr(sample, "write", beaten)
+    monkeypatch.setattr(orl, "write", beaten)
     assert sources.fetch("sample", tmp_path / "out").photos == 2
     assert files(tmp_path / "out") == ["Ann", "Ann/a.png", "Bob", "Bob/b.png", "TERMS.txt"]
     assert not list(tmp_path.glob(".*"))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facetl.data import sources, tfds
+from facetl.data.fetch import sources, tfds
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
 

@@ -22,9 +22,9 @@ from machine import Machine
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
-from facetl.data import sources
+from facetl.data.fetch import sources
 from facetl.errors import DataError
-from facetl.library.library import Library
+from facetl.people.library import Library
 
 FAMILY = [f"s{number}" for number in range(1, 15)]
 STRANGERS = ["s15", "s16"]

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facetl.data.datasets import FOLDERS
 from facetl.data.layouts import LAYOUTS
+from facetl.data.published_layouts import FOLDERS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

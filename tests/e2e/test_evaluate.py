@@ -12,7 +12,7 @@ import pytest
 from machine import Trained
 
 from facetl.data.manifest import Manifest
-from facetl.evaluation.pairs import fold_pairs
+from facetl.metrics.pairs import fold_pairs
 
 FLOORS = ["raw", "whitened", "lda", "untrained"]
 

@@ -100,10 +100,10 @@ np.save(sys.argv[3], as_float)
 
 
 def test_cache_saved_model_and_single_photo_give_the_same_embedding(trained: Trained, tmp_path: Path) -> None:
+    from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.features.collection import Collection
-    from facetl.features.spec import ExtractorSpec
-    from facetl.imaging.decode import read_photo
+    from facetl.embeddings.dataset import Collection
+    from facetl.images.decode import read_photo
     from facetl.recognition.recognizer import Recognizer
     from facetl.training.head import embed
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from facetl.library.library import Library
+from facetl.people.library import Library
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 

@@ -51,7 +51,7 @@ def test_tensorboard_has_both_losses_and_the_plane(siamese: tuple[Machine, Path,
 
 
 def test_colour_has_no_say(siamese: tuple[Machine, Path, Path]) -> None:
-    from facetl.imaging.decode import read_photo
+    from facetl.images.decode import read_photo
     from facetl.recognition.recognizer import Recognizer
 
     recognizer = Recognizer.load(siamese[2])
@@ -63,7 +63,7 @@ def test_colour_has_no_say(siamese: tuple[Machine, Path, Path]) -> None:
 
 
 def test_the_threshold_is_of_validation_people_and_not_the_margin(siamese: tuple[Machine, Path, Path]) -> None:
-    from facetl.evaluation.verification import threshold_from
+    from facetl.metrics.verification import threshold_from
     from facetl.recognition.recognizer import Recognizer
 
     _, photos, run = siamese

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facetl.embeddings import index, shards
+from facetl.embeddings.embedding_cache import EmbeddingCache, gc, verify
 from facetl.errors import CacheCorruptError, CacheError, CacheFullError, CacheLockedError
-from facetl.features import index, shards
-from facetl.features.cache import EmbeddingCache, gc, verify
 
 FINGERPRINT = "0123456789abcdef" * 4
 DIM = 8
@@ -329,7 +329,7 @@ def test_a_lock_left_behind_locks_nothing(folder: Path) -> None:
 
 def test_a_killed_writer_gives_its_lock_back(folder: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from facetl.features.cache import EmbeddingCache\n"
+        "import sys, time; from pathlib import Path; from facetl.embeddings.embedding_cache import EmbeddingCache\n"
         f"cache = EmbeddingCache.open(Path(sys.argv[1]), fingerprint={FINGERPRINT!r}, write=True)\n"
         "print('open', flush=True); time.sleep(60)\n"
     )

@@ -18,8 +18,8 @@ import numpy as np
 import nursery
 import pytest
 
+from facetl.embeddings.embedding_cache import EmbeddingCache, verify
 from facetl.errors import CacheError
-from facetl.features.cache import EmbeddingCache, verify
 
 NURSERY = Path(__file__).with_name("nursery.py")
 PHOTOS = 40

@@ -20,8 +20,8 @@ import library_nursery as nursery
 import numpy as np
 import pytest
 
-from facetl.library.beliefs import replay
-from facetl.library.library import FILE_NAME, Library
+from facetl.people.library import FILE_NAME, Library
+from facetl.people.store.resolve import replay
 
 NURSERY = Path(__file__).with_name("library_nursery.py")
 PHOTOS = 24

@@ -11,28 +11,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from facetl.backbones.feature_map import Layout
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, RunError, TrainingError
-from facetl.evaluation.metrics import auc
-from facetl.evaluation.pairs import sample_pairs
-from facetl.evaluation.projection import normalised
-from facetl.evaluation.verification import pair_distances
-from facetl.features.layout import Layout
-from facetl.methods.continual.basis import Basis
-from facetl.methods.continual.consolidation import Consolidation
-from facetl.methods.continual.domains import changed, write_changed
 from facetl.methods.continual.exemplars import Exemplars, herd
-from facetl.methods.continual.learning import People, UpdateSettings, learn
-from facetl.methods.continual.linear import Affine, LinearHead, affine_of, write_affine
+from facetl.methods.continual.fine_tuning import Consolidation, People, UpdateSettings, learn
+from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, write_affine
 from facetl.methods.continual.memory import Memory, seen, solve
-from facetl.methods.continual.parts import copy_of, front_and_trunk
+from facetl.methods.continual.pca_basis import Basis
 from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
+from facetl.methods.continual.split_head import copy_of, front_and_trunk
 from facetl.methods.continual.stacked_rows import StackedRows
-from facetl.methods.continual.streams import held_back, stream
+from facetl.methods.continual.streams import changed, held_back, stream, write_changed
+from facetl.metrics.linalg import normalised
+from facetl.metrics.pairs import sample_pairs
+from facetl.metrics.roc import auc
+from facetl.metrics.verification import pair_distances
 from facetl.training.head import build_trunk, embed, join
-from facetl.training.regions import joined_discriminants
+from facetl.training.region_lda import joined_discriminants
 from facetl.training.settings import TrainingSettings
-from facetl.training.standardisation import Standardisation
+from facetl.training.whitening import Standardisation
 
 RNG = np.random.default_rng(7)
 SETTINGS = TrainingSettings(

@@ -13,21 +13,22 @@ import keras
 import numpy as np
 import pytest
 
+from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
 from facetl.data.splits import position
+from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError, TrainingError
-from facetl.features.collection import Collection
-from facetl.features.spec import ExtractorSpec
-from facetl.methods.continual import run_update, versions
-from facetl.methods.continual.comparing import Gain
+from facetl.methods.continual import run_update
 from facetl.methods.continual.exemplars import Exemplars
-from facetl.methods.continual.learning import UpdateSettings
+from facetl.methods.continual.fine_tuning import UpdateSettings
+from facetl.methods.continual.head_comparison import Gain
 from facetl.methods.continual.run_update import update_run
-from facetl.methods.continual.versions import history, roll_back
-from facetl.recognition import documents, recognizer, sides
+from facetl.recognition import recognizer, sides
 from facetl.recognition.gallery_file import GalleryFile, head_digest
 from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run import train_run
+from facetl.runs import documents, versions
+from facetl.runs.training_run import train_run
+from facetl.runs.versions import history, roll_back
 from facetl.training.settings import TrainingSettings
 
 OLD, NEW, PHOTOS = 36, 10, 5
@@ -165,8 +166,8 @@ def test_nobody_who_is_measured_by_is_learnt_from(updated, trained: Room) -> Non
 
 
 def test_what_is_reported_is_what_the_two_heads_do(updated) -> None:
-    from facetl.evaluation.metrics import auc
-    from facetl.evaluation.pairs import sample_pairs
+    from facetl.metrics.pairs import sample_pairs
+    from facetl.metrics.roc import auc
 
     room, before, report = updated
     people = sorted(sides.read(room.folder / "versions" / "1")["test"])
@@ -388,7 +389,7 @@ def test_the_verbs_print_what_was_done(updated, tmp_path: Path) -> None:
 
 
 def test_somebody_who_is_forgotten_is_in_no_version(updated, tmp_path: Path) -> None:
-    from facetl.library.forgetting_runs import forget_in_run
+    from facetl.people.erasure.run_erasure import forget_in_run
 
     room, _, _ = updated
     folder = shutil.copytree(room.folder, tmp_path / "family")

@@ -13,10 +13,10 @@ import pytest
 from patches import write_run
 
 from facetl.errors import DataError, RunError
-from facetl.imaging.detection import Face
+from facetl.faces.detectors import Face
 from facetl.recognition import gallery_file
+from facetl.recognition.embedded_face import SeenFace
 from facetl.recognition.gallery_file import GalleryFile, changing, head_digest, stored_gallery
-from facetl.recognition.seen_faces import SeenFace
 
 JOSE = unicodedata.normalize("NFC", "José")
 BOX = (10.0, 20.0, 50.0, 70.0)

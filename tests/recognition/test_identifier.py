@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from patches import calibration
 
+from facetl.calibration.identification import Identification
 from facetl.errors import DataError, RunError
-from facetl.evaluation.gallery import Gallery
-from facetl.evaluation.identification import Identification
+from facetl.metrics.ranking import Gallery
 from facetl.recognition.identifier import Identifier
 
 

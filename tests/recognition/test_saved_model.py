@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facetl.features.spec import ExtractorSpec
-from facetl.features.weights import Weights
+from facetl.backbones.spec import ExtractorSpec
+from facetl.backbones.weights import Weights
 from facetl.recognition.recognizer import save_model, signatures_of
 
 

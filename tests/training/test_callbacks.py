@@ -13,7 +13,7 @@ import pytest
 from gaussians import small_settings
 
 from facetl.errors import CollapseError
-from facetl.evaluation.pairs import Pairs
+from facetl.metrics.pairs import Pairs
 from facetl.training.callbacks import (
     AfterEpoch,
     CollapseGuard,

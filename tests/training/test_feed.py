@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facetl.features.cache import CachedRows, EmbeddingCache
+from facetl.embeddings.embedding_cache import CachedRows, EmbeddingCache
 from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.pair_sampler import PairSampler
 from facetl.training.samplers import PKSampler, RandomSampler

@@ -12,7 +12,7 @@ from gaussians import gaussian_people, small_settings
 from facetl.training import head as head_module
 from facetl.training.head import build_head, build_trunk, embed, join
 from facetl.training.settings import preset
-from facetl.training.standardisation import Standardisation
+from facetl.training.whitening import Standardisation
 
 
 @pytest.fixture(scope="module")

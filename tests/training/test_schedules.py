@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gaussians import gaussian_people, small_settings
 
-from facetl.training.fitting import fit_head
+from facetl.training.fit import fit_head
 from facetl.training.schedules import learning_rate, linear
 
 

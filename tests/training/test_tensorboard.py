@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.util import tensor_util
 
-from facetl.evaluation.pairs import sample_pairs
+from facetl.metrics.pairs import sample_pairs
 from facetl.training import tensorboard as tensorboard_module
-from facetl.training.fitting import FittedHead, fit_head
+from facetl.training.fit import FittedHead, fit_head
 from facetl.training.head import embed
-from facetl.training.plane import plane_image
+from facetl.training.projection_plot import plane_image
 from facetl.training.tensorboard import write_projector
 
 SCALARS = {

@@ -10,16 +10,18 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.methods.continual.arrivals import Arrivals, Known, Say, herded
-from facetl.methods.continual.learning import People, UpdateSettings, learn
-from facetl.methods.continual.linear import LinearHead
+from facetl.backbones.feature_map import Layout
+from facetl.methods.continual.fine_tuning import People, UpdateSettings, learn
+from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
-from facetl.methods.continual.parts import front_and_trunk, load_head, same_weights
-from facetl.methods.continual.retraining import retrain
+from facetl.methods.continual.new_people import Arrivals, Known, Say, herded
+from facetl.methods.continual.split_head import front_and_trunk, load_head, same_weights
 from facetl.methods.continual.stacked_rows import StackedRows
-from facetl.methods.continual.versions import Version, history
+from facetl.metrics.linalg import Rows
 from facetl.recognition.gallery_file import compatible_heads, head_digest
 from facetl.recognition.recognizer import Recognizer
+from facetl.runs.versions import Version, history
+from facetl.training.fit import fit_head
 from facetl.training.head import embed, join
 from facetl.training.settings import TrainingSettings
 
@@ -126,3 +128,44 @@ class Learner:
         """Return the other versions whose galleries the head in use answers for, oldest first."""
         accepted = compatible_heads(self.folder)
         return [one for one in history(self.folder) if not one.in_use and head_digest(one.folder) in accepted]
+
+
+# Photos by which the new head is turned to where the old one lies.
+_FEW = 2000
+
+
+def retrain(
+    features: Rows,
+    labels: np.ndarray,
+    *,
+    old: keras.Model | None,
+    settings: TrainingSettings,
+    validation: tuple[Rows, np.ndarray],
+    layout: Layout | None,
+) -> tuple[keras.Model, float]:
+    """Return a head trained from scratch on everybody's features, front and all, and in how many seconds.
+
+    A linear one is turned to where the old head's embeddings lie, which changes none of its distances.
+
+    Args:
+        features: [photos, dim] float; labels: [photos] int, the person of each.
+        old: the head in use, features → unit embeddings of the same width; None to turn nothing.
+        settings: the run's.
+        validation: features and labels of other people.
+        layout: of which maps a feature is made.
+
+    Raises TrainingError, CollapseError.
+    """
+    began = time.monotonic()
+    chosen = replace(settings, fallback=False)
+    head = fit_head(features, labels, chosen, validation=validation, layout=layout).head
+    _, trunk = front_and_trunk(head)
+    affine = affine_of(trunk)
+    if old is not None and affine is not None:
+        few = np.arange(features.shape[0])
+        if len(few) > _FEW:
+            few = np.sort(np.random.default_rng(settings.seed).choice(len(few), _FEW, replace=False))
+        some = np.asarray(features[few], np.float32)
+        turn = rotation(embed(head, some), embed(old, some))
+        write_affine(trunk, Affine(affine.kernel @ turn, affine.bias @ turn))
+    return head, time.monotonic() - began

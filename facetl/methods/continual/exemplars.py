@@ -47,7 +47,7 @@ class Exemplars:
     """What is kept of people.
 
     Attributes:
-        rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.basis`.
+        rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.pca_basis`.
         embeddings: [photos, width] float16 unit vectors, as galleries have them.
         names: whose each is, str [photos].
     """

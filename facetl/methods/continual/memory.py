@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.evaluation.projection import Float32s, Rows, normalised
-from facetl.features.layout import Layout
-from facetl.methods.continual.basis import Basis
+from facetl.backbones.feature_map import Layout
 from facetl.methods.continual.exemplars import Exemplars
-from facetl.methods.continual.learning import UpdateSettings
-from facetl.methods.continual.linear import Affine, LinearHead, rotation
+from facetl.methods.continual.fine_tuning import UpdateSettings
+from facetl.methods.continual.linear_head import Affine, LinearHead, rotation
+from facetl.methods.continual.pca_basis import Basis
 from facetl.methods.continual.stacked_rows import ChosenRows
-from facetl.training.regions import joined_discriminants
+from facetl.metrics.linalg import Float32s, Rows, normalised
+from facetl.training.region_lda import joined_discriminants
 from facetl.training.settings import TrainingSettings
-from facetl.training.standardisation import MAX_PHOTOS
+from facetl.training.whitening import MAX_PHOTOS
 
 # Photos of others that are looked at, and how many count beside them as if they had spread by 1.
 _OTHERS, _PRIOR = 500, 100

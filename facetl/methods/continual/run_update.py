@@ -3,7 +3,7 @@
     models/NAME/            the version in use, as train writes it, but for the report and its pictures
       exemplars.npz         a few photos of each of the people it was trained on, as their components
       basis.npz             the components' directions
-      versions/N/           every other version: see facetl.methods.continual.versions
+      versions/N/           every other version: see facetl.runs.versions
 
 Nobody whom the run was measured or chosen by is ever learnt from. The new head is compared with the old one on the
 validation people, which decide whether it is put in place; what is reported is of the test people.
@@ -19,22 +19,21 @@ import keras
 import numpy as np
 
 from facetl import __version__
+from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
-from facetl.evaluation.calibration import Target, calibrate_pairs
-from facetl.methods.continual.arrivals import Arrivals, Known, Progress, Say
 from facetl.methods.continual.candidates import Candidate, Learner
-from facetl.methods.continual.comparing import Gain, Twice, found, gains, verified
-from facetl.methods.continual.enrolment import Enrolment, enrol
-from facetl.methods.continual.learning import UpdateSettings
-from facetl.methods.continual.parts import load_head
+from facetl.methods.continual.fine_tuning import UpdateSettings
+from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
+from facetl.methods.continual.new_people import Arrivals, Known, Progress, Say
+from facetl.methods.continual.split_head import load_head
 from facetl.methods.continual.streams import held_back
-from facetl.methods.continual.update_files import NewVersion
-from facetl.methods.continual.update_report import UpdateReport
-from facetl.methods.continual.versions import history, next_number, put_in_place, recover
+from facetl.methods.continual.update_enrolment import Enrolment, enrol
+from facetl.methods.continual.update_report import NewVersion, UpdateReport
 from facetl.recognition import run_folder
 from facetl.recognition.gallery_file import head_digest
 from facetl.recognition.recognizer import Recognizer
+from facetl.runs.versions import history, next_number, put_in_place, recover
 from facetl.training.head import embed
 
 NONE, JOINT = "none", "joint"

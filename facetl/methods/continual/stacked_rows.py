@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facetl.evaluation.projection import Rows
+from facetl.metrics.linalg import Rows
 
 
 class StackedRows:

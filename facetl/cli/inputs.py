@@ -1,0 +1,208 @@
+"""How a verb that looks at photos with a run gets the run, the detector and the photos."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facetl.cli.output import photo_progress
+
+if TYPE_CHECKING:
+    from facetl.faces.detection import DetectorSpec
+    from facetl.recognition.embedded_face import SeenPhoto
+    from facetl.recognition.recognizer import Recognizer
+from typing import TYPE_CHECKING
+
+from facetl.cli.output import say
+
+if TYPE_CHECKING:
+    from facetl.people.library import Library
+    from facetl.recognition.recognizer import Recognizer
+if TYPE_CHECKING:
+    from facetl.faces.detection import DetectorSpec
+    from facetl.recognition.identifier import Identifier
+    from facetl.recognition.recognizer import Recognizer
+
+
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos, or folders of them.")]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="How faces are found: mtcnn, yunet, or none where each photo is one cropped face. Default: as the run "
+        "was trained, so none for a run without --align.",
+    ),
+]
+DetectorWeights = Annotated[Path | None, typer.Option("--detector-weights", help="Weights file of yunet.")]
+
+
+def chosen_detector(name: str | None, weights: Path | None) -> DetectorSpec | None:
+    """Return the detector of the options, None for the run's own; wrong usage where they do not fit."""
+    from facetl.faces.detectors import detector_spec
+
+    if name is None:
+        if weights is not None:
+            raise typer.BadParameter("--detector-weights belongs to --detector yunet.")
+        return None
+    return detector_spec(name, weights)
+
+
+def open_recognizer(folder: Path, detector: DetectorSpec | None, *, verbose: bool) -> Recognizer:
+    """Load a run, with another detector than its own where one is given."""
+    from dataclasses import replace
+
+    from facetl._tensorflow import set_verbose, start_tensorflow
+
+    set_verbose(verbose)
+    start_tensorflow()
+    from facetl.recognition.recognizer import Recognizer
+
+    recognizer = Recognizer.load(folder)
+    return recognizer if detector is None else replace(recognizer, detector=detector)
+
+
+def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[SeenPhoto]:
+    """Look at photos and at all photos in folders, with a progress bar; what cannot be read is counted."""
+    from facetl.data.album import walk
+    from facetl.recognition.embedded_face import see_photos
+
+    album = walk(photos)
+    skipped.update(album.skipped)
+    with photo_progress("finding faces") as progress:
+        yield from see_photos(recognizer, album.paths, skipped=skipped, on_progress=progress)
+
+
+def choose_run(library: Library, run: str | None, extractor: str | None, models: Path) -> Path:
+    """Return the folder of the run that a library uses from now on.
+
+    In this order: the run that is named; the net without training that is named; the run in use; the only one below
+    `models`. Raises RunError where there is none, or more than one; LibraryError, WeightsError.
+    """
+    from facetl.people.store.library_settings import run_in_use, use_run
+
+    if run is not None:
+        folder = run_folder(run, models)
+    elif extractor is not None:
+        folder = _untrained(library, extractor)
+    else:
+        folder = run_in_use(library) or _only_run(models)
+    use_run(library, folder)
+    return folder
+
+
+def open_run(library: Library, *, verbose: bool = False) -> Recognizer:
+    """Load the run that a library uses, finding faces as the library does; LibraryError where none is chosen."""
+    from dataclasses import replace
+
+    from facetl._tensorflow import set_verbose, start_tensorflow
+    from facetl.errors import LibraryError
+    from facetl.people.store.library_settings import library_detector, run_in_use
+
+    folder = run_in_use(library)
+    if folder is None:
+        raise LibraryError(f"{library.folder}: no run is chosen yet. Run facetl people import with --run first.")
+    set_verbose(verbose)
+    start_tensorflow()
+    from facetl.recognition.recognizer import Recognizer
+
+    return replace(Recognizer.load(folder), detector=library_detector(library))
+
+
+def _untrained(library: Library, extractor: str) -> Path:
+    """Return a run of a net as its authors left it, made in the library unless it is there."""
+    from facetl._tensorflow import start_tensorflow
+    from facetl.errors import RunError
+
+    start_tensorflow()
+    from facetl.runs.pretrained import NETS, write_raw_run
+
+    if extractor not in NETS:
+        raise RunError(
+            f"--extractor: without training only a net that was trained on faces can tell people apart: "
+            f"{', '.join(NETS)}; got {extractor!r}. For any other, run facetl train and give --run."
+        )
+    folder = library.models_folder / extractor
+    if not (folder / "config.json").is_file():
+        write_raw_run(folder, extractor)
+    return folder
+
+
+def _only_run(models: Path) -> Path:
+    from facetl.errors import RunError
+
+    found = sorted(path.parent for path in models.glob("*/config.json") if not path.parent.name.startswith("."))
+    if not found:
+        raise RunError(
+            f"--run: telling people apart needs a run, found none below {models}. Two ways: --extractor dlib (after "
+            "pip install facetl[dlib]), trained on millions of faces and needing no labelled photo; or facetl train on "
+            "photos sorted by person, then --run NAME (make train makes a small one of sample faces, to try things)."
+        )
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:6])
+        raise RunError(f"--run: {len(found)} runs lie below {models} ({names}). Say which.")
+    say(f"run {found[0]} is used, the only one below {models}; --run names another")
+    return found[0]
+
+
+def is_library(folder: Path) -> bool:
+    """Whether a folder is a library."""
+    return (folder / "people.sqlite").is_file()
+
+
+def open_known(
+    run: str, models: Path, detector: DetectorSpec | None, *, verbose: bool
+) -> tuple[Recognizer, Identifier]:
+    """Load a run, or the one that a library uses, and whom it can name; RunError or LibraryError for nobody."""
+    library = Path(run).expanduser()
+    if is_library(library):
+        return _open_library(library, detector, verbose=verbose)
+    folder = run_folder(run, models)
+    recognizer = open_recognizer(folder, detector, verbose=verbose)
+    from facetl.recognition.gallery_file import GalleryFile
+    from facetl.recognition.identifier import Identifier
+
+    gallery = GalleryFile.read(folder)
+    identifier = Identifier(
+        gallery.embeddings, gallery.names, threshold=recognizer.threshold, calibration=recognizer.calibration
+    )
+    return recognizer, identifier
+
+
+def _open_library(folder: Path, detector: DetectorSpec | None, *, verbose: bool) -> tuple[Recognizer, Identifier]:
+    from dataclasses import replace
+
+    from facetl.people.library import Library
+
+    with Library.open(folder) as library:
+        recognizer = open_run(library, verbose=verbose)
+        from facetl.people.library_embeddings import known_people, library_vectors
+
+        with photo_progress("features", unit="faces") as progress:
+            ids, rows = library_vectors(library, recognizer, sorted(library.named()), on_progress=progress)
+        identifier = known_people(library, recognizer, ids, rows)
+    return recognizer if detector is None else replace(recognizer, detector=detector), identifier
+
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.")]
+Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
+
+
+def run_folder(run: str, models: Path) -> Path:
+    """Find a run by its folder, or by its name below `models`."""
+    from facetl.errors import RunError
+
+    for folder in (Path(run).expanduser(), models / run):
+        if (folder / "config.json").is_file():
+            return folder
+    raise RunError(f"RUN: expected a run's folder, or its name below {models}, got {run!r}. Run facetl train first.")
+
+
+def cache_folder(cache: Path | None) -> Path:
+    """Return the folder of the cache that was asked for, or the user's."""
+    from facetl.embeddings.dataset import default_cache_folder
+
+    return cache or default_cache_folder()

@@ -1,0 +1,271 @@
+"""`facetl people`: a photo collection, its people, and the page on which to name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.inputs import Models, choose_run, open_run
+from facetl.cli.options import group_with_default
+from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, say
+from facetl.cli.people import answers
+from facetl.cli.people.answers import LibraryFolder, open_library
+
+if TYPE_CHECKING:
+    from facetl.people.learned_head import Proposal
+
+
+app = typer.Typer(
+    cls=group_with_default("serve"),
+    help="Photos to named people: `facetl people LIBRARY` opens the page on this machine alone. Begin with import.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def serve(
+    library: LibraryFolder,
+    run: Annotated[str | None, typer.Option("--run", help="Use this run from now on, by name or folder.")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 finds a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Open the page on a library: `facetl people LIBRARY`. It ends with Ctrl-C.
+
+    The address holds a token, and only this machine is answered. Nothing is fetched from elsewhere.
+    """
+    from facetl.cli.people.page import serve_page
+
+    with open_library(library) as opened:
+        if run is not None:
+            choose_run(opened, run, None, models)
+        serve_page(opened, port=port, browser=browser, as_json=json, verbose=verbose)
+
+
+@app.command("import")
+def import_(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS…", help="Folders of photos, or photos; only read.")],
+    library: Annotated[Path, typer.Option("--library", help="Folder of the library; made where it is missing.")],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="A run that facetl train made, by name below --models or by folder. Default: the library's, else the "
+            "only one below --models.",
+        ),
+    ] = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(
+            "--extractor",
+            help="Instead of a run: dlib, a net trained on millions of faces, without training of yours. It needs "
+            "facetl[dlib], and tells people apart far better than a run on few people.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            help="mtcnn, yunet, or none for photos cropped to a face. Default: the library's, at first mtcnn.",
+        ),
+    ] = None,
+    detector_weights: Annotated[
+        Path | None, typer.Option("--detector-weights", help="face_detection_yunet_*.onnx of OpenCV's model zoo.")
+    ] = None,
+    faces_only: Annotated[
+        bool, typer.Option("--faces-only", help="Find faces now; features and stacks come with people cluster.")
+    ] = False,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Find the faces of a photo collection, and stack those that seem to be one person's.
+
+    Photos stay where they are and are never written. The same command goes on after an interruption, and takes in what
+    is new. Which net tells people apart: see --run and --extractor.
+    """
+    from facetl._tensorflow import set_verbose
+    from facetl.people.library import Library
+
+    set_verbose(verbose)
+    with Library.open(library, create=True) as opened:
+        # Before minutes are spent on photos: whether there is a run at all.
+        folder = choose_run(opened, run, extractor, models)
+        from facetl.people.photo_import import import_photos
+        from facetl.people.store.library_settings import remember_folders, use_detector
+
+        spec = use_detector(opened, detector, detector_weights)
+        with photo_progress("finding faces") as progress:
+            report = import_photos(opened, photos, detector=spec, on_progress=progress)
+        remember_folders(opened, [path for path in photos if path.is_dir()])
+        stacked = None
+        if not faces_only:
+            from facetl.people.library_clusters import stack_what_is_new
+
+            recognizer = open_run(opened, verbose=verbose)
+            with photo_progress("stacking faces", unit="faces") as progress:
+                stacked = stack_what_is_new(opened, recognizer, on_progress=progress)
+        counts = opened.counts()
+    if json:
+        content = {"library": str(library), "run": str(folder), **report.to_json()}
+        put_json({**content, "stacking": None if stacked is None else stacked.to_json(), "counts": counts})
+        return
+    put(f"photos    {report.photos:,}: {report.added:,} new, {report.known:,} known, {report.duplicates:,} copies")
+    put(f"faces     {report.faces:,} new, {report.poor:,} of them poor; {report.without_face:,} photos without")
+    if report.near_duplicates:
+        put(f"alike     {report.near_duplicates:,} photos are nearly another one")
+    if report.named_from_regions:
+        put(f"named     {report.named_from_regions:,} faces, by the photos' own metadata")
+    put(f"skipped   {counted(report.skipped)}")
+    put(f"library   {counts['faces']:,} faces in {counts['photos']:,} photos, {counts['stacks']:,} stacks")
+    put(f"seconds   {report.seconds:.1f}")
+    put(f"next      facetl people {library}")
+
+
+@app.command()
+def cluster(library: LibraryFolder, json: options.Json = False, verbose: options.Verbose = False) -> None:
+    """Stack all faces of a library anew; what was said of them stays."""
+    with open_library(library) as opened:
+        recognizer = open_run(opened, verbose=verbose)
+        from facetl.people.library_clusters import restack
+
+        with photo_progress("stacking faces", unit="faces") as progress:
+            report = restack(opened, recognizer, on_progress=progress)
+    if json:
+        put_json(report.to_json())
+        return
+    for name, value in report.to_json().items():
+        put(f"{name:12s}{value:,.1f}" if isinstance(value, float) else f"{name:12s}{value:,}")
+
+
+@app.command()
+def learn(
+    library: LibraryFolder,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Use what was learnt, and stack all faces anew; learn first if need be.")
+    ] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete what was learnt and not applied.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Use the run again that was in use before.")] = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a new head on the people who were named, and tell what it would change; nothing changes before --apply.
+
+    Some of their faces are held out: on these the new head is compared with the one in use, and proposed only if it is
+    better. The old run is kept.
+    """
+    if apply + discard + back > 1:
+        raise typer.BadParameter("give one of --apply, --discard and --back")
+    from facetl._tensorflow import set_verbose, start_tensorflow
+
+    with open_library(library) as opened:
+        set_verbose(verbose)
+        start_tensorflow()
+        from facetl.people import learned_head
+
+        if discard:
+            learned_head.discard(opened)
+            _put_done(json, "discarded", True, "what was learnt and not applied is deleted")
+            return
+        if back:
+            with photo_progress("stacking faces", unit="faces") as progress:
+                folder = learned_head.go_back(opened, on_progress=progress)
+            _put_done(json, "run", str(folder), f"{folder} is in use again")
+            return
+        if apply and learned_head.waiting(opened) is not None:
+            with photo_progress("stacking faces", unit="faces") as progress:
+                folder = learned_head.apply(opened, on_progress=progress)
+            _put_done(json, "run", str(folder), f"{folder} is in use; --back uses the one before")
+            return
+        with photo_progress("features", unit="faces") as progress:
+            proposal = learned_head.learn(opened, seed=seed, on_progress=progress, on_epoch=EpochTable())
+        if apply and proposal.better:
+            with photo_progress("stacking faces", unit="faces") as progress:
+                learned_head.apply(opened, on_progress=progress)
+    if json:
+        put_json({**proposal.to_json(), "applied": apply and proposal.better})
+    else:
+        _put_proposal(proposal, library, applied=apply and proposal.better)
+
+
+@app.command()
+def export(
+    library: LibraryFolder,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder.")],
+    kinds: Annotated[
+        list[str],
+        typer.Option("--as", help="folders (one a person), csv, or xmp (sidecars); may be given several times."),
+    ],
+    copy: Annotated[bool, typer.Option("--copy", help="Folders hold copies instead of hard links.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Folders hold symbolic links.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="This person alone; may be given several times.")
+    ] = None,
+    said_only: Annotated[
+        bool, typer.Option("--said-only", help="Leave out names that a stack gives and nobody confirmed.")
+    ] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside-photos", help="Write sidecars beside the photos instead of into OUT.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Write the people of a library for other programs. Photos themselves are never written.
+
+    A hard link is the photo itself under another name: it takes no room, and what changes one changes the other.
+    """
+    if copy and link:
+        raise typer.BadParameter("give one of --copy and --link")
+    from facetl.people.people_export import export as export_people
+
+    with open_library(library) as opened, photo_progress("exporting") as progress:
+        report = export_people(
+            opened,
+            out,
+            kinds=kinds,
+            links="copy" if copy else "symbolic" if link else "hard",
+            names=names,
+            said_only=said_only,
+            beside=beside,
+            on_progress=progress,
+        )
+    if json:
+        put_json(report.to_json())
+        return
+    put(f"people    {report.people:,} on {report.photos:,} photos")
+    put(f"written   {report.files:,} files, {report.rows:,} rows, {report.sidecars:,} sidecars")
+    put(f"skipped   {counted(report.skipped)}")
+    put(f"folder    {report.folder}")
+
+
+answers.add_to(app)
+
+
+def _put_done(json: bool, key: str, value: object, line: str) -> None:
+    if json:
+        put_json({key: value})
+    else:
+        put(line)
+
+
+def _put_proposal(proposal: Proposal, library: Path, *, applied: bool) -> None:
+    measured, changes = proposal.measured, proposal.changes
+    put(proposal.headline)
+    put(f"learnt    from {proposal.faces:,} faces of {proposal.people:,} people, {proposal.held_out:,} held out")
+    put(f"found     {measured.found_before:.1%} → {measured.found_after:.1%}")
+    put(f"AUC       {measured.auc_before:.4f} → {measured.auc_after:.4f}, {measured.gain:+.4f} ± {measured.stderr:.4f}")
+    error = f"± {measured.unseen_stderr:.4f}" if measured.unseen_stderr else "(too few to tell an error)"
+    put(f"          of people not trained on {measured.unseen_gain:+.4f} {error}")
+    if changes is None:
+        return
+    became = f"{changes.joined:,} joined, {changes.split:,} split"
+    put(f"stacks    {changes.stacks_before:,} → {changes.stacks_after:,}: {became}")
+    put(f"faces     {changes.moved:,} move, {changes.named:,} get a name suggested")
+    put(f"run       {proposal.run}" + (" in use" if applied else ""))
+    if not applied:
+        say(f"nothing is changed yet: facetl people learn {library} --apply")

@@ -1,0 +1,130 @@
+"""`facetl benchmark`: published protocols, from photos to a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.output import counted, put, put_json, put_table, say
+from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.cli.verbs.cache import open_collection, open_transfer_report
+
+app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
+
+
+@app.callback()
+def _benchmark() -> None:
+    pass
+
+
+@app.command()
+@takes_training_options
+def lfw(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Name/Name_0001.jpg.")],
+    training: TrainingOptions,
+    pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt of View 2, any number of folds.")],
+    extractor: options.ExtractorName = "inception_v3",
+    tap: options.Tap = None,
+    grid: options.Grid = None,
+    crop: options.Crop = None,
+    align: options.Align = None,
+    mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Verify the pairs of Labeled Faces in the Wild, View 2, with a head per fold trained outside it."""
+    from facetl.data.pair_lists import read_lfw_pairs
+
+    protocol = read_lfw_pairs(pairs)
+    settings = training.settings()
+    collection = open_collection(
+        folder,
+        options.extractor_spec(
+            extractor, tap, grid, crop, mirror, training.preset, align=align, whole_photos=True, grey=grey
+        ),
+        weights=weights,
+        cache=cache,
+        verbose=verbose,
+    )
+    from facetl._tensorflow import start_tensorflow
+
+    start_tensorflow()
+    from facetl.runs.lfw import FoldReport, benchmark_lfw
+
+    def tell(fold: FoldReport) -> None:
+        say(
+            f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, "
+            f"trained on {fold.train_people:,} people, "
+            f"best epoch {fold.best_epoch} of {fold.epochs}, {fold.seconds:.0f} s"
+            + (f"; {fold.choice.sentence}" if fold.choice is not None and fold.choice.fallback else "")
+        )
+
+    report = benchmark_lfw(collection, protocol, settings, on_fold=tell)
+    if json:
+        put_json(report.to_json())
+        return
+    from facetl.report.tables import results_table
+
+    put_table(results_table(report.verifications), title=f"LFW View 2, {protocol.folds} folds, a head per fold")
+    if report.missing:
+        put(f"{report.missing:,} pairs could not be scored: a photo is absent or unreadable")
+    put(f"{report.seconds:.0f} s")
+
+
+@app.command()
+def transfer(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    extractor: options.ExtractorName = "inception_v3",
+    crop: Annotated[str, typer.Option("--crop", help="Crops to compare.")] = "0.4,0.5,0.7,1.0",
+    align: options.Align = None,
+    mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    people: Annotated[int, typer.Option("--people", min=4, help="At most so many, with 2 to 4 photos each.")] = 150,
+    seed: options.Seed = 0,
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compare the taps, grids and crops of an extractor on the people of a folder, by a closed-form probe."""
+    from facetl.backbones.family import family_of, spelt_out
+
+    # An extractor that finds the face itself takes the whole photo.
+    crops = None if family_of(spelt_out(extractor)).finds_faces else crop
+    report = open_transfer_report(
+        folder,
+        options.extractor_spec(extractor, None, None, crops, mirror, align=align, grey=grey),
+        people=people,
+        seed=seed,
+        weights=weights,
+        cache=cache,
+        verbose=verbose,
+    )
+    if json:
+        put_json(report.to_json())
+        return
+    heading = ["Tap", "Grid", "Crop", "Length", "AUC", "Accuracy", "ms a photo"]
+    cells = [
+        [
+            row.tap,
+            f"{row.grid}×{row.grid}",
+            f"{row.crop:g}",
+            f"{row.dim:,}",
+            f"{row.score.auc:.3f} ± {row.score.auc_stderr:.3f}",
+            f"{row.score.accuracy:.3f} ± {row.score.accuracy_stderr:.3f}",
+            f"{row.ms_per_photo:.1f}",
+        ]
+        for row in report.rows
+    ]
+    put_table([heading, *cells], title=f"PCA → LDA on {report.people:,} people, {report.photos:,} photos")
+    put(f"picked     {options.picked_text(report, report.spec)}")
+    if report.hair_and_background:
+        put(f"crops      {report.hair_and_background}")
+    put(f"skipped    {counted(report.skipped)}")
+    put(f"seconds    {report.seconds:.0f}")

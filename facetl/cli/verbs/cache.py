@@ -1,0 +1,247 @@
+"""`facetl cache`: fill the embedding cache, and look after it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.options import group_with_default
+from facetl.cli.output import counted, photo_progress, put, put_json, say
+
+if TYPE_CHECKING:
+    from facetl.backbones.spec import ExtractorSpec
+    from facetl.embeddings.dataset import Collection
+    from facetl.runs.transfer import TransferReport
+
+
+AUTO_PEOPLE = 150  # by whom `--tap auto` chooses, at most
+
+
+app = typer.Typer(
+    cls=group_with_default("fill"),
+    help="Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def fill(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    extractor: options.ExtractorName = "inception_v3",
+    tap: Annotated[
+        str | None,
+        typer.Option(
+            "--tap",
+            help="Layer whose output is the feature, several as mixed2:7+mixed3:5; avg is the global average; auto "
+            "measures which tells these people apart, as facetl benchmark transfer does.",
+        ),
+    ] = None,
+    grid: options.Grid = None,
+    crop: options.Crop = None,
+    align: options.Align = None,
+    mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    layout: options.Layout = "folders",
+    preset: options.Preset = "balanced",
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos a forward pass.")] = 32,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Compute the feature of every photo that has none yet."""
+    auto = tap == options.AUTO
+    if auto and grid is not None:
+        raise typer.BadParameter(f"--tap auto: the grid is chosen with the tap, got --grid {grid}. Leave it out.")
+    spec = options.extractor_spec(extractor, None if auto else tap, grid, crop, mirror, preset, align=align, grey=grey)
+    chosen = None
+    if auto:
+        # The crops stay as they are given: the tap is found in the first.
+        chosen = open_transfer_report(
+            folder,
+            replace(spec, crops=spec.crops[:1]),
+            people=AUTO_PEOPLE,
+            seed=0,
+            weights=weights,
+            cache=cache,
+            verbose=verbose,
+            layout=layout,
+        )
+        spec = replace(chosen.spec, crops=spec.crops)
+        say(f"picked {options.picked_text(chosen, spec)}")
+    collection = open_collection(
+        folder, spec, weights=weights, cache=cache, batch_size=batch_size, verbose=verbose, layout=layout
+    )
+    report = collection.report
+    if json:
+        content = {**report.to_json(), "fingerprint": collection.spec.fingerprint(collection.weights.sha256)}
+        put_json(content if chosen is None else {**content, "transfer": chosen.to_json()})
+        return
+    put(f"photos    {report.photos:,} of {len(collection.manifest.identities):,} people")
+    put(f"computed  {report.computed:,}" + (f", {report.rate:.1f} photos/s" if report.computed else ""))
+    put(f"reused    {report.reused:,}")
+    put(f"skipped   {counted(report.skipped)}")
+    put(f"seconds   {report.seconds:.1f}")
+
+
+@app.command()
+def verify(cache: options.Cache = None, json: options.Json = False) -> None:
+    """Recompute the checksum of every row."""
+    from facetl.embeddings import maintenance
+    from facetl.errors import CacheCorruptError
+
+    report = maintenance.verify(_folder(cache))
+    if json:
+        put_json(report.to_json())
+    else:
+        put(f"rows      {report.rows:,} in {report.shards:,} shards, {_size(report.bytes)}")
+        put(f"corrupt   {report.corrupt:,}")
+        put(f"torn      {report.torn:,}")
+    if report.corrupt or report.torn:
+        raise CacheCorruptError(
+            f"cache: every row must match its checksum, {report.corrupt + report.torn:,} do not. "
+            "Run facetl cache gc to drop them; the next fill computes them again."
+        )
+
+
+@app.command()
+def gc(cache: options.Cache = None, json: options.Json = False) -> None:
+    """Drop rows of photos that are gone, and compact."""
+    from facetl.embeddings import maintenance
+
+    folder = _folder(cache)
+    report = maintenance.gc(folder, faces=_faces_beside(folder))
+    if json:
+        put_json(report.to_json())
+        return
+    put(f"dropped   {report.dropped:,}")
+    put(f"kept      {report.kept:,}")
+    if report.faces_dropped:
+        put(f"faces     of {report.faces_dropped:,} photos dropped")
+    put(f"bytes     {_size(report.bytes_before)} → {_size(report.bytes_after)}")
+
+
+@app.command()
+def info(cache: options.Cache = None, json: options.Json = False) -> None:
+    """Tell size, rows and extractors."""
+    from facetl.embeddings import maintenance
+
+    folder = _folder(cache)
+    report = maintenance.info(folder)
+    if json:
+        put_json(report.to_json())
+        return
+    put(f"folder    {folder}")
+    put(f"photos    {report.photos:,}")
+    for extractor in report.extractors:
+        about = extractor.description
+        put(
+            f"{extractor.fingerprint[:16]}  {extractor.rows:,} rows × {extractor.dim:,}, {_size(extractor.bytes)}  "
+            f"{about.get('name')} {about.get('tap')} {about.get('grid')}×{about.get('grid')} crop {about.get('crops')}"
+            f"{' aligned' if about.get('align') == 'mtcnn' else ''}"
+            f"{' mirrored' if about.get('mirror') else ''}"
+            f"{' in grey' if about.get('grey') else ''}"
+        )
+    for detector in report.detectors:
+        put(
+            f"{detector.fingerprint[:16]}  {detector.faces:,} faces in {detector.photos:,} photos, none in "
+            f"{detector.without_face:,}  {detector.description.get('name')} {detector.description.get('version')}"
+        )
+
+
+def open_collection(
+    folder: Path,
+    spec: ExtractorSpec,
+    *,
+    weights: Path | None,
+    cache: Path | None,
+    batch_size: int = 32,
+    verbose: bool = False,
+    layout: str = "folders",
+) -> Collection:
+    """List a folder, fill the cache with a progress bar, and return the Collection."""
+    from facetl._tensorflow import set_verbose
+    from facetl.data.published_layouts import read_layout
+    from facetl.embeddings.dataset import Collection
+
+    set_verbose(verbose)
+    manifest = read_layout(folder, layout)
+    with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
+        collection = Collection.open(
+            manifest,
+            spec,
+            cache=_folder(cache),
+            weights=weights,
+            batch_size=batch_size,
+            on_progress=progress,
+            on_faces=faces,
+            say=say,
+        )
+    if collection.report.flagged:
+        say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
+    return collection
+
+
+def open_transfer_report(
+    folder: Path,
+    spec: ExtractorSpec,
+    *,
+    people: int,
+    seed: int,
+    weights: Path | None,
+    cache: Path | None,
+    verbose: bool,
+    layout: str = "folders",
+) -> TransferReport:
+    """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
+    from facetl._tensorflow import set_verbose, start_tensorflow
+    from facetl.backbones import weights as weights_module
+    from facetl.data.published_layouts import read_layout
+
+    set_verbose(verbose)
+    manifest = read_layout(folder, layout)
+    found = weights_module.resolve(spec, given=weights, say=say)
+    start_tensorflow()
+    from facetl.backbones.extractor import make_extractor
+    from facetl.runs.transfer import transfer_report
+
+    with photo_progress("finding faces") as faces, photo_progress("measuring taps") as progress:
+        return transfer_report(
+            manifest,
+            spec,
+            found,
+            crops=spec.crops,
+            people=people,
+            seed=seed,
+            make_net=lambda view: make_extractor(view, found),
+            cache=_folder(cache),
+            on_progress=progress,
+            on_faces=faces,
+        )
+
+
+def _faces_beside(folder: Path) -> frozenset[str]:
+    """Return the keys of the faces of the library that a cache belongs to; of none for a cache of its own."""
+    from facetl.cli.inputs import is_library
+
+    beside = folder.resolve().parent
+    if not is_library(beside):
+        return frozenset()
+    from facetl.people.library import Library
+
+    with Library.open(beside) as library:
+        return frozenset(face.key for face in library.faces(library.face_ids(None).tolist()))
+
+
+def _folder(cache: Path | None) -> Path:
+    from facetl.embeddings.dataset import default_cache_folder
+
+    return cache or default_cache_folder()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,96 @@
+"""`facetl calibrate`: another threshold for a trained run, with what can be said for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.output import photo_progress, put, put_json, say
+
+if TYPE_CHECKING:
+    from facetl.calibration.calibration import Target
+    from facetl.metrics.bootstrap import Interval
+    from facetl.runs.recalibration import Recalibrated
+
+
+def calibrate(
+    run: Run,
+    far: Annotated[
+        float | None, typer.Option("--far", help="Loosest threshold with this false accept rate, as 1e-3.")
+    ] = None,
+    fpir: Annotated[
+        float | None, typer.Option("--fpir", help="Loosest one that names this share of strangers, as 0.1.")
+    ] = None,
+    f1: Annotated[bool, typer.Option("--f1", help="The threshold of best F1.")] = False,
+    prior: Annotated[float, typer.Option("--prior", help="How likely two photos are of one person beforehand.")] = 0.5,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the run's photos, if they have moved.")] = None,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Choose a run's threshold on its validation people; without a target, for the highest accuracy."""
+    if (far is not None) + (fpir is not None) + f1 > 1:
+        raise typer.BadParameter("give one of --far, --fpir and --f1")
+    folder = run_folder(run, models)
+    target = _target(far, fpir, f1)
+    from facetl._tensorflow import set_verbose, start_tensorflow
+
+    set_verbose(verbose)
+    start_tensorflow()
+    from facetl.runs.recalibration import recalibrate
+
+    with photo_progress("embedding") as progress:
+        done = recalibrate(
+            folder, target, cache=cache_folder(cache), data=data, prior=prior, on_progress=progress, say=say
+        )
+    if done.gone:
+        say(f"warning: {done.gone:,} of the run's validation people have no photo any more")
+    if json:
+        put_json(done.to_json())
+    else:
+        _put(done)
+
+
+def _target(far: float | None, fpir: float | None, f1: bool) -> Target:
+    from facetl.calibration.calibration import Target
+
+    if far is not None:
+        return Target("far", far)
+    if fpir is not None:
+        return Target("fpir", fpir)
+    return Target("f1" if f1 else "accuracy")
+
+
+def _put(done: Recalibrated) -> None:
+    calibration = done.calibration
+    put(f"threshold    {calibration.threshold:.4f}{_within(calibration.threshold_interval)}")
+    put(f"chosen       {calibration.target.reached_by}")
+    put(f"FAR          {calibration.far.value:.4f}{_within(calibration.far.interval)}")
+    put(f"FRR          {calibration.frr.value:.4f}{_within(calibration.frr.interval)}")
+    if calibration.target.kind not in ("far", "accuracy"):
+        put(f"{calibration.target.kind.upper():12s}{_within(calibration.interval)}")
+    put(
+        f"behind it    {calibration.people:,} people, {calibration.positives:,} pairs of one person, "
+        f"{calibration.negatives:,} of different people"
+        + ("" if calibration.effective_negatives is None else f", worth {calibration.effective_negatives:,.0f}")
+    )
+    error = "too few people to measure" if calibration.ece is None else f"{calibration.ece:.3f}"
+    method = calibration.same_person.to_json()["method"]
+    put(f"probability  {method}, prior {calibration.prior:g}, expected calibration error {error}")
+    naming = calibration.identification
+    if naming is not None:
+        put(
+            f"naming       {naming.method}, threshold {naming.threshold:.4f}, margin {naming.margin:.4f}: "
+            f"FPIR {naming.fpir:.3f}, DIR {naming.dir:.3f} with {naming.enrolled:,} people enrolled"
+        )
+    put("intervals    95%: where a rate will be found on as many other people")
+    put(f"run          {done.folder}")
+
+
+def _within(interval: Interval | None) -> str:
+    return "" if interval is None else f" [{interval.low:.4f}, {interval.high:.4f}]"

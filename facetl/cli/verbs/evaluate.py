@@ -1,0 +1,302 @@
+"""`facetl evaluate`: a trained run on protocols, its baselines beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+
+if TYPE_CHECKING:
+    from facetl.metrics.bootstrap import Interval
+    from facetl.metrics.groups import GroupReport
+    from facetl.runs.evaluated_run import Acquaintance, Subject
+    from facetl.runs.evaluation import ClustersAssessment, OpenSetAssessment
+
+
+app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
+
+_NO_BASELINES = "baselines   the run keeps none for other photos: those of its test people stand in its metrics.json"
+
+Images = Annotated[Path, typer.Option("--images", help="Folder that the photos' paths or names are relative to.")]
+Unseen = Annotated[bool, typer.Option("--unseen", help="Leave out people who took part in the run's training.")]
+
+
+@app.command()
+def pairs(
+    run: Run,
+    file: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="LFW's pairs.txt, or a CSV with first,second,same[,fold].")
+    ],
+    images: Images,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="CSV with person,group: error rates by group.")
+    ] = None,
+    ceiling: Annotated[
+        str | None, typer.Option("--ceiling", help="dlib: its face ResNet on the same pairs (facetl[dlib]).")
+    ] = None,
+    unseen: Unseen = False,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Verify pairs: accuracy by folds and at the run's threshold, with intervals by person."""
+    folder = run_folder(run, models)
+    from facetl.data.pair_lists import read_groups, read_pairs
+
+    protocol = read_pairs(file)
+    grouping = None if groups is None else read_groups(groups)
+    subject = _load(folder, verbose=verbose)
+    from facetl.report.tables import results_table
+    from facetl.runs.pair_evaluation import assess_pairs
+    from facetl.runs.reference_net import Ceiling
+
+    above = None if ceiling is None else Ceiling.open(ceiling)
+    with photo_progress("embedding") as progress:
+        assessed = assess_pairs(
+            subject,
+            protocol,
+            images,
+            cache=cache_folder(cache),
+            groups=grouping,
+            ceiling=above,
+            unseen=unseen,
+            seed=seed,
+            on_progress=progress,
+        )
+    _warn(assessed.acquaintance)
+    if assessed.shared:
+        say(
+            "warning: a fold's threshold comes from the other folds, and people in more than one fold: "
+            f"{len(assessed.shared):,}. Give folds that share nobody."
+        )
+    for warning in () if assessed.groups is None else assessed.groups.warnings:
+        say(f"warning: {warning}")
+    if json:
+        put_json(assessed.to_json())
+        return
+    trained, at, intervals = assessed.trained, assessed.at_threshold, assessed.intervals_at_threshold
+    where = f"{trained.folds} folds" if trained.folds > 1 else "one fold, at each method's own threshold"
+    shown = {**assessed.verifications, **assessed.ceiling}
+    put_table(results_table(shown), title=f"Verification of {trained.pairs:,} pairs in {where}")
+    _put_if_no_baselines(subject)
+    put(f"threshold   {at.threshold:.3f}, the run's own: {subject.threshold_chosen}")
+    put(f"            accuracy {at.accuracy:.3f}{_within(intervals['accuracy'])}")
+    put(f"            FAR {at.far_at_threshold:.4f}{_within(intervals['far_at_threshold'])}")
+    put(f"            FRR {at.frr_at_threshold:.4f}{_within(intervals['frr_at_threshold'])}")
+    by_person = ", ".join(
+        f"{name}{_within(interval)}"
+        for name, interval in zip(
+            ("accuracy", "AUC", "EER"), (assessed.intervals[key] for key in ("accuracy", "auc", "eer")), strict=True
+        )
+    )
+    put(
+        f"by person   {by_person}: {assessed.intervals['level']:.0%} intervals, {assessed.acquaintance.people:,} people"
+    )
+    if assessed.missing:
+        put(f"missing     {assessed.missing:,} pairs: a photo is absent or unreadable")
+    if assessed.left_out:
+        put(f"left out    {assessed.left_out:,} pairs with people of the run's training")
+    if assessed.groups is not None:
+        _put_groups(assessed.groups)
+
+
+@app.command()
+def triplets(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="CSV", help="Columns Anchor,Positive,Negative, relative paths.")],
+    images: Images,
+    unseen: Unseen = False,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Judge triplets: same/different decisions, triplet loss, order."""
+    subject = _load(run_folder(run, models), verbose=verbose)
+    from facetl.runs.evaluation import assess_triplets
+
+    with photo_progress("embedding") as progress:
+        assessed = assess_triplets(
+            subject, file, images, cache=cache_folder(cache), unseen=unseen, on_progress=progress
+        )
+    _warn(assessed.acquaintance)
+    if json:
+        put_json(assessed.to_json())
+        return
+    first = next(iter(assessed.scores.values()))
+    rows = [["Method", "Accuracy", "by folds", "Loss", "Right order", "Threshold"]]
+    for name, scores in assessed.scores.items():
+        by_folds = (
+            "–"
+            if scores.accuracy_kfold is None
+            else (f"{scores.accuracy_kfold:.3f} ± {scores.accuracy_kfold_stderr:.3f}")
+        )
+        rows.append(
+            [
+                _title(name),
+                f"{scores.accuracy:.3f}",
+                by_folds,
+                f"{scores.loss:.3f}",
+                f"{scores.order:.3f}",
+                f"{scores.threshold:.3f}",
+            ]
+        )
+    put_table(rows, title=f"{first.triplets:,} triplets, {2 * first.triplets:,} same/different decisions")
+    _put_if_no_baselines(subject)
+    if assessed.missing:
+        put(f"missing     {assessed.missing:,} triplets: a photo is unreadable")
+    if assessed.left_out:
+        put(f"left out    {assessed.left_out:,} triplets with people of the run's training")
+    put(f"margin      {subject.margin:g}, of the loss")
+
+
+@app.command()
+def openset(
+    run: Run,
+    gallery: Annotated[Path, typer.Option("--gallery", help="Known people's photos, DIR/Person/photo.jpg.")],
+    probe: Annotated[Path, typer.Option("--probe", help="Photos to name; people without a gallery are strangers.")],
+    method: Annotated[str, typer.Option("--method", help="centroid, nearest or personal.")] = "centroid",
+    k: Annotated[int, typer.Option("--k", min=1, help="Nearest photos that vote, with --method nearest.")] = 3,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as CSV, and a plot.")] = None,
+    unseen: Unseen = False,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Name the people of a gallery, and strangers as unknown."""
+    subject = _load(run_folder(run, models), verbose=verbose)
+    from facetl.runs.evaluation import assess_openset
+
+    with photo_progress("embedding") as progress:
+        assessed = assess_openset(
+            subject, gallery, probe, cache=cache_folder(cache), method=method, k=k, unseen=unseen, on_progress=progress
+        )
+    _warn(assessed.acquaintance)
+    _write(assessed, out)
+    if json:
+        put_json(assessed.to_json())
+        return
+    trained = assessed.trained
+    rows = [["Method", "Top 1", "Top 6", "with unknown", *(f"DIR@FPIR {name}" for name in trained.dir_at_fpir)]]
+    for name, report in assessed.reports.items():
+        cells = [_share(report.top1), _share(report.top6), _share(report.accuracy_with_unknown)]
+        rows.append([_title(name), *cells, *report.dir_cells().values()])
+    put_table(
+        rows,
+        title=f"{trained.known_probes:,} photos of {trained.people:,} known people, {trained.stranger_probes:,} of "
+        f"{trained.strangers:,} strangers, by {trained.method}",
+    )
+    _put_if_no_baselines(subject)
+    put(f"threshold   {trained.threshold:.3f}, {trained.threshold_from}")
+    if assessed.copies:
+        put(f"left out    {assessed.copies:,} probe photos that the gallery holds, too")
+    put(f"skipped     {counted(assessed.skipped)}")
+
+
+@app.command()
+def clusters(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg: who is who.")],
+    elbow: Annotated[bool, typer.Option("--elbow", help="Also k-means for many k, and where its error bends.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the clusters as CSV, and the elbow.")] = None,
+    unseen: Unseen = False,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Group photos by person, and compare with the folders. At most 10,000 photos."""
+    subject = _load(run_folder(run, models), verbose=verbose)
+    from facetl.runs.evaluation import assess_clusters
+
+    with photo_progress("embedding") as progress:
+        assessed = assess_clusters(
+            subject,
+            folder,
+            cache=cache_folder(cache),
+            unseen=unseen,
+            with_elbow=elbow,
+            seed=seed,
+            on_progress=progress,
+        )
+    _warn(assessed.acquaintance)
+    _write(assessed, out)
+    if json:
+        put_json(assessed.to_json())
+        return
+    people = assessed.acquaintance.people
+    rows = [["Method", "BCubed P", "R", "F", "Pairs P", "R", "F", "ARI", "Clusters"]]
+    for name, scores in assessed.scores.items():
+        shares = [*_prf(scores.bcubed), *_prf(scores.pairwise), f"{scores.ari:.3f}"]
+        rows.append([_title(name), *shares, f"{scores.clusters:,}"])
+    put_table(rows, title=f"{len(assessed.photos):,} photos of {people:,} people, average linkage at each threshold")
+    _put_if_no_baselines(subject)
+    if assessed.elbow is not None:
+        points = zip(assessed.elbow.ks, assessed.elbow.sse, strict=True)
+        put_table([["k", "SSE"], *([f"{k:,}", f"{sse:.1f}"] for k, sse in points)])
+        put(f"elbow       {assessed.elbow.elbow or 'none'}")
+    put(f"skipped     {counted(assessed.skipped)}")
+
+
+def _load(folder: Path, *, verbose: bool) -> Subject:
+    from facetl._tensorflow import set_verbose, start_tensorflow
+
+    set_verbose(verbose)
+    start_tensorflow()
+    from facetl.runs.evaluated_run import Subject
+
+    return Subject.load(folder)
+
+
+def _warn(acquaintance: Acquaintance) -> None:
+    if acquaintance.warning:
+        say(acquaintance.warning)
+
+
+def _write(assessed: OpenSetAssessment | ClustersAssessment, out: Path | None) -> None:
+    for path in () if out is None else assessed.write(out):
+        say(f"written {path}")
+
+
+def _put_if_no_baselines(subject: Subject) -> None:
+    if subject.floors is None:
+        put(_NO_BASELINES)
+
+
+def _title(name: str) -> str:
+    from facetl.report.tables import method_title
+
+    return method_title(name)
+
+
+def _within(interval: Interval | None) -> str:
+    return " [too few people]" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _put_groups(groups: GroupReport) -> None:
+    rows = [["Group", "FAR", "interval", "pairs", "FRR", "interval", "pairs", "people"]]
+    for each in groups.groups:
+        cells = [
+            [_share(rate.value), _within(rate.interval).strip(), f"{rate.pairs:,}"] for rate in (each.far, each.frr)
+        ]
+        rows.append([each.group, *cells[0], *cells[1], f"{max(each.far.people, each.frr.people):,}"])
+    put_table(rows, title=f"By group, at the run's threshold; {groups.pairs_left_out:,} pairs across or without groups")
+    for line in groups.too_small:
+        put(line)
+
+
+def _share(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.3f}"
+
+
+def _prf(scores: Any) -> list[str]:
+    return [f"{value:.3f}" for value in (scores.precision, scores.recall, scores.f)]

@@ -1,0 +1,90 @@
+"""`facetl forget`: erase a person from a run, or from a library and the runs that were learnt in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.inputs import Models, cache_folder, is_library, run_folder
+from facetl.cli.output import put, put_json
+
+if TYPE_CHECKING:
+    from facetl.people.erasure.run_erasure import RunForgotten
+    from facetl.people.library import Library
+
+
+def forget(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|LIBRARY", help="Name of a run below --models, or its folder; or a library.")
+    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The person's name, as it is spelled there.")],
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    json: options.Json = False,
+) -> None:
+    """Erase a person: faces, pictures, features, names; then search every file for what might be left.
+
+    Photos are not touched. What a trained head has learnt from somebody cannot be taken out of it: you are told when
+    to train anew.
+    """
+    folder = Path(run).expanduser()
+    content = _in_library(folder, name) if is_library(folder) else _in_run(run_folder(run, models), name, cache)
+    if json:
+        put_json(content)
+        return
+    for key in ("faces", "photos", "thumbnails", "rows", "answers"):
+        if key in content:
+            put(f"{key:12s}{content[key]:,}")
+    for file in content.get("deleted", ()):
+        put(f"deleted     {file}")
+    for one in content["remains"]:
+        put(f"left        {one['what']} in {one['file']}, {one['times']:,} times")
+    if not content["remains"]:
+        put("left        nothing was found in any file")
+    for advice in content["advice"]:
+        put(f"advice      {advice}")
+
+
+def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
+    import json
+
+    from facetl._tensorflow import start_tensorflow
+    from facetl.errors import RunError
+
+    start_tensorflow()
+    from facetl.data.published_layouts import FOLDERS
+    from facetl.people.erasure.run_erasure import forget_in_run
+
+    config = json.loads((folder / "config.json").read_text())
+    photos = Path(config["data"]) if config.get("data") else None
+    layout = config.get("layout", FOLDERS)
+    done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache), layout=layout)
+    if done is None:
+        raise RunError(f"{folder}: somebody is forgotten by a name that is there, got {name!r}, whom this run lacks.")
+    return done.to_json()
+
+
+def _in_library(folder: Path, name: str) -> dict[str, Any]:
+    from facetl._tensorflow import start_tensorflow
+
+    start_tensorflow()
+    from facetl.people.erasure.library_erasure import forget as forget_in_library
+    from facetl.people.library import Library
+
+    with Library.open(folder) as library:
+        # First, so that the search of all files at the end covers these runs, too.
+        runs = _in_own_runs(library, name)
+        report = forget_in_library(library, name)
+    content = report.to_json()
+    return {**content, "advice": [*content["advice"], *(advice for one in runs for advice in one.advice)]}
+
+
+def _in_own_runs(library: Library, name: str) -> list[RunForgotten]:
+    from facetl.people.erasure.run_erasure import forget_in_run
+    from facetl.people.store.library_settings import own_runs
+
+    done = (forget_in_run(folder, name, photos=None, cache=None) for folder in own_runs(library))
+    return [one for one in done if one is not None]

@@ -1,0 +1,137 @@
+"""`facetl verify`: do two photos show one person?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.inputs import (
+    DetectorName,
+    DetectorWeights,
+    Models,
+    Photos,
+    Run,
+    chosen_detector,
+    look,
+    open_recognizer,
+    run_folder,
+)
+from facetl.cli.output import counted, put, put_json, say
+
+
+def verify(
+    run: Run,
+    first: Annotated[Path, typer.Argument(metavar="A", help="A photo.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    detector: DetectorName = None,
+    detector_weights: DetectorWeights = None,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Tell whether two photos show one person: the distance of their faces against the run's threshold.
+
+    Of several faces in a photo, the large one near the centre is taken. Exit code 0 also for two people.
+    """
+    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights), verbose=verbose)
+    from facetl.recognition.identifier import verdict
+
+    told = verdict(recognizer, first, second)
+    for path, faces in zip((first, second), told.faces, strict=True):
+        if faces > 1:
+            say(f"{path}: {faces} faces; the large one near the centre was taken")
+    if json:
+        put_json(told.to_json())
+        return
+    put("one person" if told.verified else "two people")
+    put(f"distance     {told.distance:.4f}, threshold {told.threshold:.4f}")
+    sure = "not known: the run is not calibrated" if told.probability is None else f"{told.probability:.1%}"
+    put(f"probability  {sure}")
+
+
+def enroll(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")],
+    photos: Photos,
+    face: Annotated[
+        int | None, typer.Option("--face", min=1, help="Which face of the photo, counted from the left.")
+    ] = None,
+    largest: Annotated[bool, typer.Option("--largest", help="Of several faces in a photo, the largest.")] = False,
+    detector: DetectorName = None,
+    detector_weights: DetectorWeights = None,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Put a person's photos into a run's gallery, so that `facetl identify` can name the person.
+
+    What is kept is embeddings, never photos. A photo with several faces is refused unless --face or --largest says
+    whose it is. Training the run anew ends its gallery: enrol again.
+    """
+    if face is not None and largest:
+        raise typer.BadParameter("give one of --face and --largest")
+    folder = run_folder(run, models)
+    from facetl.data.names import person_name
+
+    # Before minutes are spent on photos.
+    person_name(name)
+    recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights), verbose=verbose)
+    from facetl.recognition.enrolment import enroll_faces
+
+    skipped: Counter[str] = Counter()
+    done = enroll_faces(folder, name, look(recognizer, photos, skipped), face=face, largest=largest, skipped=skipped)
+    if json:
+        put_json({"run": str(folder), **done.to_json(), "skipped": dict(skipped)})
+        return
+    put(f"{done.enrolled.name}: {done.enrolled.faces:,} faces enrolled, {done.total:,} in all")
+    if done.enrolled.known:
+        put(f"known already  {done.enrolled.known:,}")
+    for other, faces in done.enrolled.moved.items():
+        put(f"moved          {faces:,} from {other}")
+    put(f"skipped        {counted(skipped)}")
+    put(f"gallery        {done.people:,} people")
+
+
+def identify(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Name of a run below --models, or its folder; or a library, for the people named there."
+        ),
+    ],
+    photos: Photos,
+    detector: DetectorName = None,
+    detector_weights: DetectorWeights = None,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Name every face of photos by the people who were enrolled, or say unknown: a line a face.
+
+    A line has path, box, name, distance and probability: how likely the face and a photo of that person show one
+    person. A stranger can resemble somebody: a name is a suggestion.
+    """
+    from facetl.cli.inputs import open_known
+
+    recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights), verbose=verbose)
+    from facetl.recognition.identifier import name_faces
+
+    skipped: Counter[str] = Counter()
+    looked, found = 0, []
+    for photo in look(recognizer, photos, skipped):
+        looked += 1
+        named = name_faces(identifier, photo)
+        found += [face.to_json() for face in named]
+        if not named:
+            say(f"{photo.path}: no face")
+        if not json:
+            for face in named:
+                put(face.line)
+    if json:
+        put_json({"faces": found, "photos": looked, "people": len(identifier.people), "skipped": dict(skipped)})
+    elif skipped:
+        say(f"skipped {counted(skipped)}")

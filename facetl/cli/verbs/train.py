@@ -1,0 +1,91 @@
+"""`facetl train`: train a head and write its run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facetl.cli import options
+from facetl.cli.output import EpochTable, counted, put, put_json, put_table, say
+from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.cli.verbs.cache import open_collection
+
+
+@takes_training_options
+def train(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
+    training: TrainingOptions,
+    run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
+    models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    validation: Annotated[float, typer.Option("--validation", help="Share of people to choose by.")] = 0.2,
+    test: Annotated[float, typer.Option("--test", help="Share of people held out to measure.")] = 0.2,
+    plot_embeddings: Annotated[
+        bool,
+        typer.Option("--plot-embeddings", help="TensorBoard shows ten validation people's embeddings in the plane."),
+    ] = False,
+    extractor: options.ExtractorName = "inception_v3",
+    tap: options.Tap = None,
+    grid: options.Grid = None,
+    crop: options.Crop = None,
+    align: options.Align = None,
+    mirror: options.Mirror = None,
+    grey: options.Grey = False,
+    layout: options.Layout = "folders",
+    weights: options.WeightsFile = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
+    from facetl.errors import RunError
+
+    if not run or Path(run).name != run or run.startswith("."):
+        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
+    settings = training.settings(validation=validation, plot_embeddings=plot_embeddings)
+    collection = open_collection(
+        folder,
+        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align, grey=grey),
+        weights=weights,
+        cache=cache,
+        verbose=verbose,
+        layout=layout,
+    )
+    official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
+    for side in official:
+        say(f"{side} people are those of the set's own lists: --{side} has no say")
+    collection = collection.with_splits(seed=training.seed, validation=validation, test=test)
+    from facetl._tensorflow import start_tensorflow
+
+    start_tensorflow()
+    from facetl.runs.training_run import split_counts, train_run
+
+    counts = split_counts(collection)
+    say(
+        "people (photos): "
+        + ", ".join(f"{side} {count['people']:,} ({count['photos']:,})" for side, count in counts.items())
+        + f"; {counts['train']['people_with_one_photo']:,} of the training people have one photo and serve as "
+        f"negatives only; skipped {counted(collection.report.skipped)}"
+    )
+    report = train_run(collection, settings, models / run, resume=resume, on_epoch=EpochTable())
+    if json:
+        put_json(report.to_json())
+        return
+    from facetl.report.tables import results_table
+
+    trained = report.verifications["trained"]
+    put_table(
+        results_table(report.verifications),
+        title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs in "
+        + (f"{trained.folds} folds" if trained.folds > 1 else "one fold"),
+    )
+    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
+    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
+    if report.choice is not None and report.choice.fallback:
+        put(f"head       {report.choice.sentence}")
+    if "serve" not in report.signatures:
+        put(f"SavedModel of the head alone, features → embeddings: {extractor.partition(':')[0]} is not TensorFlow")
+    put(f"run        {report.folder}")
+    put(f"report     {report.folder / 'report.html'}")

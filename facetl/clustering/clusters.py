@@ -1,0 +1,116 @@
+"""Faces grouped into stacks that seem to be one person's each, by what is likely and never against what is known.
+
+Faces come to the people who are named first, as far as those are near and nobody else is; the rest unites by average
+linkage. Tuned for purity: a face rather stays alone than among others. Nothing in it is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from facetl.calibration.calibration import Calibration
+from facetl.clustering.constraints import UNCONSTRAINED, Constraints, Vetoes
+from facetl.clustering.linkage import Linkage
+from facetl.clustering.membership import confidences, name_near
+from facetl.clustering.neighbours import NOBODY, Float32s, Ints, neighbours
+from facetl.clustering.similarity import HEARD, Evidence
+from facetl.clustering.stacks import StackOf, stacks_of
+from facetl.errors import DataError
+from facetl.metrics.ranking import checked_embeddings
+from facetl.metrics.roc import Floats
+
+__all__ = ["Clustering", "Constraints", "StackOf", "cluster"]
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """Rows in stacks.
+
+    Attributes:
+        stack: int64 [n], the stack of each row.
+        confidence: float64 [n], how surely each row belongs where it is, in [0, 1]; 1 where it was said.
+        stacks: of `cluster` all of them, `stacks[k]` those rows whose stack is k, the biggest first; of `assign_new`
+            those alone that are new or have a new row, in the order of their numbers.
+    """
+
+    stack: Ints
+    confidence: Floats
+    stacks: tuple[StackOf, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """All of it as plain types."""
+        return {
+            "stack": self.stack.tolist(),
+            "confidence": self.confidence.tolist(),
+            "stacks": [stack.to_json() for stack in self.stacks],
+        }
+
+
+def cluster(
+    embeddings: npt.ArrayLike,
+    *,
+    calibration: Calibration | None,
+    threshold: float,
+    constraints: Constraints = UNCONSTRAINED,
+    names: Mapping[int, str] | None = None,
+    strangers: frozenset[int] = frozenset(),
+    search: str = "auto",
+    seed: int = 0,
+) -> Clustering:
+    """Group rows that show one person.
+
+    embeddings: float [n, width] of unit norm; threshold: squared distance up to which two photos count as one person,
+    by which distances are judged where there is no calibration; names: row → name; strangers: rows of nobody to be
+    named; search: a method of `neighbours`; seed: for those who pass one, nothing here is random. Raises DataError for
+    other embeddings, or where constraints and names contradict each other.
+    """
+    rows = checked_rows(embeddings, threshold)
+    names = names or {}
+    vetoes = Vetoes(len(rows), with_strangers(constraints, names, strangers), names)
+    evidence = Evidence(threshold, calibration)
+    every = np.arange(len(rows))
+    found = neighbours(rows, HEARD, method=search)
+    lifted = evidence.lifted(rows, found, rows)
+    linkage = Linkage(lifted.copy(), np.ones(len(rows)), every, vetoes, evidence.least, evidence.least_to_all)
+    name_near(linkage, evidence, asked=every, barred=strangers)
+    there = found.rows != NOBODY
+    linkage.unite(np.repeat(every, HEARD)[there.ravel()], found.rows[there])
+    stack = _by_size(np.array([vetoes.group(row) for row in range(len(rows))], np.int64))
+    sums, counts = np.zeros((stack.max() + 1, lifted.shape[1]), np.float32), np.bincount(stack).astype(np.float64)
+    np.add.at(sums, stack, lifted)
+    near = np.where(there, stack[found.rows], stack[:, None])
+    confidence = confidences(lifted, stack, sums, counts, near, evidence)
+    confidence[list(said_rows(constraints, names))] = 1.0
+    stacks = stacks_of(rows, stack, confidence, vetoes, names, strangers=strangers, even=evidence.even)
+    return Clustering(stack, confidence, stacks)
+
+
+def checked_rows(embeddings: npt.ArrayLike, threshold: float) -> Float32s:
+    """Embeddings as float32 [n, width], or a DataError that says what is wrong with them or the threshold."""
+    if not 0.0 < threshold <= 4.0 + 1e-3:
+        raise DataError(f"A threshold is a squared distance of unit vectors, in (0, 4]. Received: {threshold}.")
+    return checked_embeddings(embeddings, "album")
+
+
+def with_strangers(constraints: Constraints, names: Mapping[int, str], strangers: frozenset[int]) -> Constraints:
+    """The constraints, and that nobody of the strangers is anybody with a name."""
+    if not strangers or not names:
+        return constraints
+    return replace(constraints, different=[*constraints.different, (sorted(strangers), list(names))])
+
+
+def said_rows(constraints: Constraints, names: Mapping[int, str]) -> set[int]:
+    """The rows of which it was said where they belong."""
+    return {*names, *(row for group in constraints.same if len(group) > 1 for row in group)}
+
+
+def _by_size(group: Ints) -> Ints:
+    """Groups numbered from 0, the biggest first, of two of a size the one of the earlier row."""
+    _, first, inverse, counts = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    number = np.empty(len(counts), np.int64)
+    number[np.lexsort((first, -counts))] = np.arange(len(counts))
+    return number[inverse]

@@ -1,0 +1,149 @@
+"""Average linkage of any number of groups: the nearest unite, as long as they are near enough and may.
+
+The mean cosine between all rows of two groups follows from the sums of their rows, so that it is exact however large
+they are; only which groups are compared comes from lists of nearest neighbours, drawn anew between the groups that are
+left. In each round all pairs of groups unite that are nearest to each other, which gives what uniting one pair after
+the other would (reciprocal agglomerative clustering, Sumengen et al., 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facetl.clustering.constraints import Vetoes
+from facetl.clustering.neighbours import NOBODY, Float32s, Ints, nearest
+from facetl.metrics.roc import Floats
+
+_PASSES = 8  # of drawing the lists anew; two or three are usual
+_LISTED = 20
+_BLOCK = 1 << 15  # pairs compared at once: 128 MB at 512 numbers a group
+
+
+@dataclass
+class Linkage:
+    """Groups that unite.
+
+    Attributes:
+        sums: float32 [groups, width], of the unit rows of each group; changed in place.
+        counts: float64 [groups], of its rows; changed in place.
+        rows: int64 [groups], a row of each by which `vetoes` knows it.
+        least: the mean cosine from which two groups unite.
+        least_to_all: a lower one, between all rows that the vetoes hold to be one with the one and with the other.
+    """
+
+    sums: Float32s
+    counts: Floats
+    rows: Ints
+    vetoes: Vetoes
+    least: float
+    least_to_all: float
+
+    def __post_init__(self) -> None:
+        self._into = np.arange(len(self.rows))
+        # By the vetoes' groups: the sums and counts of those that are several groups here.
+        self._wholes: dict[int, tuple[Float32s, float]] = {}
+
+    def unite(self, first: Ints, second: Ints) -> Ints:
+        """Unite what is near enough, first along the pairs given; the number of each group's union, int64 [groups].
+
+        first, second: int64 [pairs], groups to compare. Vetoed unions are left out; groups that the vetoes hold to be
+        one stay two here unless they are near, so that a person may look different on different photos.
+        """
+        self._wholes = self._of_several()
+        self._along(first, second)
+        for _ in range(_PASSES):
+            if not self._along(*self._lists()):
+                break
+        return self._into
+
+    def _lists(self) -> tuple[Ints, Ints]:
+        """Pairs of neighbouring groups, of those that are left."""
+        left = np.unique(self._into)
+        means = (self.sums[left] / self.counts[left, None]).astype(np.float32)
+        found = nearest(means, means, min(_LISTED + 1, len(left)))
+        first = np.repeat(left, found.rows.shape[1])
+        near = (found.cosines.ravel() >= self.least) & (found.rows.ravel() != NOBODY)
+        return first[near], left[found.rows.ravel()[near]]
+
+    def _along(self, first: Ints, second: Ints) -> bool:
+        """Unite along pairs until none is left that is near enough; whether any did."""
+        first, second = _once(first, second, len(self.counts))
+        cosines = self._cosines(first, second)
+        any_united = False
+        while True:
+            near = cosines >= self.least
+            first, second, cosines = first[near], second[near], cosines[near]
+            if not len(first):
+                return any_united
+            mutual = _mutual(first, second, cosines, len(self.counts))
+            united = np.array([self._unite(first[pair], second[pair]) for pair in mutual], bool)
+            any_united |= bool(united.any())
+            keep = np.ones(len(first), bool)
+            keep[mutual] = False
+            changed = np.zeros(len(self.counts), bool)
+            changed[first[mutual[united]]] = changed[second[mutual[united]]] = True
+            self._into = self._into[self._into]  # each group was in one pair at most
+            touched = keep & (changed[first] | changed[second])
+            again = _once(self._into[first[touched]], self._into[second[touched]], len(self.counts))
+            keep &= ~touched
+            first, second = (np.concatenate([old[keep], new]) for old, new in zip((first, second), again, strict=True))
+            cosines = np.concatenate([cosines[keep], self._cosines(*again)])
+
+    def _unite(self, one: np.int64, other: np.int64) -> bool:
+        of_one, of_other = (self.vetoes.group(int(self.rows[group])) for group in (one, other))
+        several = of_one != of_other and (of_one in self._wholes or of_other in self._wholes)
+        whole = None
+        if several:
+            (sum_one, count_one), (sum_other, count_other) = self._whole(of_one, one), self._whole(of_other, other)
+            if float(sum_one @ sum_other) / (count_one * count_other) < self.least_to_all:
+                return False
+            whole = sum_one + sum_other, count_one + count_other
+        if not self.vetoes.unite(int(self.rows[one]), int(self.rows[other])):
+            return False
+        if whole is not None:
+            self._wholes[self.vetoes.group(int(self.rows[one]))] = whole
+        self.sums[one] += self.sums[other]
+        self.counts[one] += self.counts[other]
+        self._into[other] = one
+        return True
+
+    def _whole(self, known_as: int, group: np.int64) -> tuple[Float32s, float]:
+        return self._wholes.get(known_as) or (self.sums[group], float(self.counts[group]))
+
+    def _of_several(self) -> dict[int, tuple[Float32s, float]]:
+        groups: dict[int, list[int]] = {}
+        for group, row in enumerate(self.rows.tolist()):
+            groups.setdefault(self.vetoes.group(row), []).append(group)
+        return {
+            known_as: (self.sums[several].sum(axis=0), float(self.counts[several].sum()))
+            for known_as, several in groups.items()
+            if len(several) > 1
+        }
+
+    def _cosines(self, first: Ints, second: Ints) -> Floats:
+        cosines = np.empty(len(first))
+        for start in range(0, len(first), _BLOCK):
+            one, other = first[start : start + _BLOCK], second[start : start + _BLOCK]
+            products = np.einsum("ij,ij->i", self.sums[one], self.sums[other], dtype=np.float64)
+            cosines[start : start + _BLOCK] = products / (self.counts[one] * self.counts[other])
+        return cosines
+
+
+def _once(first: Ints, second: Ints, groups: int) -> tuple[Ints, Ints]:
+    """Each pair of two groups once, the smaller number first."""
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    pairs = np.unique(low[low != high] * groups + high[low != high])
+    return pairs // groups, pairs % groups
+
+
+def _mutual(first: Ints, second: Ints, cosines: Floats, groups: int) -> Ints:
+    """The pairs, nearest first, of which each group is the other's nearest: int64 [mutual]."""
+    order = np.lexsort((second, first, -cosines))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    best = np.full(groups, len(order))
+    np.minimum.at(best, first, rank)
+    np.minimum.at(best, second, rank)
+    return order[(best[first] == rank)[order] & (best[second] == rank)[order]]

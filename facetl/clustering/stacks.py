@@ -1,0 +1,104 @@
+"""A stack as it is shown: its faces, the one on top, how sure it is, whose it is or seems to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from facetl.clustering.constraints import Vetoes
+from facetl.clustering.neighbours import Float32s, Ints
+from facetl.metrics.roc import Floats
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class StackOf:
+    """A stack.
+
+    Attributes:
+        rows: its rows, ascending.
+        cover: the row that is nearest to all of them on average.
+        confidence: the mean of its rows' confidences.
+        name: what was said of one of its rows, None where nothing was.
+        suggestion: for a stack without a name, the likeliest of the names said of others; None where none is likely.
+    """
+
+    rows: tuple[int, ...]
+    cover: int
+    confidence: float
+    name: str | None
+    suggestion: str | None
+
+    def to_json(self) -> dict[str, object]:
+        """All of it as plain types."""
+        return {**asdict(self), "rows": list(self.rows)}
+
+
+def stacks_of(
+    embeddings: Float32s,
+    stack: Ints,
+    confidence: Floats,
+    vetoes: Vetoes,
+    names: Mapping[int, str],
+    *,
+    strangers: frozenset[int],
+    even: float,
+    only: Ints | None = None,
+) -> tuple[StackOf, ...]:
+    """The stacks of rows, in order of their numbers.
+
+    embeddings: float32 [n, width] of unit norm; stack: int64 [n]; confidence: float64 [n]; names: row → name;
+    strangers: rows of nobody to be named; even: the mean squared distance up to which a name is suggested; only: int64
+    [m], rows of whole stacks to which this is limited.
+    """
+    rows = np.arange(len(embeddings)) if only is None else only
+    order = rows[np.argsort(stack[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
+    members = [part.tolist() for part in np.split(order, starts[1:])]
+    sums = np.add.reduceat(embeddings[order].astype(np.float64), starts, axis=0)
+    called = [_name(part, vetoes) for part in members]
+    asked = [place for place, name in enumerate(called) if name is None and strangers.isdisjoint(members[place])]
+    means = sums / np.array([[len(part)] for part in members])
+    likely = _likeliest([members[place][0] for place in asked], means[asked], embeddings, vetoes, names, even)
+    suggestions = dict(zip(asked, likely, strict=True))
+    return tuple(
+        StackOf(
+            rows=tuple(part),
+            cover=part[int(np.argmax(embeddings[part] @ total))],
+            confidence=float(np.mean(confidence[part])),
+            name=called[place],
+            suggestion=suggestions.get(place),
+        )
+        for place, (part, total) in enumerate(zip(members, sums, strict=True))
+    )
+
+
+def _name(rows: list[int], vetoes: Vetoes) -> str | None:
+    return next((name for row in rows if (name := vetoes.name.get(vetoes.group(row))) is not None), None)
+
+
+def _likeliest(
+    rows: list[int], means: Floats, embeddings: Float32s, vetoes: Vetoes, names: Mapping[int, str], even: float
+) -> list[str | None]:
+    """For each stack (one of its rows, the mean of all) the nearest of the people that it may show, if one is near."""
+    found: list[str | None] = [None] * len(rows)
+    if not names or not rows:
+        return found
+    named = np.array(list(names), np.int64)
+    people, person = np.unique(list(names.values()), return_inverse=True)
+    sums = np.zeros((len(people), embeddings.shape[1]))
+    np.add.at(sums, person, embeddings[named])
+    centres = sums / np.bincount(person)[:, None]
+    somebody = np.zeros(len(people), np.int64)
+    somebody[person] = named
+    for start in range(0, len(rows), _BLOCK):
+        cosines = means[start : start + _BLOCK] @ centres.T
+        near = cosines >= 1.0 - even / 2.0
+        for at in np.flatnonzero(near.any(axis=1)).tolist():
+            best = np.argsort(-cosines[at], kind="stable")[: np.count_nonzero(near[at])]
+            allowed = (who for who in best if vetoes.allow(rows[start + at], int(somebody[who])))
+            found[start + at] = next((str(people[who]) for who in allowed), None)
+    return found

@@ -1,0 +1,245 @@
+"""Faces that other programs have marked and named: regions in XMP, read and never written into a photo.
+
+Two ways to write them are read: MWG's ("Guidelines for Handling Image Metadata", Metadata Working Group 2010, section
+5.9) and Microsoft's ("People Tagging Overview", schema MP 1.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree.ElementTree import Element
+
+from facetl.data.metadata import xmp
+from facetl.data.metadata.header import PhotoHeader, read_header
+from facetl.data.names import person_name
+from facetl.errors import DataError
+
+Box = tuple[float, float, float, float]
+
+MWG = "http://www.metadataworkinggroup.com/schemas/regions/"
+AREA = "http://ns.adobe.com/xmp/sType/Area#"
+DIMENSIONS = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_MP = "http://ns.microsoft.com/photo/1.2/"
+_MPRI = "http://ns.microsoft.com/photo/1.2/t/RegionInfo#"
+_MPREG = "http://ns.microsoft.com/photo/1.2/t/Region#"
+
+# Shares by which the proportions of a photo may differ from those that its regions were drawn on.
+_SAME_SHAPE = 0.02
+# Overlap from which two regions mark one face.
+_SAME_FACE = 0.5
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a photo that somebody has marked.
+
+    Attributes:
+        name: whom or what it shows; empty where nobody said.
+        box: left, top, right and bottom edge as fractions of the width and height of the upright photo, in [0, 1].
+        kind: `face`, `pet`, `focus`, `barcode`, or another word of the program that marked it, in small letters.
+    """
+
+    name: str
+    box: Box
+    kind: str = "face"
+
+    def pixels(self, width: int, height: int) -> Box:
+        """Return the box in pixels of the upright photo, as in `Face.box`: (0, 0) is the centre of the first one."""
+        left, top, right, bottom = self.box
+        across, down = width - 1.0, height - 1.0
+        return (
+            min(max(left * width - 0.5, 0.0), across),
+            min(max(top * height - 0.5, 0.0), down),
+            min(max(right * width - 0.5, 0.0), across),
+            min(max(bottom * height - 0.5, 0.0), down),
+        )
+
+    @classmethod
+    def of_pixels(cls, name: str, box: Box, *, width: int, height: int) -> Region:
+        """Make the region of a face from its box in pixels of the upright photo, as in `Face.box`."""
+        left, top, right, bottom = box
+        edges = ((left + 0.5) / width, (top + 0.5) / height, (right + 0.5) / width, (bottom + 0.5) / height)
+        return cls(name, tuple(min(max(edge, 0.0), 1.0) for edge in edges))  # type: ignore[arg-type]
+
+    def overlap(self, other: Region) -> float:
+        """Return the intersection of two boxes over their union, in [0, 1]."""
+        near = [max(self.box[side], other.box[side]) for side in (0, 1)]
+        far = [min(self.box[side], other.box[side]) for side in (2, 3)]
+        shared = max(far[0] - near[0], 0.0) * max(far[1] - near[1], 0.0)
+        return shared / (_area(self.box) + _area(other.box) - shared)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return {"name": self.name, "box": list(self.box), "kind": self.kind}
+
+
+def read_regions(photo: Path | bytes, *, sidecar: Path | None = None) -> list[Region]:
+    """Read the regions that are marked in a photo, by its sidecar or by the XMP inside it.
+
+    A region that several of them give is there once: the sidecar comes before the photo, MWG's way before
+    Microsoft's; a name that the first one lacks is taken from the next. Regions that were drawn on the photo before it
+    was cropped fit nothing and are left out, as MWG says.
+
+    Args:
+        photo: its path or its file's bytes; of a path, the sidecar is looked for beside it.
+        sidecar: where the sidecar is.
+
+    Raises DataError for XMP that is damaged, hostile or too large, PhotoError where there is no photo.
+    """
+    header = read_header(photo)
+    found: list[Region] = []
+    for packet, name in _packets(photo, header, sidecar):
+        for count, region in enumerate(_regions(xmp.parse_packet(packet, name), header)):
+            if count == _MOST:
+                raise DataError(f"{name}: a photo has at most {_MOST:,} regions, got more. Delete or replace them.")
+            _merge(found, region)
+    return found
+
+
+def same_face(region: Region, other: Region) -> bool:
+    """Tell whether two regions mark the same face."""
+    return region.overlap(other) > _SAME_FACE
+
+
+def frame_of(width: float, height: float, header: PhotoHeader) -> Literal["stored", "upright"] | None:
+    """Say on which of a photo's two forms regions were drawn, by the dimensions of it; None when on neither.
+
+    MWG: "Region metadata is applied to the stored image." Programs that turn the photo first say so by its dimensions;
+    where the two forms have one shape, or no dimensions (0) are given, the rule counts.
+    """
+    if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
+        return "stored"
+    frames: tuple[tuple[Literal["stored", "upright"], tuple[int, int]], ...] = (
+        ("stored", (header.width, header.height)),
+        ("upright", header.upright),
+    )
+    for frame, (across, down) in frames:
+        if abs(math.log((width / height) / (across / down))) <= _SAME_SHAPE:
+            return frame
+    return None
+
+
+def upright(box: Box, orientation: int) -> Box:
+    """Turn a box, fractions of the stored photo, into fractions of the upright one (EXIF 2.32, section 4.6.4)."""
+    left, top, right, bottom = box
+    if orientation in (5, 6, 7, 8):
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in (2, 3, 6, 7):
+        left, right = 1 - right, 1 - left
+    if orientation in (3, 4, 7, 8):
+        top, bottom = 1 - bottom, 1 - top
+    return left, top, right, bottom
+
+
+def stored(box: Box, orientation: int) -> Box:
+    """Turn a box, fractions of the upright photo, into fractions of the stored one."""
+    # Each orientation undoes itself, but for the two quarter turns, which undo each other.
+    return upright(box, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def mwg_region(item: Element, frame: Literal["stored", "upright"], orientation: int) -> Region | None:
+    """Read one item of MWG's list of regions; None for one without an area."""
+    item = xmp.described(item)
+    area = xmp.structure(item, f"{{{MWG}}}Area")
+    if area is None or xmp.text(area, f"{{{AREA}}}unit") not in ("", "normalized"):
+        return None
+    x, y, width, height = (_number(xmp.text(area, f"{{{AREA}}}{side}")) for side in "xywh")
+    kind = xmp.text(item, f"{{{MWG}}}Type").casefold() or "face"
+    name = xmp.text(item, f"{{{MWG}}}Name")
+    return _region(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2), kind, frame, orientation)
+
+
+def applied_to(regions: Element) -> tuple[float, float]:
+    """Return the width and height of the photo that MWG's regions were drawn on, 0 where they are not told."""
+    dimensions = xmp.structure(regions, f"{{{MWG}}}AppliedToDimensions")
+    if dimensions is None:
+        return 0.0, 0.0
+    return _number(xmp.text(dimensions, f"{{{DIMENSIONS}}}w")), _number(xmp.text(dimensions, f"{{{DIMENSIONS}}}h"))
+
+
+def _mwg(element: Element, header: PhotoHeader) -> Iterator[Region]:
+    regions = xmp.structure(element, f"{{{MWG}}}Regions")
+    if regions is None:
+        return
+    frame = frame_of(*applied_to(regions), header)
+    if frame is None:
+        return
+    for item in xmp.members(regions, f"{{{MWG}}}RegionList"):
+        if region := mwg_region(item, frame, header.orientation):
+            yield region
+
+
+def _microsoft(element: Element, header: PhotoHeader) -> Iterator[Region]:
+    info = xmp.structure(element, f"{{{_MP}}}RegionInfo")
+    if info is None:
+        return
+    for item in xmp.members(info, f"{{{_MPRI}}}Regions"):
+        described = xmp.described(item)
+        numbers = [_number(part) for part in xmp.text(described, f"{{{_MPREG}}}Rectangle").split(",")]
+        # A person who is only said to be in the photo has no rectangle.
+        if len(numbers) != 4:
+            continue
+        left, top, width, height = numbers
+        name = xmp.text(described, f"{{{_MPREG}}}PersonDisplayName")
+        region = _region(name, (left, top, left + width, top + height), "face", "stored", header.orientation)
+        if region:
+            yield region
+
+
+def _packets(photo: Path | bytes, header: PhotoHeader, sidecar: Path | None) -> Iterator[tuple[bytes, str]]:
+    if sidecar is None and isinstance(photo, Path):
+        sidecar = xmp.sidecar_of(photo)
+    if sidecar is not None:
+        yield xmp.read_sidecar(sidecar), str(sidecar)
+    if header.xmp is not None:
+        yield header.xmp, f"the XMP in {photo}" if isinstance(photo, Path) else "the XMP in the photo"
+
+
+def _regions(root: Element, header: PhotoHeader) -> Iterator[Region]:
+    descriptions = list(root.iter(f"{{{xmp.RDF}}}Description"))
+    for reader in (_mwg, _microsoft):
+        for description in descriptions:
+            yield from reader(description, header)
+
+
+def _merge(found: list[Region], region: Region) -> None:
+    for place, other in enumerate(found):
+        if other.kind == region.kind and same_face(other, region):
+            if not other.name:
+                found[place] = replace(other, name=region.name)
+            return
+    found.append(region)
+
+
+def _region(name: str, box: Box, kind: str, frame: Literal["stored", "upright"], orientation: int) -> Region | None:
+    """Make a region of what was read; None for a box that is none, or lies outside the photo."""
+    if not all(map(math.isfinite, box)):
+        return None
+    left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in box)
+    if not (left < right and top < bottom):
+        return None
+    box = left, top, right, bottom
+    return Region(_name(name), upright(box, orientation) if frame == "stored" else box, kind)
+
+
+def _name(text: str) -> str:
+    try:
+        return person_name(text)
+    except DataError:
+        return ""
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])

@@ -1,0 +1,327 @@
+"""Lists of photo pairs that others published, read exactly or not at all."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from facetl.data.table_files import SEE, is_plain, name_in, records, shown, text_of, wrong_at
+from facetl.errors import DataError
+
+_LFW_SUFFIXES = (".jpg", ".png", ".jpeg")
+_PAIR_COLUMNS = ("first", "second", "same")
+_PERSON_COLUMNS = ("first_person", "second_person")
+_GROUP_COLUMNS = ("person", "group")
+_TRUTHS = {
+    **dict.fromkeys(("1", "true", "yes", "same"), True),
+    **dict.fromkeys(("0", "false", "no", "different"), False),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two photos, each a (name, number from 1), whether they show the same person, and the fold from 0."""
+
+    first: tuple[str, int]
+    second: tuple[str, int]
+    same: bool
+    fold: int
+
+
+@dataclass(frozen=True)
+class PathPair:
+    """Two photos by their paths below a folder, who is on them, whether that is one person, the fold from 0."""
+
+    first: str
+    second: str
+    same: bool
+    fold: int
+    first_person: str
+    second_person: str
+
+
+@dataclass(frozen=True)
+class PairsProtocol:
+    """Pairs in folds; no person of a published fold appears in another, which `people` lets one check."""
+
+    folds: int
+    pairs: tuple[Pair, ...]
+
+    def fold(self, fold: int) -> tuple[Pair, ...]:
+        """Give the pairs of one fold, in the order of the file."""
+        return tuple(pair for pair in self.pairs if pair.fold == _checked_fold(fold, self.folds))
+
+    def people(self, fold: int) -> frozenset[str]:
+        """Name everyone who appears in a fold: those a model tested on it must never have seen."""
+        return frozenset(name for pair in self.fold(fold) for name, _ in (pair.first, pair.second))
+
+
+@dataclass(frozen=True)
+class PathPairs:
+    """Pairs of paths in folds; whether folds share people is up to the list, and `people` lets one check."""
+
+    folds: int
+    pairs: tuple[PathPair, ...]
+
+    def fold(self, fold: int) -> tuple[PathPair, ...]:
+        """Give the pairs of one fold, in the order of the file."""
+        return tuple(pair for pair in self.pairs if pair.fold == _checked_fold(fold, self.folds))
+
+    def people(self, fold: int) -> frozenset[str]:
+        """Name everyone who appears in a fold: those a model tested on it must never have seen."""
+        return frozenset(name for pair in self.fold(fold) for name in (pair.first_person, pair.second_person))
+
+
+@dataclass(frozen=True)
+class FoundPair:
+    """A pair of either kind of list whose two photos exist; people's names are NFC, as in a manifest."""
+
+    first: Path
+    second: Path
+    same: bool
+    fold: int
+    first_person: str
+    second_person: str
+
+
+def read_pairs(path: Path | str) -> PairsProtocol | PathPairs:
+    """Read pairs in either form: LFW's, which begins with numbers, or a CSV, which begins with its columns.
+
+    Raises DataError with the file's name and the line when anything else is found.
+    """
+    path = Path(path)
+    lines = _lines(path)
+    heading = lines[0] if lines else ""
+    if heading.split() and all(field.isdecimal() for field in heading.split()):
+        return read_lfw_pairs(path)
+    if path.suffix.lower() == ".csv" or "," in heading:
+        return read_path_pairs(path)
+    columns = ",".join(_PAIR_COLUMNS)
+    raise wrong_at(path, 1, f'expected "FOLDS N", "N" or the columns {columns}, got {shown(heading)}.')
+
+
+def read_path_pairs(path: Path | str) -> PathPairs:
+    """Read a CSV with a header that names first, second and same; other columns are passed over.
+
+    first, second: paths below the folder of photos, with / (or, where there is none, \\) between folders. same:
+    1 or 0, true or false, yes or no, same or different. fold, optional: a whole number; one fold where there is
+    no such column. first_person, second_person, optional: who is on them; else the first folder of each path.
+
+    Raises DataError with the file's name and the line for anything else, for a pair that is listed twice, and
+    where `same` contradicts the people.
+    """
+    path = Path(path)
+    pairs: list[PathPair] = []
+    seen: dict[frozenset[str], int] = {}
+    for line, cells in records(path, _PAIR_COLUMNS, optional=("fold", *_PERSON_COLUMNS)):
+        pair = _path_pair(path, line, cells)
+        before = seen.setdefault(frozenset((pair.first, pair.second)), line)
+        if before != line:
+            raise wrong_at(path, line, f"expected each pair once, got that of line {before} again.")
+        pairs.append(pair)
+    # Folds count from 0, from 1, or from whatever the list likes.
+    fold_of = {number: fold for fold, number in enumerate(sorted({pair.fold for pair in pairs}))}
+    return PathPairs(len(fold_of), tuple(replace(pair, fold=fold_of[pair.fold]) for pair in pairs))
+
+
+def read_groups(path: Path | str) -> dict[str, str]:
+    """Read a CSV with the columns person and group into person → group, names NFC; other columns are passed over.
+
+    Raises DataError with the file's name and the line for an empty name and for a person who is listed twice.
+    """
+    path = Path(path)
+    groups: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for line, cells in records(path, _GROUP_COLUMNS):
+        person, group = (name_in(path, line, column, cells[column]) for column in _GROUP_COLUMNS)
+        if person in groups:
+            raise wrong_at(path, line, f"expected each person once, got {shown(person)} of line {lines[person]} again.")
+        groups[person], lines[person] = group, line
+    return groups
+
+
+def find_pairs(protocol: PairsProtocol | PathPairs, root: Path | str) -> tuple[tuple[FoundPair, ...], int]:
+    """Find the photos of pairs below a folder: the pairs of which both exist, and how many others there are.
+
+    Raises DataError, with the first photo that is not there, when not a single pair is found.
+    """
+    found: list[FoundPair] = []
+    missing: list[DataError] = []
+    for pair in protocol.pairs:
+        try:
+            if isinstance(pair, Pair):
+                photos = (lfw_photo(root, *pair.first), lfw_photo(root, *pair.second))
+                people = (pair.first[0], pair.second[0])
+            else:
+                photos = (listed_photo(root, pair.first), listed_photo(root, pair.second))
+                people = (pair.first_person, pair.second_person)
+        except DataError as error:
+            missing.append(error)
+            continue
+        found.append(FoundPair(*photos, pair.same, pair.fold, *(unicodedata.normalize("NFC", name) for name in people)))
+    if not found:
+        raise missing[0]
+    return tuple(found), len(missing)
+
+
+def shared_people(protocol: PairsProtocol | PathPairs) -> tuple[str, ...]:
+    """Name, sorted and NFC, everyone who appears in more than one fold: a threshold from the others has seen them."""
+    folds = [{unicodedata.normalize("NFC", name) for name in protocol.people(k)} for k in range(protocol.folds)]
+    counts = Counter(name for people in folds for name in people)
+    return tuple(sorted(name for name, count in counts.items() if count > 1))
+
+
+def read_lfw_pairs(path: Path | str) -> PairsProtocol:
+    """Read a pairs file in the form of Labeled Faces in the Wild.
+
+    The first line is "FOLDS<tab>N" (View 2) or "N" (View 1, one fold); then for each fold N lines
+    "NAME<tab>I<tab>J" of the same person and N lines "NAME<tab>I<tab>NAME<tab>J" of two people.
+    Windows line ends, a byte-order mark and blank lines at the end are tolerated.
+
+    Raises DataError with the file's name and the line when anything else is found.
+    See http://vis-www.cs.umass.edu/lfw/README.txt.
+    """
+    path = Path(path)
+    lines = _lines(path)
+    folds, each = _header(path, lines[0] if lines else "")
+    expected = folds * each * 2
+    if len(lines) - 1 < expected:
+        raise wrong_at(path, len(lines) + 1, f"expected {expected} pairs ({folds} x 2 x {each}), got {len(lines) - 1}.")
+    pairs = []
+    for index, line in enumerate(lines[1:]):
+        if index == expected:
+            raise wrong_at(path, index + 2, f"expected the file to end after {expected} pairs, got {line!r}.")
+        pairs.append(_pair(path, index + 2, line, fold=index // (2 * each)))
+    same = Counter(pair.fold for pair in pairs if pair.same)
+    for fold in range(folds):
+        if same[fold] != each:
+            first = 2 + fold * 2 * each
+            text = f"expected {each} same-person pairs in the fold that starts here, got {same[fold]}."
+            raise wrong_at(path, first, text)
+    return PairsProtocol(folds=folds, pairs=tuple(pairs))
+
+
+def lfw_photo(root: Path | str, name: str, number: int) -> Path:
+    """Find ROOT/Name/Name_0001.jpg (or .png, .jpeg) for a name and a number from 1.
+
+    Names composed and decomposed (NFC, NFD) find each other. Raises DataError when there is no such file.
+    """
+    folder = Path(root)
+    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+        for suffix in _LFW_SUFFIXES:
+            candidate = folder / spelling / f"{spelling}_{number:04d}{suffix}"
+            if os.path.isfile(candidate):  # unlike Path.is_file, deaf to names that are too long
+                return candidate
+    raise DataError(
+        f"a pairs file names photo {number} of {name}, but {folder / name} holds no {name}_{number:04d} "
+        f"({', '.join(_LFW_SUFFIXES)}). Give the folder of images that the pairs were made for."
+    )
+
+
+def listed_photo(root: Path | str, name: str) -> Path:
+    """Find ROOT/name for a path out of a list; names composed and decomposed find each other.
+
+    Raises DataError when the path leads out of ROOT, or there is no such file.
+    """
+    folder = Path(root)
+    if not _stays_inside(name):
+        raise DataError(f"a list names photos by paths below a folder, got {shown(name)}. {SEE}")
+    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+        if os.path.isfile(folder / spelling):
+            return folder / spelling
+    raise DataError(
+        f"a list names the photo {shown(name)}, which {folder} does not hold. "
+        "Give the folder of images that the list was made for."
+    )
+
+
+def _path_pair(path: Path, line: int, cells: dict[str, str]) -> PathPair:
+    first, second = (relative_path(path, line, cells[column]) for column in _PAIR_COLUMNS[:2])
+    if first == second:
+        raise wrong_at(path, line, f"expected two photos, got {shown(first)} twice.")
+    same = _TRUTHS.get(cells["same"].casefold())
+    if same is None:
+        raise wrong_at(path, line, f"expected same to be 1 or 0, got {shown(cells['same'])}.")
+    fold = cells.get("fold", "0")
+    if not (fold.isascii() and fold.isdecimal() and len(fold) < 10):
+        raise wrong_at(path, line, f"expected fold to be a whole number, got {shown(fold)}.")
+    people = []
+    for column, photo in zip(_PERSON_COLUMNS, (first, second), strict=True):
+        if column not in cells and "/" not in photo:
+            text = f"expected a folder that names the person, or the column {column}, got {shown(photo)}."
+            raise wrong_at(path, line, text)
+        people.append(name_in(path, line, column, cells.get(column, photo.partition("/")[0])))
+    if same != (people[0] == people[1]):
+        text = f"expected same to be {int(not same)} for {shown(people[0])} and {shown(people[1])}, got {int(same)}."
+        raise wrong_at(path, line, f"{text} Columns {', '.join(_PERSON_COLUMNS)} say who is who, where folders do not.")
+    return PathPair(first, second, same, int(fold), people[0], people[1])
+
+
+def relative_path(path: Path, line: int, cell: str) -> str:
+    name = cell if "/" in cell else cell.replace("\\", "/")
+    if not _stays_inside(name):
+        raise wrong_at(path, line, f"expected a path below the folder of photos, got {shown(cell)}.")
+    return PurePosixPath(name).as_posix()
+
+
+def _stays_inside(name: str) -> bool:
+    """Tell whether a path is relative, climbs nowhere and names something: a list must not reach other files."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and is_plain(name)
+
+
+def _checked_fold(fold: int, folds: int) -> int:
+    if not 0 <= fold < folds:
+        raise DataError(f"fold must be 0 to {folds - 1}, got {fold}.")
+    return fold
+
+
+def _lines(path: Path) -> list[str]:
+    # Not str.splitlines, which would also break at characters that may stand in a name.
+    text = text_of(path).replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _header(path: Path, line: str) -> tuple[int, int]:
+    fields = line.split()
+    numbers = [_number(field) for field in fields]
+    if len(numbers) not in (1, 2) or None in numbers:
+        raise wrong_at(path, 1, f'expected "FOLDS N" or "N", got {line!r}.')
+    found = [number for number in numbers if number is not None]
+    return (found[0], found[1]) if len(found) == 2 else (1, found[0])
+
+
+def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:
+    # Tabs where there are any, since a name may contain a space.
+    fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
+    if len(fields) == 3:
+        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[0], fields[2]), True, fold)
+    elif len(fields) == 4:
+        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[2], fields[3]), False, fold)
+    else:
+        raise wrong_at(path, at, f"expected 3 or 4 fields, got {len(fields)}.")
+    if pair.same and pair.first == pair.second:
+        raise wrong_at(path, at, f"expected two photos, got photo {pair.first[1]} of {pair.first[0]} twice.")
+    if not pair.same and pair.first[0] == pair.second[0]:
+        raise wrong_at(path, at, f"expected two people where there are 4 fields, got {pair.first[0]} twice.")
+    return pair
+
+
+def _photo(path: Path, at: int, name: str, number: str) -> tuple[str, int]:
+    parsed = _number(number)
+    if parsed is None:
+        raise wrong_at(path, at, f"expected a photo number from 1, got {number!r}.")
+    # A name becomes part of a path; a published list never needs to leave the folder of images.
+    if name in ("", ".", "..") or any(mark in name for mark in {"/", "\\", "\0", os.sep}):
+        raise wrong_at(path, at, f"expected a person's name, got {name!r}.")
+    return name, parsed
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0 else None

@@ -1,0 +1,314 @@
+"""The embedding cache: float16 feature rows on disk, keyed by a photo's bytes and the extractor.
+
+    FOLDER/index.sqlite                              which rows count (SQLite, WAL)
+    FOLDER/<fingerprint[:16]>/shard-00000.npy ...    the rows, append-only
+
+A row counts once its bytes are fsynced and its index entry committed, so a process killed at any moment loses
+at most the batch in flight. One process writes at a time; any number read meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facetl.embeddings.index import Extractor, Index, Slot
+from facetl.embeddings.maintenance import ExtractorInfo, GcReport, InfoReport, VerifyReport, gc, info, verify
+from facetl.embeddings.rows import CachedRows
+from facetl.embeddings.shards import DTYPE, Shard, Tail, checksum, disk_errors_told, make_private_folder
+from facetl.errors import CacheError
+from facetl.features.lock import WriterLock
+
+__all__ = [
+    "CachedRows",
+    "EmbeddingCache",
+    "ExtractorInfo",
+    "GcReport",
+    "InfoReport",
+    "VerifyReport",
+    "gc",
+    "info",
+    "verify",
+]
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{16,}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class EmbeddingCache:
+    """The rows of one extractor in one cache folder; a context manager.
+
+    Open it with `EmbeddingCache.open`. Photos are named by the sha256 of their bytes, 64 hex digits.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        *,
+        index: Index,
+        lock: WriterLock | None,
+        description: Mapping[str, object],
+    ) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.description = description
+        self.torn = 0
+        self._index = index
+        self._lock = lock
+        self._extractor: Extractor | None = index.extractor(fingerprint)
+        self._tail: Tail | None = None
+        self._shards: dict[int, Shard] = {}
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        fingerprint: str,
+        dim: int | None = None,
+        description: Mapping[str, object] | None = None,
+        write: bool,
+    ) -> Self:
+        """Opens the rows of the extractor `fingerprint` (16 or more hex digits), each of `dim` numbers.
+
+        Without `dim` it is that of the rows there, or of the first that are appended. With `write` the folder
+        is created where missing, for its owner alone, and rows that a damaged file no longer holds whole are
+        forgotten (`torn` says how many), so that they are computed again.
+
+        Raises `CacheLockedError` where another process writes, `CacheError` where there is no cache to read,
+        where it is of a newer facetl or where `dim` differs.
+        """
+        folder = Path(folder)
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise CacheError(
+                f"A fingerprint is 16 or more hex digits; received {fingerprint!r}. Use ExtractorSpec.fingerprint."
+            )
+        lock = None
+        if write:
+            with disk_errors_told(folder):
+                make_private_folder(folder)
+                lock = WriterLock(folder / "writer.lock")
+                lock.acquire()
+        index = None
+        try:
+            index = Index.open(folder, write=write)
+            cache = cls(folder, fingerprint, index=index, lock=lock, description=description or {})
+            cache._expect(dim)
+            if write:
+                cache._mend()
+            return cache
+        except BaseException:
+            if index is not None:
+                index.close()
+            if lock is not None:
+                lock.release()
+            raise
+
+    def close(self) -> None:
+        """Ends writing and gives the lock back; rows gathered before stay usable."""
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+        self._index.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        extractor = self._known()
+        return self._index.count(extractor.id) if extractor else 0
+
+    @property
+    def dim(self) -> int | None:
+        """Numbers in a row; None before the first row."""
+        extractor = self._known()
+        return extractor.dim if extractor else None
+
+    @property
+    def stored_description(self) -> Mapping[str, object]:
+        """What the extractor was described as when its first row came; empty before."""
+        extractor = self._known()
+        return extractor.description if extractor else {}
+
+    def has(self, shas: Sequence[str]) -> NDArray[np.bool_]:
+        """Which photos have a whole, committed row [n]."""
+        found = self._resolve(shas)
+        return np.fromiter((sha in found for sha in shas), dtype=bool, count=len(shas))
+
+    def rows(self, shas: Sequence[str]) -> NDArray[np.float16]:
+        """The rows of these photos, float16 [n, dim], in their order.
+
+        Raises `CacheError` where a photo has none, `CacheCorruptError` where bytes changed on the disk.
+        """
+        return self.gather(shas).array()
+
+    def gather(self, shas: Sequence[str]) -> CachedRows:
+        """The rows of these photos as an array on disk: found once, read (and checked) when indexed."""
+        found = self._resolve(shas)
+        missing = [sha for sha in shas if sha not in found]
+        if missing:
+            raise CacheError(
+                f"Every photo must have a row in the cache; {len(missing)} of {len(shas)} have none in "
+                f"{self.folder} (the first has sha256 {missing[0]}). Run `facetl cache` on the photos first."
+            )
+        slots = [found[sha] for sha in shas]
+        shards = [self._shards[number] for number in sorted({slot.shard for slot in slots})]
+        return CachedRows(shards, [bytes.fromhex(sha) for sha in shas], slots, dim=self.dim or 0)
+
+    def append(self, shas: Sequence[str], rows: ArrayLike) -> None:
+        """Adds the rows [n, dim] of these photos as one durable batch: when it returns, they count.
+
+        They are kept as float16. A photo that has a row keeps it; one given twice gets its first.
+
+        Raises `CacheError` on a wrong shape or on rows that are not finite in float16, `CacheFullError` where
+        the disk takes no more; then no row of the batch counts.
+        """
+        self._expect_writer()
+        halves = self._checked_halves(shas, rows)
+        first = {sha: place for place, sha in reversed(list(enumerate(shas)))}
+        found = self._resolve(shas)
+        places = [place for sha, place in first.items() if sha not in found]
+        if not places:
+            return
+        places.sort()
+        if self._extractor is None:
+            self._extractor = self._index.register(self.fingerprint, halves.shape[1], self.description)
+        try:
+            with disk_errors_told(self.folder):
+                self._append_new([bytes.fromhex(shas[place]) for place in places], halves[places])
+        except BaseException:
+            # What was written past the last commit counts for nothing: begin there again.
+            if self._tail is not None:
+                self._tail.close()
+                self._tail = None
+            raise
+
+    def remember_paths(self, shas: Mapping[Path, str]) -> None:
+        """Notes where each photo was seen and with which content, for `gc` to look there again."""
+        self._expect_writer()
+        photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
+        known = self._index.remembered(photos)
+        fresh = {path: sha for path, sha in photos.items() if known.get(path) != sha}
+        if fresh:
+            self._index.remember(fresh)
+
+    def remembers(self, shas: Mapping[Path, str]) -> bool:
+        """Whether all of these photos are noted with this content."""
+        photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
+        return self._index.remembered(photos) == photos
+
+    def _append_new(self, keys: list[bytes], halves: NDArray[np.float16]) -> None:
+        assert self._extractor is not None
+        if self._tail is None:
+            self._tail = self._index.tail(self._extractor)
+        places = self._tail.write(halves)
+        slots = {
+            key: Slot(shard, row, checksum(key, half))
+            for key, (shard, row), half in zip(keys, places, halves, strict=True)
+        }
+        self._index.commit(self._extractor.id, slots, next_shard=self._tail.next_shard)
+
+    def _checked_halves(self, shas: Sequence[str], rows: ArrayLike) -> NDArray[np.float16]:
+        given = np.asarray(rows)
+        dim = self.dim
+        if given.ndim != 2 or given.shape != (len(shas), dim or given.shape[1]) or not given.shape[1]:
+            raise CacheError(
+                f"Rows for {len(shas)} photos must be an array [{len(shas)}, {dim or 'dim'}]; received shape "
+                f"{list(given.shape)}. Was the cache filled by another extractor under the same fingerprint?"
+            )
+        with np.errstate(over="ignore"):
+            halves = np.ascontiguousarray(given, dtype=DTYPE)
+        bad = np.flatnonzero(~np.isfinite(halves).all(axis=1))
+        if len(bad):
+            worst = float(np.abs(given[bad[0]].astype(np.float64)).max())
+            raise CacheError(
+                f"Features must be finite and at most 65504 in size (float16); {len(bad)} of {len(shas)} "
+                f"rows are not (photo sha256 {shas[bad[0]]}, largest {worst:g}). Check the extractor and "
+                "its weights."
+            )
+        return halves
+
+    def _known(self) -> Extractor | None:
+        # A writer in another process may have entered it since.
+        if self._extractor is None:
+            self._extractor = self._index.extractor(self.fingerprint)
+        return self._extractor
+
+    def _expect_writer(self) -> None:
+        if self._lock is None:
+            raise CacheError(
+                f"A cache must be opened for writing before it is changed; {self.folder} was opened for "
+                "reading. Use EmbeddingCache.open(..., write=True)."
+            )
+
+    def _expect(self, dim: int | None) -> None:
+        extractor = self._known()
+        if extractor and dim is not None and extractor.dim != dim:
+            raise CacheError(
+                f"A row of extractor {self.fingerprint[:16]} in {self.folder} has {extractor.dim} numbers; "
+                f"{dim} were asked for. Use the extractor that filled it, or another cache folder."
+            )
+
+    def _mend(self) -> None:
+        """Forgets rows that are no longer whole, and gives damaged files their shape back."""
+        if self._extractor is None:
+            return
+        layout = self._extractor.layout(self.folder)
+        with disk_errors_told(self.folder):
+            for number in self._index.shards(self._extractor.id):
+                whole = layout.whole_rows(number)
+                if whole < layout.capacity:
+                    self.torn += self._index.drop_torn(self._extractor.id, number, max(0, whole))
+                if whole < 0:
+                    self._index.drop_shard(self._extractor.id, number)
+                elif whole < layout.capacity or not layout.header_matches(number):
+                    layout.mend(number)
+
+    def _resolve(self, shas: Sequence[str]) -> dict[str, Slot]:
+        """The slots of those photos that have a whole row; every shard named is open afterwards."""
+        names = {_key(sha): sha for sha in shas}
+        extractor = self._known()
+        if extractor is None:
+            return {}
+        while True:
+            found = self._index.find(extractor.id, names)
+            whole = self._open_shards(extractor, found)
+            # gc may have moved rows meanwhile: then their shard is gone, and the index says where to.
+            if all(whole.values()) or found == self._index.find(extractor.id, names):
+                break
+        return {names[key]: slot for key, slot in found.items() if slot.row < whole[slot.shard]}
+
+    def _open_shards(self, extractor: Extractor, found: Mapping[bytes, Slot]) -> dict[int, int]:
+        """Opens the shards of these slots; returns how many whole rows each has, 0 where it is missing."""
+        needed: dict[int, int] = {}
+        for slot in found.values():
+            needed[slot.shard] = max(needed.get(slot.shard, 0), slot.row + 1)
+        for number, rows in needed.items():
+            shard = self._shards.get(number)
+            if shard is None or len(shard) < rows:
+                self._shards.pop(number, None)
+                with suppress(FileNotFoundError):
+                    self._shards[number] = Shard(extractor.layout(self.folder), number)
+        return {number: len(self._shards.get(number, ())) for number in needed}
+
+
+def _key(sha: str) -> bytes:
+    if not _SHA256.fullmatch(sha):
+        raise CacheError(f"A photo is named by its sha256, 64 hex digits; received {sha!r}. Hash the photo's bytes.")
+    return bytes.fromhex(sha)

@@ -1,0 +1,285 @@
+"""The index of a cache: an SQLite file (WAL) that says which rows of which shards count, for which photo."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from facetl.embeddings.shards import Layout, Tail, capacity, disk_errors_told, open_private
+from facetl.errors import CacheCorruptError, CacheError
+from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
+
+FILE_NAME = "index.sqlite"
+
+_TABLES = """
+CREATE TABLE extractors (
+    id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    folder TEXT NOT NULL UNIQUE,
+    dim INTEGER NOT NULL,
+    capacity INTEGER NOT NULL,
+    next_shard INTEGER NOT NULL DEFAULT 0,
+    description TEXT NOT NULL
+);
+CREATE TABLE shards (
+    extractor INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    PRIMARY KEY (extractor, shard)
+) WITHOUT ROWID;
+CREATE TABLE rows (
+    extractor INTEGER NOT NULL,
+    sha BLOB NOT NULL,
+    shard INTEGER NOT NULL,
+    row INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (extractor, sha)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX slots ON rows (extractor, shard, row);
+CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX photos_by_sha ON photos (sha);
+"""
+_SCHEMA = Schema("caches", 1, _TABLES)
+# Not OR REPLACE: two photos in one slot must be an error.
+_PUT_ROW = """
+INSERT INTO rows (extractor, sha, shard, row, checksum) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (extractor, sha)
+DO UPDATE SET shard = excluded.shard, row = excluded.row, checksum = excluded.checksum
+"""
+
+
+class MissingCacheError(CacheError):
+    """There is no cache in this folder, or its first writer ended before it was one."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"A cache must be filled before it is read; {folder} holds none. Run `facetl cache`.")
+
+
+class Slot(NamedTuple):
+    """Where a committed row lies, and what its bytes must sum to."""
+
+    shard: int
+    row: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """An extractor as the index knows it."""
+
+    id: int
+    fingerprint: str
+    folder: str
+    dim: int
+    capacity: int
+    next_shard: int
+    description: Mapping[str, object]
+
+    def layout(self, cache_folder: Path) -> Layout:
+        return Layout(cache_folder / self.folder, self.dim, self.capacity)
+
+
+class Index:
+    """The SQLite file of one cache folder, opened for reading or, under the writer's lock, for writing."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool) -> Index:
+        """Opens the index; with `write` it is created where missing.
+
+        Raises `CacheError` where there is none or it is of a newer facetl, `CacheCorruptError` where the file
+        is no index.
+        """
+        path = folder / FILE_NAME
+        with disk_errors_told(folder), _told_when_damaged(folder):
+            if write:
+                # SQLite gives its -wal and -shm files the mode of this one.
+                os.close(open_private(path, os.O_RDWR))
+            elif not path.is_file():
+                raise MissingCacheError(folder)
+            return cls(folder, connect(path, _SCHEMA, write=write, missing=MissingCacheError(folder)))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Extractors
+
+    def extractors(self) -> list[Extractor]:
+        """All extractors that have ever had rows here."""
+        return [self._extractor(record) for record in self._all("SELECT * FROM extractors ORDER BY id")]
+
+    def extractor(self, fingerprint: str) -> Extractor | None:
+        records = self._all("SELECT * FROM extractors WHERE fingerprint = ?", fingerprint)
+        return self._extractor(records[0]) if records else None
+
+    def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> Extractor:
+        """Enters a new extractor; its shards will lie in a folder named by the start of its fingerprint."""
+        text = json.dumps(dict(description), sort_keys=True, default=str)
+        with self._transaction() as run:
+            run(
+                "INSERT INTO extractors (fingerprint, folder, dim, capacity, description) VALUES (?,?,?,?,?)",
+                (fingerprint, fingerprint[:16], dim, capacity(dim), text),
+            )
+        found = self.extractor(fingerprint)
+        assert found is not None
+        return found
+
+    # Rows
+
+    def find(self, extractor: int, keys: Collection[bytes]) -> dict[bytes, Slot]:
+        """The slots of those photos (sha256 as 32 bytes) that have a committed row."""
+        found: dict[bytes, Slot] = {}
+        for part in parts(list(dict.fromkeys(keys))):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND sha IN ({marks})"
+            found.update(self._slots(sql, extractor, *part))
+        # A damaged index may answer with what was not asked for.
+        wanted = set(keys)
+        return {key: slot for key, slot in found.items() if key in wanted}
+
+    def rows_of(self, extractor: int, shard: int) -> list[tuple[bytes, Slot]]:
+        """All committed rows of one shard, in the order in which they lie."""
+        sql = "SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND shard = ? ORDER BY row"
+        return self._slots(sql, extractor, shard)
+
+    def count(self, extractor: int) -> int:
+        return int(self._all("SELECT count(*) FROM rows WHERE extractor = ?", extractor)[0][0])
+
+    def shards(self, extractor: int) -> list[int]:
+        records = self._all("SELECT shard FROM shards WHERE extractor = ? ORDER BY shard", extractor)
+        return [record[0] for record in records]
+
+    def tail(self, extractor: Extractor) -> Tail:
+        """Where the next rows of an extractor go: after its last committed row."""
+        shards = self.shards(extractor.id)
+        used = 0
+        if shards:
+            sql = "SELECT coalesce(max(row) + 1, 0) FROM rows WHERE extractor = ? AND shard = ?"
+            used = self._all(sql, extractor.id, shards[-1])[0][0]
+        last = shards[-1] if shards else None
+        next_shard = self._all("SELECT next_shard FROM extractors WHERE id = ?", extractor.id)[0][0]
+        return Tail(extractor.layout(self.folder), shard=last, used=used, next_shard=next_shard)
+
+    def commit(self, extractor: int, slots: Mapping[bytes, Slot], *, next_shard: int) -> None:
+        """Makes rows count, all or none; a photo that had a row elsewhere has only the new one."""
+        with self._transaction() as run:
+            # Numbers of shards are never used twice, so a reader's open map never changes its meaning.
+            run("UPDATE extractors SET next_shard = ? WHERE id = ?", (next_shard, extractor))
+            for shard in {slot.shard for slot in slots.values()}:
+                run("INSERT OR IGNORE INTO shards VALUES (?, ?)", (extractor, shard))
+            for key, slot in slots.items():
+                run(_PUT_ROW, (extractor, key, *slot))
+
+    def drop_rows(self, extractor: int, keys: Iterable[bytes]) -> None:
+        with self._transaction() as run:
+            for key in keys:
+                run("DELETE FROM rows WHERE extractor = ? AND sha = ?", (extractor, key))
+
+    def drop_torn(self, extractor: int, shard: int, whole: int) -> int:
+        """Forgets the rows of a shard from row `whole` on; returns how many those were."""
+        with self._transaction() as run:
+            sql = "DELETE FROM rows WHERE extractor = ? AND shard = ? AND row >= ?"
+            return run(sql, (extractor, shard, whole)).rowcount
+
+    def drop_shard(self, extractor: int, shard: int) -> None:
+        with self._transaction() as run:
+            run("DELETE FROM rows WHERE extractor = ? AND shard = ?", (extractor, shard))
+            run("DELETE FROM shards WHERE extractor = ? AND shard = ?", (extractor, shard))
+
+    # Photos
+
+    def photos(self) -> list[tuple[str, bytes]]:
+        """Every remembered photo: its path and the sha256 it had."""
+        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
+
+    def count_photos(self) -> int:
+        """Remembered photos that have a row of at least one extractor."""
+        return int(self._all("SELECT count(*) FROM photos WHERE sha IN (SELECT sha FROM rows)")[0][0])
+
+    def remembered(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """What is remembered of these paths."""
+        found: dict[str, bytes] = {}
+        for part in parts([os.fsencode(path) for path in paths]):
+            marks = ",".join("?" * len(part))
+            for path, sha in self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part):
+                found[os.fsdecode(path)] = sha
+        return found
+
+    def remember(self, photos: Mapping[str, bytes]) -> None:
+        with self._transaction() as run:
+            for path, sha in photos.items():
+                run("INSERT OR REPLACE INTO photos VALUES (?, ?)", (os.fsencode(path), sha))
+
+    def forget(self, paths: Iterable[str]) -> None:
+        with self._transaction() as run:
+            for path in paths:
+                run("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+
+    # SQL
+
+    def sound(self) -> bool:
+        """Whether SQLite finds no damage in its own file."""
+        try:
+            return self._all("PRAGMA quick_check(1)") == [("ok",)]
+        except CacheCorruptError:
+            return False
+
+    def settle(self) -> None:
+        """Takes what is committed over into the main file and empties the log, as far as readers let it."""
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _extractor(self, record: tuple[Any, ...]) -> Extractor:
+        number, fingerprint, folder, dim, rows, next_shard, description = record
+        with _told_when_damaged(self.folder):
+            try:
+                settings = json.loads(description)
+            except (TypeError, ValueError) as error:
+                raise sqlite3.DatabaseError(f"extractor {number}: {error}") from error
+            sizes = (number, dim, rows, next_shard)
+            if folder != str(fingerprint)[:16] or not _counts(*sizes) or not dim * rows:
+                raise sqlite3.DatabaseError(f"extractor {number} has impossible values")
+        return Extractor(number, fingerprint, folder, dim, rows, next_shard, settings)
+
+    def _slots(self, sql: str, *parameters: object) -> list[tuple[bytes, Slot]]:
+        records = self._all(sql, *parameters)
+        with _told_when_damaged(self.folder):
+            if not all(isinstance(key, bytes) and _counts(*slot) for key, *slot in records):
+                raise sqlite3.DatabaseError("a row has an impossible place")
+        return [(key, Slot(*slot)) for key, *slot in records]
+
+    def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Run]:
+        told = _told_when_damaged(self.folder)
+        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+            yield run
+
+
+@contextmanager
+def _told_when_damaged(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise CacheCorruptError(
+            f"The cache's index must be a sound SQLite file; {folder / FILE_NAME} is damaged ({error}). "
+            f"Delete the folder {folder} and run `facetl cache` to compute its rows again."
+        ) from error
+
+
+def _counts(*values: object) -> bool:
+    return all(isinstance(value, int) and value >= 0 for value in values)

@@ -1,0 +1,353 @@
+"""Looks after a cache: `verify` checks all rows, `gc` drops those of no living photo, `info` tells sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.embeddings.index import FILE_NAME, Extractor, Index, MissingCacheError, Slot
+from facetl.embeddings.shards import Shard, Tail, checksum, disk_bytes, disk_errors_told, sync_folder
+from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
+from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
+from facetl.features.digests import digests
+from facetl.features.lock import WriterLock
+
+_BLOCK = 2**24  # bytes copied, and synced, at a time while compacting
+
+
+@dataclass(frozen=True)
+class ExtractorInfo:
+    """One extractor of a cache: what it is, numbers in a row, rows, shards and their bytes on disk."""
+
+    fingerprint: str
+    description: Mapping[str, object]
+    dim: int
+    rows: int
+    shards: int
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class InfoReport:
+    """A cache's extractors, the photos that it knows, the bytes it takes on disk, and the detectors of faces."""
+
+    extractors: tuple[ExtractorInfo, ...]
+    photos: int
+    bytes: int
+    detectors: tuple[DetectorInfo, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        extractors = [extractor.to_json() for extractor in self.extractors]
+        detectors = [detector.to_json() for detector in self.detectors]
+        return {**asdict(self), "extractors": extractors, "detectors": detectors}
+
+
+@dataclass(frozen=True)
+class ExtractorCheck:
+    """One extractor's committed rows, and how many are corrupt (bytes changed) or torn (bytes missing)."""
+
+    fingerprint: str
+    rows: int
+    corrupt: int
+    torn: int
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found: sums over all extractors, each extractor, and a line for each damage.
+
+    `corrupt` also counts the photos whose found faces were changed on the disk.
+    """
+
+    rows: int
+    corrupt: int
+    torn: int
+    shards: int
+    bytes: int
+    extractors: tuple[ExtractorCheck, ...]
+    damage: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.damage
+
+    def to_json(self) -> dict[str, Any]:
+        extractors = [asdict(extractor) for extractor in self.extractors]
+        return {**asdict(self), "sound": self.sound, "extractors": extractors, "damage": list(self.damage)}
+
+
+@dataclass(frozen=True)
+class GcReport:
+    """Rows dropped (corrupt and torn among them) and kept, photos forgotten, bytes before and after.
+
+    `faces_dropped` counts the photos whose found faces were dropped.
+    """
+
+    dropped: int
+    kept: int
+    corrupt: int
+    torn: int
+    photos_forgotten: int
+    bytes_before: int
+    bytes_after: int
+    faces_dropped: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def info(folder: Path) -> InfoReport:
+    """Extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
+    with ExitStack() as opened:
+        index = Index.open(Path(folder), write=False)
+        opened.callback(index.close)
+        landmarks = _landmarks(index, opened, write=False)
+        extractors = tuple(_extractor_info(index, extractor) for extractor in index.extractors())
+        detectors = tuple(landmarks.detectors()) if landmarks else ()
+        return InfoReport(extractors, index.count_photos(), _bytes(index), detectors)
+
+
+def verify(folder: Path) -> VerifyReport:
+    """Recomputes the checksum of every committed row of every extractor; changes nothing.
+
+    Raises `CacheError` where there is no cache, `CacheCorruptError` where its index cannot be read.
+    """
+    with ExitStack() as opened:
+        index = Index.open(Path(folder), write=False)
+        opened.callback(index.close)
+        landmarks = _landmarks(index, opened, write=False)
+        damage: list[str] = []
+        if not index.sound():
+            damage.append(f"{FILE_NAME}: SQLite finds it damaged")
+        checks = tuple(_verify_extractor(index, extractor, damage) for extractor in index.extractors())
+        totals = {
+            name: sum(getattr(check, name) for check in checks)
+            for name in ("rows", "corrupt", "torn", "shards", "bytes")
+        }
+        changed = landmarks.damaged() if landmarks else 0
+        if changed:
+            damage.append(f"{LANDMARKS}: changed bytes, the faces of {changed} photos")
+        totals["corrupt"] += changed
+        return VerifyReport(**totals, extractors=checks, damage=tuple(damage))
+
+
+def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
+    """Drops damaged rows and those whose photo no longer exists anywhere with the same content; compacts.
+
+    The faces found in such photos are dropped, too. `faces` are keys that are no photo's, of rows to keep: in the
+    cache of a library of people, those of its faces.
+
+    A shard with dead rows is copied into a new one, the index switched over, and only then the old file
+    removed: killed at any moment, the cache stays whole. Photos on a disk that is not connected are gone.
+
+    Raises `CacheLockedError` where another process writes, `CacheFullError` where the disk has no room for
+    the copies.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file() and not (folder / LANDMARKS).is_file():
+        raise MissingCacheError(folder)
+    lock = WriterLock(folder / "writer.lock")
+    lock.acquire()
+    try:
+        with ExitStack() as opened, disk_errors_told(folder):
+            index = Index.open(folder, write=True)
+            opened.callback(index.close)
+            return _gc(index, _landmarks(index, opened, write=True), {bytes.fromhex(key) for key in faces})
+    finally:
+        lock.release()
+
+
+def keep(folder: Path, living: Collection[str]) -> int:
+    """Drops the rows of all keys but these, in every extractor, and every trace of them; returns how many.
+
+    Shards that hold any are written anew, as `gc` does, and what a killed writer left behind the last row is blanked.
+    Raises `CacheError` where there is no cache, `CacheLockedError` where another process writes.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise MissingCacheError(folder)
+    wanted = {bytes.fromhex(key) for key in living}
+    lock = WriterLock(folder / "writer.lock")
+    lock.acquire()
+    try:
+        with ExitStack() as opened, disk_errors_told(folder):
+            index = Index.open(folder, write=True)
+            opened.callback(index.close)
+            index.forget([path for path, sha in index.photos() if sha not in wanted])
+            dropped = 0
+            for extractor in index.extractors():
+                rows = index.count(extractor.id)
+                _gc_extractor(index, extractor, wanted)
+                dropped += rows - index.count(extractor.id)
+                layout, tail = extractor.layout(folder), index.tail(extractor)
+                if tail.shard is not None:
+                    layout.blank(tail.shard, tail.used)
+            index.settle()
+            return dropped
+    finally:
+        lock.release()
+
+
+def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcReport:
+    index.settle()
+    before = _bytes(index)
+    seen = index.photos()
+    searched = landmarks.photos() if landmarks else []
+    paths = list(dict.fromkeys(path for path, _ in seen + searched))
+    now = dict(zip(paths, digests([Path(path) for path in paths]), strict=True))
+    living = {sha for path, sha in seen + searched if now[path] == sha.hex()}
+    gone = [[path for path, sha in photos if now[path] != sha.hex()] for photos in (seen, searched)]
+    index.forget(gone[0])
+    faces_dropped = 0
+    if landmarks:
+        landmarks.forget(gone[1])
+        faces_dropped = landmarks.keep(living)
+    dropped = kept = corrupt = torn = 0
+    for extractor in index.extractors():
+        rows = index.count(extractor.id)
+        found = _gc_extractor(index, extractor, living | faces)
+        corrupt, torn = corrupt + found[0], torn + found[1]
+        left = index.count(extractor.id)
+        dropped, kept = dropped + rows - left, kept + left
+    index.settle()
+    forgotten = len(set(gone[0] + gone[1]))
+    return GcReport(dropped, kept, corrupt, torn, forgotten, before, _bytes(index), faces_dropped)
+
+
+def _gc_extractor(index: Index, extractor: Extractor, living: set[bytes]) -> tuple[int, int]:
+    """Compacts one extractor; returns how many rows were corrupt and how many torn."""
+    layout = extractor.layout(index.folder)
+    corrupt: set[bytes] = set()
+    torn = 0
+    stale: list[int] = []
+    underfull: list[int] = []
+    for number in index.shards(extractor.id):
+        entries = index.rows_of(extractor.id, number)
+        shard = _open(extractor, index, number)
+        bad = [key for key, _ in _damaged(shard, entries)]
+        lost = [key for key, slot in entries if shard is None or slot.row >= len(shard)]
+        corrupt.update(bad)
+        torn += len(lost)
+        alive = [key for key, _ in entries if key in living]
+        if bad or lost or len(alive) < len(entries) or not entries:
+            stale.append(number)
+        elif len(entries) < extractor.capacity:
+            underfull.append(number)
+        index.drop_rows(extractor.id, lost + bad + [key for key, _ in entries if key not in living])
+    if stale:
+        tail = Tail(layout, shard=None, used=0, next_shard=extractor.next_shard)
+        try:
+            for number in sorted(stale + underfull):
+                _move(index, extractor, number, tail)
+        finally:
+            tail.close()
+    _remove_strays(index, extractor)
+    return len(corrupt), torn
+
+
+def _move(index: Index, extractor: Extractor, number: int, tail: Tail) -> None:
+    """Copies what still counts in a shard to the tail, switches the index over, and removes the file."""
+    entries = index.rows_of(extractor.id, number)
+    if entries:
+        shard = Shard(tail.layout, number)
+        moved: dict[bytes, Slot] = {}
+        step = max(1, _BLOCK // tail.layout.row_bytes)
+        for start in range(0, len(entries), step):
+            part = entries[start : start + step]
+            places = tail.write(shard.table[[slot.row for _, slot in part]])
+            for (key, slot), (to_shard, to_row) in zip(part, places, strict=True):
+                moved[key] = Slot(to_shard, to_row, slot.checksum)
+        index.commit(extractor.id, moved, next_shard=tail.next_shard)
+    index.drop_shard(extractor.id, number)
+    tail.layout.path(number).unlink(missing_ok=True)
+
+
+def _remove_strays(index: Index, extractor: Extractor) -> None:
+    """Removes shards that a killed writer or gc left and the index does not know."""
+    folder = extractor.layout(index.folder).folder
+    if not folder.is_dir():
+        return
+    known = {extractor.layout(index.folder).path(number).name for number in index.shards(extractor.id)}
+    for path in folder.glob("shard-*.npy*"):
+        if path.name not in known:
+            path.unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _verify_extractor(index: Index, extractor: Extractor, damage: list[str]) -> ExtractorCheck:
+    layout = extractor.layout(index.folder)
+    rows = corrupt = torn = bytes_on_disk = 0
+    shards = index.shards(extractor.id)
+    for number in shards:
+        entries = index.rows_of(extractor.id, number)
+        shard = _open(extractor, index, number)
+        if shard is None and number not in index.shards(extractor.id):
+            continue  # gc moved its rows to a later shard meanwhile
+        lost = len(entries) if shard is None else sum(slot.row >= len(shard) for _, slot in entries)
+        bad = _damaged(shard, entries)
+        name = layout.path(number).relative_to(index.folder)
+        if lost:
+            damage.append(f"{name}: {'missing' if shard is None else 'cut short'}, {lost} rows torn")
+        if shard is not None and not layout.header_matches(number):
+            damage.append(f"{name}: its .npy header was changed")
+        damage += [f"{name}, row {slot.row}: changed bytes, photo sha256 {key.hex()}" for key, slot in bad]
+        rows, corrupt, torn = rows + len(entries), corrupt + len(bad), torn + lost
+        bytes_on_disk += disk_bytes(layout.path(number))
+    return ExtractorCheck(extractor.fingerprint, rows, corrupt, torn, len(shards), bytes_on_disk)
+
+
+def _damaged(shard: Shard | None, entries: list[tuple[bytes, Slot]]) -> list[tuple[bytes, Slot]]:
+    """Those rows that are there but no longer match their checksums."""
+    if shard is None:
+        return []
+    present = ((key, slot) for key, slot in entries if slot.row < len(shard))
+    return [(key, slot) for key, slot in present if checksum(key, _row(shard, slot)) != slot.checksum]
+
+
+def _row(shard: Shard, slot: Slot) -> NDArray[np.float16]:
+    row: NDArray[np.float16] = shard.table[slot.row]
+    return row
+
+
+def _landmarks(index: Index, opened: ExitStack, *, write: bool) -> LandmarkStore | None:
+    """Open the found faces beside an index, None where nobody has looked for faces."""
+    if not (index.folder / LANDMARKS).is_file():
+        return None
+    return opened.enter_context(LandmarkStore.open(index.folder, write=write))
+
+
+def _open(extractor: Extractor, index: Index, number: int) -> Shard | None:
+    try:
+        return Shard(extractor.layout(index.folder), number)
+    except FileNotFoundError:
+        return None
+
+
+def _extractor_info(index: Index, extractor: Extractor) -> ExtractorInfo:
+    layout = extractor.layout(index.folder)
+    shards = index.shards(extractor.id)
+    size = sum(disk_bytes(layout.path(number)) for number in shards)
+    rows = index.count(extractor.id)
+    return ExtractorInfo(extractor.fingerprint, extractor.description, extractor.dim, rows, len(shards), size)
+
+
+def _bytes(index: Index) -> int:
+    return sum(disk_bytes(path) for path in _files(index))
+
+
+def _files(index: Index) -> Iterator[Path]:
+    yield from index.folder.glob(f"{FILE_NAME}*")
+    yield from index.folder.glob(f"{LANDMARKS}*")
+    for extractor in index.extractors():
+        yield from extractor.layout(index.folder).folder.glob("shard-*.npy*")

@@ -1,0 +1,270 @@
+"""Shards: plain `.npy` files of float16 rows, of a fixed capacity, into which rows are only ever appended.
+
+A shard is created at its full size with the header of a full array, sparse where the file system can, and
+renamed into place; from then on it is a valid `.npy` at every moment, readable by `np.load(mmap_mode="r")`.
+Which of its rows count is not written here but in the index (`facetl.embeddings.index`).
+Format: NumPy enhancement proposal 1, `numpy.lib.format` version 1.0.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.errors import CacheError, CacheFullError
+
+SHARD_BYTES = 512 * 2**20
+DTYPE = np.dtype("<f2")
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+
+
+def capacity(dim: int) -> int:
+    """Rows of `dim` float16 numbers that one shard holds."""
+    return max(1, SHARD_BYTES // (dim * DTYPE.itemsize))
+
+
+def checksum(key: bytes, row: NDArray[np.float16] | bytes) -> int:
+    """CRC-32 over a photo's sha256 and the bytes of its row: under another photo's name it is wrong."""
+    return zlib.crc32(memoryview(row), zlib.crc32(key))  # type: ignore[arg-type]
+
+
+def header(rows: int, dim: int) -> bytes:
+    """The `.npy` header of a float16 array [rows, dim]; its length is where the first row begins."""
+    buffer = io.BytesIO()
+    fields: dict[str, Any] = {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, dim)}
+    np.lib.format.write_array_header_1_0(buffer, fields)
+    return buffer.getvalue()
+
+
+@contextmanager
+def disk_errors_told(folder: Path) -> Iterator[None]:
+    """Turns the errors of files and of SQLite into `CacheError`, a full disk's into `CacheFullError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        raise _disk_error(folder, reason, full=error.errno in _FULL) from error
+    except sqlite3.OperationalError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        raise _disk_error(folder, f"index: {error}", full=name in _SQLITE_FULL) from error
+
+
+def _disk_error(folder: Path, reason: str, *, full: bool) -> CacheError:
+    if not full:
+        return CacheError(
+            f"A cache must be on a disk that can be read and written; {folder} gave: {reason}. "
+            "Check its permissions and the disk, or choose another cache folder."
+        )
+    return CacheFullError(
+        f"The cache needs room on its disk; {folder} gave: {reason}. Every row committed before is safe: "
+        "make room and run the same command again, it goes on from there."
+    )
+
+
+def make_private_folder(folder: Path) -> None:
+    """Creates a folder that only its owner can enter, whatever the umask; an existing one stays as it is."""
+    if folder.is_dir():
+        return
+    # Asked in this order: another process may make the folder meanwhile.
+    if folder.exists() and not folder.is_dir():
+        raise CacheError(f"A cache is a folder; {folder} is a file. Choose another place, or move the file away.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)
+        sync_folder(folder.parent)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Opens (or creates, for its owner alone, whatever the umask) a file and returns its descriptor."""
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return descriptor
+    except FileExistsError:
+        return os.open(path, flags & ~os.O_CREAT)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a creation or a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_fully(descriptor: int, data: memoryview | bytes, offset: int) -> None:
+    """Writes all of `data` at `offset`, however the system cuts it into pieces."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest, offset = rest[written:], offset + written
+
+
+def disk_bytes(path: Path) -> int:
+    """Bytes that a file really takes on its disk (holes of a sparse one take none); 0 where it is missing."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return 0
+    blocks: int = getattr(status, "st_blocks", -1)
+    return status.st_size if blocks < 0 else blocks * 512
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the shards of one extractor lie, and their shape [capacity, dim]."""
+
+    folder: Path
+    dim: int
+    capacity: int
+
+    @property
+    def header(self) -> bytes:
+        return header(self.capacity, self.dim)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.dim * DTYPE.itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        return len(self.header) + self.capacity * self.row_bytes
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:05d}.npy"
+
+    def whole_rows(self, number: int) -> int:
+        """Rows that lie wholly inside the file as it is now; -1 where the file is missing."""
+        try:
+            size = os.stat(self.path(number)).st_size
+        except FileNotFoundError:
+            return -1
+        return min(self.capacity, max(0, size - len(self.header)) // self.row_bytes)
+
+    def header_matches(self, number: int) -> bool:
+        expected = self.header
+        with open(self.path(number), "rb") as file:
+            return file.read(len(expected)) == expected
+
+    def create(self, number: int) -> None:
+        """Puts an empty shard of full size in place, in one step."""
+        path = self.path(number)
+        temporary = path.with_name(path.name + ".tmp")
+        descriptor = open_private(temporary, os.O_RDWR)
+        try:
+            os.ftruncate(descriptor, 0)
+            self._lay_out(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+        sync_folder(self.folder)
+
+    def mend(self, number: int) -> None:
+        """Gives a shard that was cut short, or whose header was changed, its full size and header back."""
+        descriptor = os.open(self.path(number), os.O_RDWR)
+        try:
+            self._lay_out(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def blank(self, number: int, used: int) -> None:
+        """Clears what lies behind the first `used` rows."""
+        descriptor = os.open(self.path(number), os.O_RDWR)
+        try:
+            os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
+            self._lay_out(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _lay_out(self, descriptor: int) -> None:
+        os.ftruncate(descriptor, self.file_bytes)
+        write_fully(descriptor, self.header, 0)
+        os.fsync(descriptor)
+
+
+class Shard:
+    """A shard opened for reading: `table` [whole rows, dim] float16, mapped, and which rows are checked."""
+
+    def __init__(self, layout: Layout, number: int) -> None:
+        self.number = number
+        self.path = layout.path(number)
+        whole = layout.whole_rows(number)
+        if whole < 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        self.table: NDArray[np.float16] = np.empty((0, layout.dim), DTYPE)
+        if whole:
+            # A plain view: indexing np.memmap itself costs microseconds a call.
+            start = len(layout.header)
+            self.table = np.asarray(np.memmap(self.path, DTYPE, mode="r", offset=start, shape=(whole, layout.dim)))
+        # For each row, the start of the sha256 under which it was found right: a damaged index may name a row
+        # twice, and what is right for one photo is not for the other.
+        self.checked = np.zeros(whole, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class Tail:
+    """The end of one extractor's rows, where the next ones are written."""
+
+    def __init__(self, layout: Layout, *, shard: int | None, used: int, next_shard: int) -> None:
+        self.layout = layout
+        self.shard = shard
+        self.used = used
+        self.next_shard = next_shard
+        self._descriptor: int | None = None
+
+    def write(self, rows: NDArray[np.float16]) -> list[tuple[int, int]]:
+        """Writes rows [n, dim] past the end, fsyncs them, and returns the (shard, row) of each.
+
+        They count only once the index has committed them; rows written and never committed are overwritten.
+        """
+        slots: list[tuple[int, int]] = []
+        while len(slots) < len(rows):
+            if self.shard is None or self.used >= self.layout.capacity:
+                self._begin_shard()
+            assert self.shard is not None
+            count = min(len(rows) - len(slots), self.layout.capacity - self.used)
+            piece = np.ascontiguousarray(rows[len(slots) : len(slots) + count], dtype=DTYPE)
+            self._write_piece(piece)
+            slots += [(self.shard, self.used + row) for row in range(count)]
+            self.used += count
+        return slots
+
+    def _begin_shard(self) -> None:
+        self.close()
+        make_private_folder(self.layout.folder)
+        self.layout.create(self.next_shard)
+        self.shard, self.used = self.next_shard, 0
+        self.next_shard += 1
+
+    def _write_piece(self, piece: NDArray[np.float16]) -> None:
+        assert self.shard is not None
+        if self._descriptor is None:
+            self._descriptor = os.open(self.layout.path(self.shard), os.O_RDWR)
+        start = len(self.layout.header) + self.used * self.layout.row_bytes
+        write_fully(self._descriptor, piece.tobytes(), start)
+        # The shard is sparse: space is claimed by the write or, on some file systems, only by this.
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

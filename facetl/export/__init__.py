@@ -1,1 +1,0 @@
-"""Hands a recognizer over in other formats, each checked against the original."""

@@ -1,0 +1,171 @@
+"""What a face detector gives, which one is used, and which face a one-person photo is about.
+
+No TensorFlow is imported here: a detector's settings and fingerprint are known before it is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.errors import DataError
+
+if TYPE_CHECKING:
+    from facetl.faces.whole_photo import CroppedSpec
+    from facetl.faces.yunet import YunetSpec
+
+
+DETECTORS = ("mtcnn", "yunet", "none")
+
+# Raise it when faces come out differently with the same settings: stored ones are then not reused.
+_CASCADE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a photo; pixel (0, 0) is the centre of the photo's top left pixel.
+
+    Attributes:
+        box: left, top, right and bottom edge, pixels, inside the photo.
+        landmarks: [5, 2] float32, x and y in pixels of left eye, right eye, nose, left and right corner of the
+            mouth, where left is what lies left in the picture; may lie outside the photo.
+        confidence: the detector's score in [0, 1].
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+    confidence: float
+
+    @property
+    def width(self) -> float:
+        """The width of the box, pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        """The height of the box, pixels."""
+        return self.box[3] - self.box[1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return {"box": list(self.box), "landmarks": self.landmarks.tolist(), "confidence": self.confidence}
+
+
+class Detector(Protocol):
+    """Finds faces: [h, w, 3] uint8 RGB photos of any sizes in, the faces of each out, best first."""
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MtcnnSpec:
+    """The settings of MTCNN (Zhang et al., 2016), whose three nets come with the package `mtcnn`.
+
+    Attributes:
+        min_face: side of the smallest face that is looked for, pixels of the (shrunk) photo, at least 12.
+        max_side: a photo whose longer side exceeds it is shrunk to it before faces are looked for, pixels; found
+            faces are told in pixels of the whole photo.
+        thresholds: scores that a face must exceed in the proposal, refinement and output net.
+    """
+
+    min_face: int = 20
+    max_side: int = 1024
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+
+    def __post_init__(self) -> None:
+        if not 12 <= self.min_face <= self.max_side:
+            raise DataError(
+                f"min_face: expected pixels from 12 to max_side ({self.max_side}), got {self.min_face}. 20 is usual."
+            )
+        if not all(0 < threshold < 1 for threshold in self.thresholds):
+            raise DataError(f"thresholds: expected three scores in (0, 1), got {self.thresholds}.")
+
+    def fingerprint(self) -> str:
+        """Return the hex digest that tells what this detector finds from what any other one finds."""
+        settings = self.to_json() | {"cascade": _CASCADE, "weights": _weights_digest()}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings and the package's version as plain types."""
+        settings = asdict(self) | {"thresholds": list(self.thresholds)}
+        return {"name": "mtcnn", "version": metadata.version("mtcnn"), **settings}
+
+    def make(self) -> Detector:
+        """Start TensorFlow, quietly, and build the detector."""
+        from facetl._tensorflow import start_tensorflow
+
+        start_tensorflow()
+        from facetl.faces.mtcnn import MtcnnDetector
+
+        return MtcnnDetector(self)
+
+
+def detector_spec(name: str, weights: Path | None = None) -> MtcnnSpec | YunetSpec | CroppedSpec:
+    """Return the settings of a detector by its name: `mtcnn`; `yunet`, whose weights file is given; or `none`, for
+    photos that are cropped to one face already.
+
+    Raises DataError for another name, or weights that are missing or have no use.
+    """
+    if name not in DETECTORS:
+        raise DataError(f"a detector is one of {', '.join(DETECTORS)}, got {name!r}.")
+    if name == "yunet":
+        from facetl.faces.yunet import YunetSpec
+
+        if weights is None:
+            raise DataError(
+                "the detector yunet needs its weights, got none. Give --detector-weights FILE: "
+                "face_detection_yunet_2023mar.onnx of OpenCV's model zoo."
+            )
+        return YunetSpec(weights=weights)
+    if weights is not None:
+        raise DataError(f"the detector {name} takes no weights file, got {weights}. Leave it out, or choose yunet.")
+    if name == "none":
+        from facetl.faces.whole_photo import CroppedSpec
+
+        return CroppedSpec()
+    return MtcnnSpec()
+
+
+def mtcnn_weights(net: str) -> Path:
+    """Return the file of the weights of `pnet`, `rnet` or `onet` inside the package."""
+    # The package itself would sooner load a file of that name from the working directory, a pickle by anyone.
+    path = next(file for file in metadata.files("mtcnn") or () if file.name == f"{net}.lz4").locate()
+    return Path(str(path))
+
+
+@cache
+def _weights_digest() -> str:
+    digest = hashlib.sha256()
+    for net in ("pnet", "rnet", "onet"):
+        digest.update(mtcnn_weights(net).read_bytes())
+    return digest.hexdigest()
+
+
+def choose(faces: Sequence[Face], shape: tuple[int, ...]) -> Face | None:
+    """Return the face that a photo of one person is about, None if there is no face.
+
+    A large face near the centre wins: the score is the box's area less twice the squared distance between the
+    centres of box and photo, both in square pixels. The rule is that of FaceNet's alignment script
+    (github.com/davidsandberg/facenet, `align_dataset_mtcnn.py`).
+
+    Args:
+        faces: all faces of the photo.
+        shape: the photo's shape, (height, width, ...).
+    """
+
+    def score(face: Face) -> tuple[float, float]:
+        left, top, right, bottom = face.box
+        across = (left + right) / 2 - (shape[1] - 1) / 2
+        down = (top + bottom) / 2 - (shape[0] - 1) / 2
+        return face.width * face.height - 2 * (across**2 + down**2), face.confidence
+
+    return max(faces, key=score, default=None)

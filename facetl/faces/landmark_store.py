@@ -1,0 +1,255 @@
+"""The faces found in photos, kept beside the embedding cache so that each photo is searched once.
+
+    FOLDER/landmarks.sqlite      faces by photo and detector, and where the photos were seen (SQLite, WAL)
+
+A photo's faces count once their transaction is committed: a process killed at any moment loses at most the batch
+in flight. Several processes may write at a time; what one detector finds in a photo is the same whoever looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from facetl.embeddings.shards import checksum, disk_errors_told, make_private_folder, open_private
+from facetl.errors import CacheCorruptError, CacheError
+from facetl.faces.detectors import Face
+from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
+
+FILE_NAME = "landmarks.sqlite"
+
+_TABLES = """
+CREATE TABLE detectors (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
+CREATE TABLE searched (
+    detector INTEGER NOT NULL,
+    sha BLOB NOT NULL,
+    faces BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (detector, sha)
+) WITHOUT ROWID;
+CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
+"""
+_SCHEMA = Schema("found faces", 1, _TABLES)
+# Of a face: box, landmarks, confidence; exactly the numbers that the detector gave.
+_NUMBER, _NUMBERS = np.dtype("<f4"), 15
+
+Faces = tuple[Face, ...]
+
+
+class MissingLandmarksError(CacheError):
+    """Nobody has looked for faces with this cache yet."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"Faces must be looked for before they are read; {path} holds none. Detect them first.")
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """One detector: its settings, the photos it searched, those without a face, and the faces it found."""
+
+    fingerprint: str
+    description: Mapping[str, object]
+    photos: int
+    without_face: int
+    faces: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class LandmarkStore:
+    """The faces that detectors found in photos, named by the sha256 of their bytes; a context manager.
+
+    A detector is named by its fingerprint. Open it with `LandmarkStore.open`.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool) -> Self:
+        """Open the store; with `write`, folder and file are created where missing, for their owner alone.
+
+        Raises CacheError where there is none to read or it is of a newer facetl, CacheCorruptError where the file
+        is none.
+        """
+        path = Path(folder) / FILE_NAME
+        with disk_errors_told(path.parent), _told_when_damaged(path):
+            if write:
+                make_private_folder(path.parent)
+                # SQLite gives its -wal and -shm files the mode of this one.
+                os.close(open_private(path, os.O_RDWR))
+            elif not path.is_file():
+                raise MissingLandmarksError(path)
+            return cls(path.parent, connect(path, _SCHEMA, write=write, missing=MissingLandmarksError(path)))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def find(self, fingerprint: str, shas: Collection[str]) -> dict[str, Faces]:
+        """Return the faces of those photos that this detector has searched, none found included.
+
+        What was changed on the disk since it was written counts as not searched.
+        """
+        found: dict[str, Faces] = {}
+        for part in parts(list(dict.fromkeys(shas))):
+            marks = ",".join("?" * len(part))
+            sql = (
+                "SELECT sha, faces, checksum FROM searched JOIN detectors ON detector = id "
+                f"WHERE fingerprint = ? AND sha IN ({marks})"
+            )
+            for sha, packed, stored in self._all(sql, fingerprint, *map(bytes.fromhex, part)):
+                if _sound(sha, packed, stored):
+                    found[sha.hex()] = _unpacked(packed)
+        return found
+
+    def put(self, fingerprint: str, description: Mapping[str, object], faces: Mapping[str, Sequence[Face]]) -> None:
+        """Keep what a detector found in photos, all or none: when this returns, it is durable.
+
+        Raises CacheFullError where the disk takes no more.
+        """
+        text = json.dumps(dict(description), sort_keys=True)
+        with self._transaction() as run:
+            run("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
+            detector = run("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
+            for name, found in faces.items():
+                sha, packed = bytes.fromhex(name), _packed(found)
+                run(
+                    "INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)",
+                    (detector, sha, packed, checksum(sha, packed)),
+                )
+
+    def detectors(self) -> list[DetectorInfo]:
+        """Return what each detector has searched and found."""
+        infos = []
+        for number, fingerprint, text in self._all("SELECT id, fingerprint, description FROM detectors ORDER BY id"):
+            lengths = [
+                length for (length,) in self._all("SELECT length(faces) FROM searched WHERE detector = ?", number)
+            ]
+            with _told_when_damaged(self.folder / FILE_NAME):
+                description = _settings(text)
+            faces = sum(lengths) // (_NUMBER.itemsize * _NUMBERS)
+            infos.append(DetectorInfo(fingerprint, description, len(lengths), lengths.count(0), faces))
+        return infos
+
+    # Upkeep
+
+    def remember(self, shas: Mapping[Path, str]) -> None:
+        """Note where each photo was seen and with which content, for `cache gc` to look there again."""
+        photos = _photos(shas)
+        if self._remembered(photos) != photos:
+            with self._transaction() as run:
+                for path, sha in photos.items():
+                    run("INSERT OR REPLACE INTO photos VALUES (?, ?)", (path, sha))
+
+    def remembers(self, shas: Mapping[Path, str]) -> bool:
+        """Whether all of these photos are noted with this content."""
+        photos = _photos(shas)
+        return self._remembered(photos) == photos
+
+    def photos(self) -> list[tuple[str, bytes]]:
+        """Return every remembered photo: its path and the sha256 it had."""
+        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
+
+    def damaged(self) -> int:
+        """Count the photos whose faces were changed on the disk since they were written."""
+        return sum(not _sound(*record) for record in self._all("SELECT sha, faces, checksum FROM searched"))
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Forget that photos were seen there."""
+        with self._transaction() as run:
+            for path in paths:
+                run("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+
+    def keep(self, living: Collection[bytes]) -> int:
+        """Drop the faces of all other photos, and those that were changed on the disk; return of how many photos."""
+        records = self._all("SELECT detector, sha, faces, checksum FROM searched")
+        dead = [(detector, sha) for detector, sha, *rest in records if sha not in living or not _sound(sha, *rest)]
+        with self._transaction() as run:
+            for key in dead:
+                run("DELETE FROM searched WHERE detector = ? AND sha = ?", key)
+        # The log would keep what was dropped, people's names in paths among it.
+        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len({sha for _, sha in dead})
+
+    # SQL
+
+    def _remembered(self, photos: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for part in parts(list(photos)):
+            marks = ",".join("?" * len(part))
+            found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
+        return found
+
+    def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder / FILE_NAME):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Run]:
+        told = _told_when_damaged(self.folder / FILE_NAME)
+        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+            yield run
+
+
+def _packed(faces: Sequence[Face]) -> bytes:
+    rows = [[*face.box, *face.landmarks.ravel().tolist(), face.confidence] for face in faces]
+    return np.array(rows, _NUMBER).tobytes()
+
+
+def _unpacked(packed: bytes) -> Faces:
+    rows = np.frombuffer(packed, _NUMBER).reshape(-1, _NUMBERS)
+    return tuple(
+        Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2).astype(np.float32), float(row[14])) for row in rows
+    )
+
+
+def _settings(text: str) -> dict[str, object]:
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"a detector's settings: {error}") from error
+
+
+def _sound(sha: object, packed: object, stored: object) -> bool:
+    # A damaged file may answer with anything.
+    if not isinstance(sha, bytes) or not isinstance(packed, bytes):
+        return False
+    return len(packed) % (_NUMBER.itemsize * _NUMBERS) == 0 and checksum(sha, packed) == stored
+
+
+def _photos(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(os.path.abspath(path)): bytes.fromhex(sha) for path, sha in shas.items()}
+
+
+@contextmanager
+def _told_when_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise CacheCorruptError(
+            f"Found faces must lie in a sound SQLite file; {path} is damaged ({error}). Delete it and run the same "
+            "command again: faces are looked for anew."
+        ) from error

@@ -1,1 +1,0 @@
-"""From a photo's bytes to the pixels that a net expects."""

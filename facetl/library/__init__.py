@@ -1,1 +1,0 @@
-"""A family's photo collection: photos, faces, people, and everything that was ever said about them."""

@@ -1,0 +1,250 @@
+"""What an update can be told, and the gradient descent of methods that have no closed form, on arrays."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facetl.errors import TrainingError
+from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
+from facetl.methods.continual.split_head import copy_of
+from facetl.metrics.linalg import Float32s
+from facetl.training.fit import fit_trunk
+from facetl.training.objectives import Measured, Objective, TripletObjective, make_objective
+from facetl.training.samplers import RandomSampler
+from facetl.training.settings import LOSSES, TrainingSettings
+
+PARTS = ("replay", "distillation", "ewc")
+DEFAULT = "replay+distillation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings:
+    """How a head takes up new people; shrinkage and memory were chosen on LFW, the others are customary.
+
+    Attributes:
+        method: `naive` (fine-tuning on the new people alone), or any of `replay`, `distillation` and `ewc`, joined
+            by +.
+        memory: exemplars a person, of `replay` and `ewc`.
+        shrinkage: of the scatter within a person, in the closed form that heads of linear layers have for `replay` and
+            `distillation`, together or alone: see `facetl.methods.continual.memory`.
+        epochs, learning_rate: of gradient descent, where there is no closed form.
+        distillation: weight of the cosine distillation there.
+        consolidation: weight of the elastic penalty.
+        seed: of every random choice.
+    """
+
+    method: str = DEFAULT
+    memory: int = 20
+    shrinkage: float = 0.1
+    epochs: int = 3
+    learning_rate: float = 5e-4
+    distillation: float = 1.0
+    consolidation: float = 1e3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parts = self.method.split("+")
+        if self.method != "naive" and (set(parts) - set(PARTS) or len(set(parts)) != len(parts)):
+            raise TrainingError(
+                f"method: expected naive, or one or several of {', '.join(PARTS)} joined by +, got {self.method!r}."
+            )
+        if self.memory < 1 or self.epochs < 1 or not self.learning_rate > 0:
+            raise TrainingError("memory, epochs and learning_rate: expected numbers above 0.")
+        if not 0 <= self.shrinkage <= 1:
+            raise TrainingError(f"shrinkage: expected a share in [0, 1], got {self.shrinkage:g}.")
+        if not self.distillation >= 0 or not self.consolidation >= 0:
+            raise TrainingError("distillation and consolidation: expected weights from 0.")
+
+    def has(self, part: str) -> bool:
+        """Tell whether the method takes part in."""
+        return part in self.method.split("+")
+
+    @property
+    def solved(self) -> bool:
+        """Whether the method has a closed form for linear heads; the others, and other heads, take gradient descent."""
+        return (self.has("replay") or self.has("distillation")) and not self.has("ewc")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Rows of people, [photos, dim] float as a head's front gives them, and their names, str [photos]."""
+
+    rows: np.ndarray
+    names: np.ndarray
+
+    def joined(self, others: People) -> People:
+        """Return these and others."""
+        return People(np.concatenate([self.rows, others.rows]), np.concatenate([self.names, others.names]))
+
+    def of(self, which: np.ndarray) -> People:
+        """Return some of them, by a mask or by integers."""
+        return People(self.rows[which], self.names[which])
+
+    @property
+    def float32(self) -> Float32s:
+        """The rows, as every computation takes them."""
+        return np.asarray(self.rows, np.float32)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The person of each row as a number, int64 [photos], people sorted."""
+        return np.unique(self.names, return_inverse=True)[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """Updated layers, and in how many seconds."""
+
+    trunk: keras.Model
+    seconds: float
+
+
+def learn(
+    trunk: keras.Model,
+    anchor: keras.Model,
+    new: People,
+    memory: People,
+    *,
+    settings: TrainingSettings,
+    update: UpdateSettings,
+    validation: People,
+) -> Learnt:
+    """Return a trunk that has learnt new people by gradient descent; the one given stays as it is.
+
+    The loss is the run's own; it ends where people of the validation are told apart best.
+
+    Args:
+        trunk: [batch, dim] → [batch, width] unit vectors, the layers in use.
+        anchor: the layers whose embeddings fill galleries, which the new ones must stay comparable with; perhaps
+            `trunk` itself.
+        new, memory: people to learn and people to remember.
+        settings: the run's.
+        update: the method.
+        validation: other people.
+
+    Raises TrainingError for too few people or photos, CollapseError.
+    """
+    began = time.monotonic()
+    updated = copy_of(trunk)
+    taken = memory.joined(new) if update.has("replay") and len(memory.names) else new
+    chosen = replace(
+        settings, seed=update.seed, epochs=update.epochs, patience=update.epochs, learning_rate=update.learning_rate
+    )
+    objective: Objective = make_objective(chosen, taken.labels, width=trunk.output_shape[-1])
+    if update.has("distillation"):
+        objective = _Distilling(objective, updated, anchor, weight=update.distillation)
+    if update.has("ewc"):
+        consolidation = Consolidation.at(trunk, memory.float32, memory.labels, chosen)
+        objective = _Consolidating(objective, updated, consolidation, weight=update.consolidation)
+    fit_trunk(
+        updated,
+        taken.float32,
+        taken.labels,
+        chosen,
+        validation=(validation.float32, validation.labels),
+        objective=objective,
+    )
+    return Learnt(updated, time.monotonic() - began)
+
+
+class _Retaining:
+    """An objective with another one's loss and something added to it."""
+
+    def __init__(self, base: Objective, trunk: keras.Model, *, weight: float) -> None:
+        self.base = base
+        self.trunk = trunk
+        self.weight = weight
+        self.proxies = base.proxies
+        self.seed_generator = base.seed_generator
+        # What is added hides the loss by which a collapse would be told.
+        self.unsolved: float | None = None
+
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+        """Return the base's measure, its loss increased."""
+        measured = self.base(embeddings, batch)
+        return measured._replace(loss=measured.loss + self.weight * self.added(batch))
+
+    def added(self, batch: dict[str, Any]) -> Any:
+        """Return what a batch adds, a scalar."""
+        raise NotImplementedError
+
+
+class _Distilling(_Retaining):
+    """Adds the cosine distillation to an old trunk. Both see the photos without dropout: its noise is not the old's."""
+
+    def __init__(self, base: Objective, trunk: keras.Model, old: keras.Model, *, weight: float) -> None:
+        super().__init__(base, trunk, weight=weight)
+        self.old = old
+
+    def added(self, batch: dict[str, Any]) -> Any:
+        """Return the mean over the batch's photos."""
+        old = tf.stop_gradient(self.old(batch["features"], training=False))
+        return tf.reduce_mean(cosine_distillation_loss(self.trunk(batch["features"], training=False), old))
+
+
+class _Consolidating(_Retaining):
+    """Adds the elastic penalty."""
+
+    def __init__(self, base: Objective, trunk: keras.Model, consolidation: Consolidation, *, weight: float) -> None:
+        super().__init__(base, trunk, weight=weight)
+        self.consolidation = consolidation
+
+    def added(self, batch: dict[str, Any]) -> Any:
+        """Return the penalty of the weights as they are."""
+        return self.consolidation.penalty(self.trunk)
+
+
+_BATCH = 16  # triplets a gradient: squares of the mean of many would be small everywhere
+_MOST = 2048  # triplets
+
+
+@dataclass(frozen=True, eq=False)
+class Consolidation:
+    """Old weights, and the diagonal of the Fisher information there; an array for each variable."""
+
+    anchors: tuple[np.ndarray, ...]
+    importances: tuple[np.ndarray, ...]
+
+    @classmethod
+    def at(cls, trunk: keras.Model, rows: Float32s, labels: np.ndarray, settings: TrainingSettings) -> Consolidation:
+        """Measure the weights that a trunk has: rows [photos, dim] of known people and labels [photos] int.
+
+        The Fisher information is the mean square of the gradient of the triplet loss, over small batches of random
+        triplets (Kirkpatrick et al., PNAS 2017, with the empirical Fisher). Raises TrainingError for too few people.
+        """
+        margin = LOSSES["triplet"].margin if settings.loss != "triplet" else settings.loss_options.margin
+        assert margin is not None
+        objective = TripletObjective(margin=margin, softness=settings.softness)
+        sampler = RandomSampler(labels, anchors_per_person=settings.anchors_per_person, seed=settings.seed)
+        triplets = sampler.triplets(0)[:_MOST]
+        squares = [np.zeros(variable.shape, np.float64) for variable in trunk.trainable_variables]
+        batches = [triplets[start : start + _BATCH] for start in range(0, len(triplets), _BATCH)]
+        for batch in batches:
+            for total, gradient in zip(squares, _gradient(trunk, objective, rows, batch), strict=True):
+                total += np.square(gradient)
+        anchors = tuple(np.asarray(variable.numpy()) for variable in trunk.trainable_variables)
+        return cls(anchors, tuple((total / len(batches)).astype(np.float32) for total in squares))
+
+    def penalty(self, trunk: keras.Model) -> Any:
+        """Return ½ Σ F · (θ − θ*)² of a trunk of the same layers, a scalar."""
+        return consolidation_penalty(trunk.trainable_variables, self.anchors, self.importances)
+
+
+def _gradient(
+    trunk: keras.Model, objective: TripletObjective, rows: Float32s, triplets: np.ndarray
+) -> list[np.ndarray]:
+    unique, inverse = np.unique(triplets, return_inverse=True)
+    batch = {"triplets": tf.constant(inverse.reshape(triplets.shape).astype(np.int32))}
+    with tf.GradientTape() as tape:
+        loss = objective(trunk(rows[unique], training=False), batch).loss
+    return [np.asarray(gradient) for gradient in tape.gradient(loss, trunk.trainable_variables)]

@@ -1,0 +1,193 @@
+"""Who a run knows and who arrives: rows, names and sides of both, and nothing that the run has seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.backbones.family import Family
+from facetl.data.manifest import Manifest
+from facetl.data.splits import SIDES, side
+from facetl.embeddings.dataset import Collection
+from facetl.errors import DataError, RunError
+from facetl.features.digests import digests
+from facetl.methods.continual.exemplars import herd_each
+from facetl.methods.continual.fine_tuning import People
+from facetl.methods.continual.stacked_rows import StackedRows
+from facetl.metrics.linalg import Rows
+from facetl.recognition import sides
+from facetl.recognition.recognizer import Recognizer
+from facetl.runs.recalibration import run_collection, run_config
+from facetl.training.head import embed
+
+Progress = Callable[[int, int], None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a run was made of, and has taken up since.
+
+    Attributes:
+        config: the run's.
+        sides: side → people.
+        collections: their photos, the training's first; photos of people on no side are left out.
+    """
+
+    config: dict[str, Any]
+    sides: sides.People
+    collections: tuple[Collection, ...]
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        *,
+        cache: Path,
+        data: Path | None = None,
+        on_progress: Progress | None = None,
+        say: Say = lambda line: None,
+    ) -> Known:
+        """Open the photos of a run, from `data` where they have moved, and of its updates, where they still lie.
+
+        Raises as `facetl.runs.recalibration.recalibrate` where they are gone.
+        """
+        config, people = run_config(folder), sides.read(folder)
+        if people is None:
+            raise RunError(
+                f"{folder}: the run does not say whom it was trained on (it was made before that was kept). Train it "
+                "again."
+            )
+        roots = [data, *(Path(one["data"]) for one in config.get("updates", ()))]
+        everyone = frozenset[str]().union(*people.values())
+        opened = []
+        for place, root in enumerate(roots):
+            if place and not (root is not None and root.is_dir()):
+                say(f"warning: the photos of an earlier update are gone from {root}; it is measured without them")
+                continue
+            # Photos of an update lie in a folder per person, whatever the layout of the training's.
+            read = config if not place else {**config, "layout": "folders"}
+            collection = run_collection(folder, read, cache=cache, data=root, on_progress=on_progress, say=say)
+            rows = np.flatnonzero([photo.identity in everyone for photo in collection.manifest.photos])
+            opened.append(_subset(collection, rows))
+        return cls(config, people, tuple(opened))
+
+    def features(self, which: str) -> tuple[StackedRows, NDArray[np.str_]]:
+        """Return the features of everybody on a side, and who is on each photo; DataError where nobody has one."""
+        parts = [_of_people(collection, self.sides[which]) for collection in self.collections]
+        names = np.concatenate([names for _, names in parts])
+        if not len(names):
+            raise DataError(
+                f"{self.collections[0].manifest.root}: expected photos of the run's {which} people, got none. Restore "
+                "them, or name their folder by --data."
+            )
+        return StackedRows([rows for rows, _ in parts]), names
+
+    def contents(self) -> frozenset[str]:
+        """Return the sha256 of every photo."""
+        paths = [path for collection in self.collections for path in collection.manifest.paths]
+        return frozenset(one for one in digests(paths) if one is not None)
+
+    def seed(self) -> int:
+        """Return the seed by which people were put on sides."""
+        return int(self.config["settings"]["seed"])
+
+
+@dataclass(frozen=True, eq=False)
+class Arrivals:
+    """Who arrives.
+
+    Attributes:
+        collection: their photos that the run has not seen; a photo that stands under several people is nobody's.
+        contents: sha256 of each.
+        sides: side → people; one whom the run knows stays where he is.
+        seen: how many photos were left out, the run having seen them.
+    """
+
+    collection: Collection
+    contents: tuple[str, ...]
+    sides: sides.People
+    seen: int
+
+    @classmethod
+    def of(
+        cls,
+        photos: Path,
+        known: Known,
+        recognizer: Recognizer,
+        *,
+        cache: Path,
+        on_progress: Progress | None = None,
+        say: Say = lambda line: None,
+    ) -> Arrivals:
+        """Open photos in a folder per person with the features of a run's extractor.
+
+        New people are put on the run's sides by its seed, in the shares that its people have. Raises DataError where
+        no photo is new.
+        """
+        spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
+        collection = Collection.open(
+            Manifest.from_folder(photos),
+            spec,
+            cache=cache,
+            weights=weights.path if spec.family is Family.ZOO else None,
+            on_progress=on_progress,
+            say=say,
+        )
+        shas = np.array(digests(list(collection.manifest.paths)), object)
+        before = known.contents()
+        new = np.flatnonzero([sha is not None and sha not in before for sha in shas])
+        if not len(new):
+            raise DataError(
+                f"{photos}: expected photos that are new to the run, got {len(shas):,} that it has seen. Add photos."
+            )
+        fresh = _subset(collection, new)
+        return cls(fresh, tuple(shas[new].tolist()), _sides_of(fresh.manifest, known), len(shas) - len(new))
+
+    @property
+    def names(self) -> NDArray[np.str_]:
+        """Who is on each photo."""
+        return np.array([photo.identity for photo in self.collection.manifest.photos], np.str_)
+
+    def some(self, which: NDArray[np.bool_], model: keras.Model) -> People:
+        """Return what a model, a head or its front, makes of some photos, perhaps of none."""
+        rows = np.flatnonzero(which)
+        return People(embed(model, self.collection.features.subset(rows)), self.names[rows])
+
+    def on_side(self, which: str) -> NDArray[np.bool_]:
+        """Tell which photos are of people on a side, bool [photos]."""
+        return np.isin(self.names, sorted(self.sides[which]))
+
+
+def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> People:
+    """Return the photos that stand best for each of a run's training people, at most so many, as a front gives them."""
+    features, names = known.features("train")
+    rows = embed(front, features)
+    return People(rows, names).of(herd_each(embed(trunk, rows), names, memory))
+
+
+def _sides_of(manifest: Manifest, known: Known) -> sides.People:
+    counts = {which: len(known.sides[which]) for which in SIDES}
+    shares = {which: count / max(sum(counts.values()), 1) for which, count in counts.items()}
+    of = {name: which for which in SIDES for name in known.sides[which]}
+    dealt: dict[str, set[str]] = {which: set() for which in SIDES}
+    for name in manifest.identities:
+        where = of.get(name) or side(name, seed=known.seed(), validation=shares["validation"], test=shares["test"])
+        dealt[where].add(name)
+    return {which: frozenset(names) for which, names in dealt.items()}
+
+
+def _subset(collection: Collection, rows: np.ndarray) -> Collection:
+    return replace(collection, manifest=collection.manifest.select(rows), features=collection.features.subset(rows))
+
+
+def _of_people(collection: Collection, people: frozenset[str]) -> tuple[Rows, NDArray[np.str_]]:
+    names = np.array([photo.identity for photo in collection.manifest.photos], np.str_)
+    rows = np.flatnonzero(np.isin(names, sorted(people)))
+    return collection.features.subset(rows), names[rows]

@@ -1,0 +1,220 @@
+"""Fits a student to its teacher's embeddings: the whole net on crops, or a projection of a frozen trunk's features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from keras import ops
+
+from facetl.errors import FacetlError, TrainingError
+from facetl.methods.distillation.distillation_settings import DistillationSettings
+from facetl.methods.distillation_losses import angle_loss, cosine_loss, distance_loss, l2_loss, soft_target_loss
+from facetl.methods.scratch.augmentation import make_augmenter
+from facetl.methods.scratch.crops import CropFeed, CropRows
+from facetl.methods.scratch.scratch_training import NetTrainer
+from facetl.metrics.linalg import Rows
+from facetl.metrics.pairs import sample_pairs
+from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, SetLearningRate, Validate
+from facetl.training.head import embed, join
+from facetl.training.objectives import Measured
+from facetl.training.tensorboard import TensorBoardLog
+from facetl.training.whitening import Standardisation
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+_REMEDIES = "Try a lower --learning-rate or a larger --cosine."
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One side of what a student is shown.
+
+    Attributes:
+        rows: crops [photos, side, side, 3] uint8, or features [photos, dim] of a frozen trunk.
+        labels: [photos] int, who is on them.
+        targets: [photos, width] float32 unit vectors, the teacher's embeddings.
+    """
+
+    rows: CropRows | Rows
+    labels: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class FittedStudent:
+    """A trained student: its weights are those of the best epoch, counted from 1; 0 is the start.
+
+    `net` takes what `Lesson.rows` holds. `history` has a row per epoch, and `active` there is the share of a batch's
+    photos that are nearer to another photo's target than to their own.
+    """
+
+    net: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+
+
+class DistillationObjective:
+    """The weighted losses between a batch's embeddings and their targets; `labels` of a batch are rows of `targets`."""
+
+    def __init__(self, settings: DistillationSettings, targets: np.ndarray, centroids: np.ndarray) -> None:
+        self.settings = settings
+        self.targets = tf.constant(targets, tf.float32)
+        self.centroids = tf.constant(centroids, tf.float32)
+        self.proxies: keras.Variable | None = None
+        self.seed_generator: keras.random.SeedGenerator | None = None
+        self.unsolved: float | None = None
+
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+        """Measure the embeddings [photos, width] of a batch."""
+        targets = tf.gather(self.targets, batch["labels"])
+        terms: dict[str, Callable[[], Any]] = {
+            "cosine": lambda: ops.mean(cosine_loss(embeddings, targets)),
+            "l2": lambda: ops.mean(l2_loss(embeddings, targets)),
+            "distances": lambda: distance_loss(embeddings, targets),
+            "angles": lambda: angle_loss(embeddings, targets),
+            "soft": lambda: ops.mean(
+                soft_target_loss(embeddings, targets, self.centroids, temperature=self.settings.temperature)
+            ),
+        }
+        loss = sum(weight * terms[name]() for name, weight in self.settings.weights.items() if weight)
+        alike = ops.matmul(embeddings, ops.transpose(targets))
+        wrong = ops.cast(ops.max(alike, axis=1) > ops.diagonal(alike), "float32")
+        return Measured(loss, ops.mean(wrong), ops.cast(ops.size(wrong), "float32"))
+
+
+def centroids_of(targets: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the unit mean embedding of each person with two photos or more, [people, width] float32.
+
+    [photos, width] and [photos]. One photo tells a net nothing of what a person looks like in others.
+    """
+    people, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(people), targets.shape[1]), np.float64)
+    np.add.at(sums, inverse, targets)
+    sums = sums[counts >= 2]
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.asarray(sums / np.maximum(lengths, 1e-12), np.float32)
+
+
+def fit_student(
+    net: keras.Model,
+    train: Lesson,
+    validation: Lesson,
+    settings: DistillationSettings,
+    *,
+    logs: Path | None = None,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
+) -> FittedStudent:
+    """Train a net, in place, to give the teacher's embeddings, and keep the epoch that verifies validation people best.
+
+    Which epoch that is follows from validation people's names alone, not from the teacher. The same seed gives the
+    same net. Raises TrainingError for too few photos or, with soft targets, people; CollapseError.
+    """
+    began = time.monotonic()
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(settings.seed)
+    if train.rows.shape[0] < 2:
+        raise TrainingError(f"distillation: expected at least 2 training photos, got {train.rows.shape[0]}.")
+    centroids = centroids_of(train.targets, train.labels)
+    if settings.soft and len(centroids) < 2:
+        raise TrainingError(
+            f"--soft: expected at least 2 training people with 2 photos each, got {len(centroids)}. Set it to 0."
+        )
+    objective = DistillationObjective(settings, train.targets, centroids)
+    augmenter = _augmenter(settings) if isinstance(train.rows, CropRows) else None
+    trainer = NetTrainer(net, objective, augmenter)
+    validate = Validate(validation.rows, sample_pairs(validation.labels, seed=settings.seed))
+    stopping = EarlyStopping(patience=settings.patience)
+    stopping.begin_with(validate.auc_of(net), trainer.get_weights())
+    batches = _EveryPhoto(train.rows.shape[0], settings)
+    feed = CropFeed(train.rows, np.arange(train.rows.shape[0]), batches) if isinstance(train.rows, CropRows) else None
+    history: list[dict[str, float]] = []
+
+    def note(epoch: int, values: dict[str, float]) -> None:
+        history.append({"epoch": float(epoch + 1), **values})
+        on_epoch(epoch, values)
+
+    callbacks: list[keras.callbacks.Callback] = [SetLearningRate(settings.training)]
+    if feed is not None:
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)))
+    callbacks += [validate, CollapseGuard(unsolved=None, remedies=_REMEDIES), stopping]
+    if logs is not None:
+        callbacks.append(TensorBoardLog(logs, validate))
+    callbacks.append(AfterEpoch(note))
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
+        jit_compile=False,
+    )
+    dataset = feed.dataset() if feed is not None else _of_features(train.rows, settings)
+    try:
+        trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    except tf.errors.OpError:
+        error: FacetlError | None = None if feed is None else feed.error
+        if error is not None:
+            raise error from None
+        raise
+    return FittedStudent(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began)
+
+
+def fit_projection(
+    trunk: keras.Model,
+    train: Lesson,
+    validation: Lesson,
+    settings: DistillationSettings,
+    *,
+    logs: Path | None = None,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
+) -> FittedStudent:
+    """Train a projection of a frozen trunk's features, and return both as one net, photos → unit vectors.
+
+    The features are whitened first, as a head's are; see `fit_student`. trunk: photos → [n, dim].
+    """
+    front = Standardisation.fit(train.rows, train.labels, settings.training).model(train.rows.shape[1])
+    inputs = keras.Input(front.output_shape[1:], name="whitened")
+    seen = keras.layers.Dropout(settings.dropout, seed=settings.seed)(inputs) if settings.dropout else inputs
+    initialiser = keras.initializers.GlorotUniform(seed=settings.seed)
+    dense = keras.layers.Dense(train.targets.shape[1], kernel_initializer=initialiser, name="projection")(seen)
+    projection = keras.Model(inputs, keras.layers.UnitNormalization(name="unit")(dense), name="projection")
+
+    def whitened(lesson: Lesson) -> Lesson:
+        return Lesson(embed(front, lesson.rows), lesson.labels, lesson.targets)
+
+    fitted = fit_student(projection, whitened(train), whitened(validation), settings, logs=logs, on_epoch=on_epoch)
+    head = join(front, projection)
+    trunk.trainable = False
+    net = keras.Model(trunk.input, head(trunk.output), name="student")
+    return FittedStudent(net, fitted.history, fitted.best_epoch, fitted.seconds)
+
+
+class _EveryPhoto:
+    """All photos once an epoch, also of people with a single one, in batches as equal as can be."""
+
+    def __init__(self, photos: int, settings: DistillationSettings) -> None:
+        self.photos = photos
+        self.seed = settings.seed
+        self.steps = -(-photos // settings.batch_size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return an epoch's batches, [photos] int32 each; they follow from the seed and the epoch alone."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.photos).astype(np.int32)
+        return np.array_split(shuffled, self.steps)
+
+
+def _augmenter(settings: DistillationSettings) -> keras.Sequential | None:
+    if settings.augment == "mirror":
+        return keras.Sequential([keras.layers.RandomFlip("horizontal", seed=settings.seed)], name="mirror")
+    return make_augmenter(settings.seed) if settings.augment == "full" else None
+
+
+def _of_features(rows: Rows, settings: DistillationSettings) -> tf.data.Dataset:
+    photos = rows.shape[0]
+    elements = {"features": np.asarray(rows), "labels": np.arange(photos, dtype=np.int32)}
+    shuffled = tf.data.Dataset.from_tensor_slices(elements).shuffle(photos, seed=settings.seed)
+    return shuffled.batch(settings.batch_size).prefetch(2)

@@ -1,0 +1,227 @@
+"""The teacher of a distillation: who is on its photos, on which side, and what it makes of them, from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from facetl.backbones.extractor import make_extractor
+from facetl.backbones.feature_map import Layout
+from facetl.backbones.spec import ExtractorSpec
+from facetl.data.manifest import Manifest
+from facetl.data.published_layouts import read_layout
+from facetl.data.splits import SIDES
+from facetl.embeddings.dataset import Collection
+from facetl.embeddings.rows import CachedRows, JoinedRows
+from facetl.errors import RunError
+from facetl.metrics.baselines import Raw
+from facetl.metrics.linalg import Rows
+from facetl.recognition import sides
+from facetl.recognition.photo_embeddings import embed_manifest
+from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import CONFIG
+from facetl.runs.recalibration import run_config
+from facetl.training.head import embed, join
+from facetl.training.model_selection import raw_head
+from facetl.training.settings import TrainingSettings
+from facetl.training.whitening import Standardisation
+
+Progress = Callable[[int, int], None] | None
+# A longer feature is brought down to the principal components of the training photos.
+_LONGEST, _COMPONENTS = 512, 128
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What a student learns from.
+
+    Attributes:
+        name: of the run, or of the extractor.
+        description: what it is, a phrase.
+        recognizer: the teacher itself, for photos that a student is compared on.
+        manifest: the photos, each on a side; the training side also holds those of people whom the run did not know.
+        embeddings: [photos, width] float32 unit vectors, in the manifest's order.
+        features: [photos, dim] float16, what they were made of, in the same order, read from the cache.
+        layout: of which maps a feature is made.
+        computed: of how many photos the features were not in the cache.
+    """
+
+    name: str
+    description: str
+    recognizer: Recognizer
+    manifest: Manifest
+    embeddings: np.ndarray
+    features: CachedRows | JoinedRows
+    layout: Layout
+    computed: int
+
+    @property
+    def spec(self) -> ExtractorSpec:
+        """What of a photo it sees."""
+        return self.recognizer.extractor.spec
+
+    @property
+    def crop(self) -> float:
+        """The widest of its crops: what of a photo its student sees."""
+        return max(self.spec.crops)
+
+    @property
+    def maps(self) -> Layout:
+        """The maps that it sees of that crop."""
+        each = len(self.layout.maps) // len(self.spec.crops)
+        first = each * self.spec.crops.index(self.crop)
+        return Layout(self.layout.maps[first : first + each])
+
+    def of(self, manifest: Manifest) -> np.ndarray:
+        """Return the embeddings of some of the photos, by their paths."""
+        return self.embeddings[self._rows(manifest)]
+
+    def maps_of(self, manifest: Manifest) -> Rows:
+        """Return `maps` of some of the photos, by their paths: [photos, maps.dim] float16, read when indexed."""
+        start = self.maps.dim * self.spec.crops.index(self.crop)
+        return _Columns(self.features.subset(self._rows(manifest)), slice(start, start + self.maps.dim))
+
+    def _rows(self, manifest: Manifest) -> list[int]:
+        row = {path: place for place, path in enumerate(self.manifest.paths)}
+        return [row[path] for path in manifest.paths]
+
+    @classmethod
+    def of_run(
+        cls,
+        folder: Path,
+        *,
+        cache: Path,
+        images: Path | None = None,
+        validation: float = 0.2,
+        test: float = 0.2,
+        seed: int = 0,
+        on_progress: Progress = None,
+    ) -> Teacher:
+        """Load a run and embed its photos with the features of the cache; only what is missing there is computed.
+
+        Args:
+            folder: the run's folder.
+            images: the photos, a folder per person; by default those that the run was trained on.
+            validation, test, seed: how people are split where the run knows nobody, as one of a face net as its
+                authors left it. Otherwise people stay on the run's sides, and others are for training only.
+
+        Raises RunError for no run, one without photos, or one that does not say who its test people are; DataError.
+        """
+        recognizer = Recognizer.load(folder)
+        if images is None:
+            config = run_config(folder)
+            images, layout = Path(config["data"]), str(config.get("layout", "folders"))
+        else:
+            layout = "folders"
+        known = sides.read(folder)
+        if known is None:
+            raise RunError(
+                f"{folder}: the run does not say who its test people are (it was made before that was kept). Train it "
+                "again."
+            )
+        found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
+        collection = Collection.of(found, recognizer.extractor.spec, recognizer.extractor.weights)
+        row = {path: place for place, path in enumerate(found.manifest.paths)}
+        embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
+        manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
+        description = f"the run {folder.resolve().name}"
+        return cls(
+            name=folder.resolve().name,
+            description=description,
+            recognizer=recognizer,
+            manifest=manifest,
+            embeddings=embeddings,
+            features=collection.features,
+            layout=collection.layout,
+            computed=found.report.computed,
+        )
+
+    @classmethod
+    def of_extractor(
+        cls,
+        spec: ExtractorSpec,
+        images: Path,
+        *,
+        cache: Path,
+        weights: Path | None = None,
+        validation: float = 0.2,
+        test: float = 0.2,
+        seed: int = 0,
+        on_progress: Progress = None,
+        on_faces: Progress = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Teacher:
+        """Take an extractor's features at unit length; long ones as the principal components of training photos.
+
+        Raises DataError, WeightsError, CacheError.
+        """
+        collection = Collection.open(
+            read_layout(images, "auto"),
+            spec,
+            cache=cache,
+            weights=weights,
+            on_progress=on_progress,
+            on_faces=on_faces,
+            say=say,
+        ).with_splits(seed=seed, validation=validation, test=test)
+        head = _head_of_features(collection, seed)
+        extractor = make_extractor(spec, collection.weights)
+        return cls(
+            name=spec.name,
+            description=f"the features of {spec.name}",
+            recognizer=Recognizer(extractor, head, threshold=0.0),
+            manifest=collection.manifest,
+            embeddings=embed(head, collection.features),
+            features=collection.features,
+            layout=collection.layout,
+            computed=collection.report.computed,
+        )
+
+
+class _Columns:
+    """Some columns of rows."""
+
+    def __init__(self, rows: Rows, columns: slice) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.shape = (rows.shape[0], columns.stop - columns.start)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._rows[key])[..., self._columns]
+
+
+def is_run(run: str, models: Path) -> bool:
+    """Tell whether a name means a run, by its folder or below `models`."""
+    return any((folder / CONFIG).is_file() for folder in (Path(run).expanduser(), models / run))
+
+
+def _on_sides(manifest: Manifest, known: sides.People, *, validation: float, test: float, seed: int) -> Manifest:
+    side_of = {person: side for side in SIDES for person in known[side]}
+    if not side_of:
+        return manifest.with_splits(seed=seed, validation=validation, test=test)
+    photos = tuple(dataclasses.replace(photo, split=side_of.get(photo.identity, "train")) for photo in manifest.photos)
+    split = dataclasses.replace(manifest, photos=photos)
+    missing = [side for side in SIDES if not len(split.subset(side))]
+    if missing:
+        raise RunError(
+            f"{manifest.root}: expected photos of the run's {', '.join(missing)} people, found none. Name their folder "
+            "by --images."
+        )
+    return split
+
+
+def _head_of_features(collection: Collection, seed: int) -> keras.Model:
+    features, labels, _ = collection.side("train")
+    dim = features.shape[1]
+    if dim <= _LONGEST:
+        return raw_head(Raw().fit(features))
+    settings = TrainingSettings(standardise="whiten", components=_COMPONENTS, seed=seed)
+    front = Standardisation.fit(features, labels, settings).model(dim)
+    reduced = keras.Input(front.output_shape[1:])
+    return join(front, keras.Model(reduced, keras.layers.UnitNormalization(name="unit")(reduced)))

@@ -1,1 +1,0 @@
-"""Nets that are trained from scratch: FaceNet's, and a small one."""

@@ -1,0 +1,224 @@
+"""The photos as a net trained from scratch sees them: decoded, aligned, cropped and resized once, then kept on disk.
+
+They lie in the embedding cache as a feature of their own, the pixels: durable, each photo once, whatever its name. A
+whole number up to 255 is a float16 without loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike, NDArray
+
+from facetl.backbones.spec import AVERAGE, ExtractorSpec
+from facetl.backbones.weights import Weights
+from facetl.data.manifest import Manifest
+from facetl.embeddings.dataset import Collection
+from facetl.embeddings.featured import featured
+from facetl.embeddings.rows import CachedRows, JoinedRows
+from facetl.errors import FacetlError, TrainingError
+from facetl.images.resize import prepare
+
+# Pixels that are held in memory as bytes; more are read from the cache batch by batch.
+IN_MEMORY = 2 << 30
+_NO_WEIGHTS = Weights("file", hashlib.sha256(b"pixels").hexdigest(), Path("pixels"))
+
+
+class Pixels:
+    """The extractor whose feature is the crop itself, flattened."""
+
+    flagged: ClassVar[Mapping[str, int]] = {}
+
+    def __init__(self, spec: ExtractorSpec, side: int) -> None:
+        self.spec = spec
+        self.weights = _NO_WEIGHTS
+        self.side = side
+        self.dim = side * side * 3
+        self._prepare = tf.function(self._rounded, input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+
+    def extract(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the crops of photos of any sizes: [height, width, 3] uint8 RGB each → [n, dim] whole numbers."""
+        if not images:
+            return np.zeros((0, self.dim), np.float32)
+        return np.stack([np.asarray(self._prepare(image)).ravel() for image in images])
+
+    def _rounded(self, image: Any) -> Any:
+        return tf.round(prepare(image, size=self.side, crop=self.spec.crops[0]))
+
+
+class CropRows:
+    """Crops [n, side, side, 3] uint8, in memory or on disk, read when indexed by integers, a slice or a mask."""
+
+    def __init__(self, rows: CachedRows | JoinedRows, side: int) -> None:
+        self._rows = rows
+        self.shape = (rows.shape[0], side, side, 3)
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Return the crops of some rows, [k, side, side, 3]."""
+        if self.held is not None:
+            return self.held[key]
+        return self._read(key)
+
+    def subset(self, rows: ArrayLike) -> CropRows:
+        """Return some of these crops, by integers [k]; nothing is read."""
+        return CropRows(self._rows.subset(rows), self.shape[1])
+
+    @cached_property
+    def held(self) -> NDArray[np.uint8] | None:
+        """All of them, where they fit IN_MEMORY; read the first time that one is wanted."""
+        if np.prod(self.shape) > IN_MEMORY:
+            return None
+        held = np.empty(self.shape, np.uint8)
+        for start in range(0, len(self), 256):
+            part = slice(start, start + 256)
+            held[part] = self._read(part)
+        return held
+
+    def _read(self, key: Any) -> NDArray[np.uint8]:
+        return self._rows[key].astype(np.uint8).reshape(-1, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Photos with their crops, in the manifest's order.
+
+    Attributes:
+        manifest: the photos that could be read, each content once.
+        rows: all crops.
+        skipped: reason → photos that were left out.
+    """
+
+    manifest: Manifest
+    rows: CropRows
+    skipped: Mapping[str, int]
+
+    @classmethod
+    def open(
+        cls,
+        manifest: Manifest,
+        *,
+        side: int,
+        crop: float,
+        align: str,
+        cache: Path,
+        on_progress: Callable[[int, int], None] | None = None,
+        on_faces: Callable[[int, int], None] | None = None,
+    ) -> Crops:
+        """Crop the photos that are not in the cache yet, and open all of them.
+
+        side: of a crop, pixels; crop, align: see ExtractorSpec. Raises DataError when no photo can be read, CacheError.
+        """
+        spec = ExtractorSpec(name=f"pixels{side}", tap=AVERAGE, grid=1, crops=(crop,), align=align, mirror=False)
+        every = featured(
+            manifest,
+            spec,
+            _NO_WEIGHTS,
+            make_net=lambda view: Pixels(view, side),
+            cache=cache,
+            on_progress=on_progress,
+            on_faces=on_faces,
+        )
+        collection = Collection.of(every, spec, _NO_WEIGHTS)
+        return cls(collection.manifest, CropRows(collection.features, side), collection.report.skipped)
+
+    def side(self, split: str) -> tuple[CropRows, NDArray[np.int32]]:
+        """Return the crops of one side of the split and who is on them."""
+        rows = np.flatnonzero([photo.split == split for photo in self.manifest.photos])
+        return self.rows.subset(rows), self.manifest.labels[rows]
+
+    def of(self, manifest: Manifest) -> CropRows:
+        """Return the crops of some of the photos, by their paths."""
+        row = {path: place for place, path in enumerate(self.manifest.paths)}
+        return self.rows.subset([row[path] for path in manifest.paths])
+
+
+class Batches(Protocol):
+    """Draws an epoch's batches of photos; PKSampler is one."""
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        ...
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return an epoch's batches, each [photos] int32 rows."""
+        ...
+
+
+class ShuffledBatches:
+    """All photos of people with two or more, once an epoch, in batches as equal as can be.
+
+    A batch of a rest of one or two photos would upset batch normalisation.
+    """
+
+    def __init__(self, labels: np.ndarray, *, batch_size: int, seed: int) -> None:
+        people, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        self.rows = np.flatnonzero(counts[inverse] >= 2).astype(np.int32)
+        self.batch_size = batch_size
+        self.seed = seed
+        if np.sum(counts >= 2) < 2:
+            raise TrainingError(
+                f"scratch: expected at least 2 training people with 2 photos each, got {np.sum(counts >= 2)} of "
+                f"{len(people)} people. Add photos."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return an epoch's batches; they follow from the seed and the epoch alone."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return np.array_split(shuffled, self.steps)
+
+
+class CropFeed:
+    """Batches for the trainer. Elements: features [photos, side, side, 3] uint8 and labels [photos] int32.
+
+    `refresh` sets the epoch's batches; every iteration over `dataset` then walks through them.
+    """
+
+    def __init__(self, crops: CropRows, labels: np.ndarray, batches: Batches) -> None:
+        self._crops = crops
+        self._labels = np.asarray(labels, np.int32)
+        self._sampler = batches
+        self._batches: list[np.ndarray] = []
+        self.steps = batches.steps
+        self.error: FacetlError | None = None
+
+    def refresh(self, epoch: int) -> None:
+        """Draw the epoch's batches."""
+        self._batches = self._sampler.batches(epoch)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the pipeline of one epoch; the next batches are gathered while one is trained on."""
+
+        def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+            photos, labels = tf.numpy_function(self._gather, [step], [tf.uint8, tf.int32], stateful=True)
+            return {
+                "features": tf.ensure_shape(photos, [None, *self._crops.shape[1:]]),
+                "labels": tf.ensure_shape(labels, [None]),
+            }
+
+        return tf.data.Dataset.range(self.steps).map(batch).prefetch(2)
+
+    def _gather(self, step: np.int64) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._batches[step]
+        try:
+            return self._crops[rows], self._labels[rows]
+        except FacetlError as error:
+            # TensorFlow would wrap it beyond recognition.
+            self.error = error
+            raise

@@ -1,0 +1,288 @@
+"""A net trained from scratch on the faces of a folder: weights random by intent, from photo to run folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial as bound
+from pathlib import Path
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from keras import ops
+
+from facetl.data.manifest import Manifest
+from facetl.methods.scratch.augmentation import make_augmenter
+from facetl.methods.scratch.crops import Batches, CropFeed, CropRows, Crops, ShuffledBatches
+from facetl.methods.scratch.nets import DESIGNS, build_net
+from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
+from facetl.metrics.baselines import Baselines
+from facetl.metrics.linalg import normalised
+from facetl.metrics.pairs import sample_pairs
+from facetl.recognition import run_folder
+from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
+from facetl.runs.training_run import RunReport
+from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, SetLearningRate, Validate, remedies
+from facetl.training.head import embed
+from facetl.training.metric_model import HeadTrainer
+from facetl.training.objectives import Measured, Objective, ProxyObjective, make_objective
+from facetl.training.samplers import PKSampler
+from facetl.training.tensorboard import TensorBoardLog
+
+# Side to which photos are shrunk for the baselines of pixels: finer, they tell people apart no better.
+PIXELS = 32
+OnEpoch = Callable[[int, dict[str, float]], None]
+_EXPLAINED = (
+    f"In the tables, raw, PCA-whitened and LDA are of the photos' own pixels, shrunk to {PIXELS}×{PIXELS}; the "
+    "untrained head is this net at its first, random weights, and the trained head the net itself."
+)
+
+
+@dataclass(frozen=True)
+class FittedNet:
+    """A net trained from scratch.
+
+    Attributes:
+        net: photos [n, side, side, 3] float32 RGB in 0–255 → [n, width] unit vectors, weights of the best epoch.
+        history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
+        best_epoch: counted from 1; 0 is the start, when no epoch was better.
+        seconds: of the training.
+        baselines: `raw`, `whitened` and `lda` of pixels, and `untrained`.
+    """
+
+    net: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+    baselines: Mapping[str, Embedder]
+
+
+def train_from_scratch(
+    manifest: Manifest,
+    settings: ScratchSettings,
+    folder: Path,
+    *,
+    cache: Path,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_faces: Callable[[int, int], None] | None = None,
+) -> RunReport:
+    """Train a net on the training people of a split manifest, measure it on the test people, and write the run folder.
+
+    An interrupted training leaves nothing but the crops in the cache. Raises TrainingError for too few people,
+    CollapseError, DataError, RunError where the folder holds something else.
+    """
+    partial = run_folder.begin(folder)
+    try:
+        side = settings.size or DESIGNS[settings.net].side
+        crops = Crops.open(
+            manifest,
+            side=side,
+            crop=settings.crop,
+            align=settings.align,
+            cache=cache,
+            on_progress=on_progress,
+            on_faces=on_faces,
+        )
+        fitted = fit_net(crops, settings, logs=partial / "logs", on_epoch=on_epoch)
+        trained = TrainedNet(
+            net=fitted.net,
+            settings={**settings.to_json(), "size": side},
+            history=fitted.history,
+            best_epoch=fitted.best_epoch,
+            seconds=fitted.seconds,
+            origin=f"{DESIGNS[settings.net].title}, trained from scratch (random weights, by intent) with "
+            f"{settings.objective} on the training people",
+            limits=("It has seen the faces of its training people and no others.", _EXPLAINED),
+        )
+        sight = Sight(
+            cache=cache,
+            align=settings.align,
+            crop=settings.crop,
+            mirror=settings.mirror,
+            on_progress=on_progress,
+            on_faces=on_faces,
+        )
+        return write_net_run(folder, trained, crops.manifest, sight, baselines=fitted.baselines, partial=partial)
+    except BaseException:
+        # There is nothing to resume: Ctrl-C and failures leave no half run.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def fit_net(
+    crops: Crops,
+    settings: ScratchSettings,
+    *,
+    logs: Path | None = None,
+    on_epoch: OnEpoch = lambda epoch, logs: None,
+) -> FittedNet:
+    """Train a net on the training side and keep the epoch that verifies the validation people best.
+
+    The same seed gives the same net. Raises TrainingError for too few people, CollapseError.
+    """
+    began = time.monotonic()
+    tf.config.experimental.enable_op_determinism()
+    photos, labels = crops.side("train")
+    held_out, held_out_labels = crops.side("validation")
+    net = build_net(
+        settings.net, side=crops.rows.shape[1], width=settings.width, grey=settings.grey, seed=settings.seed
+    )
+    baselines = _baselines(crops, net, settings)
+    feed = CropFeed(photos, labels, _batches(labels, settings))
+    trainer = NetTrainer(
+        net,
+        make_net_objective(settings, labels, width=settings.width),
+        make_augmenter(settings.seed) if settings.augment else None,
+    )
+    validate = Validate(held_out, sample_pairs(held_out_labels, seed=settings.seed))
+    stopping = EarlyStopping(patience=settings.patience)
+    stopping.begin_with(validate.auc_of(net), trainer.get_weights())
+    history: list[dict[str, float]] = []
+
+    def note(epoch: int, values: dict[str, float]) -> None:
+        history.append({"epoch": float(epoch + 1), **values})
+        on_epoch(epoch, values)
+
+    callbacks: list[keras.callbacks.Callback] = [
+        SetLearningRate(settings.training),
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)),
+        validate,
+        CollapseGuard(unsolved=trainer.objective.unsolved, remedies=remedies(settings.training)),
+        stopping,
+    ]
+    if logs is not None:
+        callbacks.append(TensorBoardLog(logs, validate))
+    callbacks.append(AfterEpoch(note))
+    trainer.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
+        jit_compile=False,
+    )
+    try:
+        trainer.fit(feed.dataset(), epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
+    except tf.errors.OpError:
+        if feed.error is not None:
+            raise feed.error from None
+        raise
+    return FittedNet(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began, baselines)
+
+
+def _batches(labels: np.ndarray, settings: ScratchSettings) -> Batches:
+    if settings.objective in RELATIONAL:
+        return PKSampler(
+            labels, people=settings.people_per_batch, photos=settings.photos_per_person, seed=settings.seed
+        )
+    return ShuffledBatches(labels, batch_size=settings.batch_size, seed=settings.seed)
+
+
+def _baselines(crops: Crops, net: keras.Model, settings: ScratchSettings) -> dict[str, Embedder]:
+    """Return what the trained net has to beat; the untrained net's embeddings are taken now, before it is trained."""
+    photos, labels = crops.side("train")
+    fitted = Baselines.fit(_pixels(photos, settings), labels, seed=settings.seed)
+    ways: dict[str, Any] = {"raw": fitted.raw, "whitened": fitted.whitened, "lda": fitted.lda}
+    embedders: dict[str, Embedder] = {
+        name: bound(lambda way, manifest: way.transform(_pixels(crops.of(manifest), settings)), way)
+        for name, way in ways.items()
+    }
+    first = {
+        path: row
+        for split in ("validation", "test")
+        for path, row in zip(
+            crops.manifest.subset(split).paths,
+            embed_crops(net, crops.side(split)[0], mirror=settings.mirror),
+            strict=True,
+        )
+    }
+    return {**embedders, "untrained": lambda manifest: np.array([first[path] for path in manifest.paths])}
+
+
+def embed_crops(net: keras.Model, crops: CropRows, *, mirror: bool) -> np.ndarray:
+    """Embed crops as a run does, [n, width] float32 unit vectors: the mean over a photo and its mirror image."""
+    embeddings = embed(net, crops)
+    if mirror:
+        embeddings += embed(net, _Mirrored(crops))
+    return normalised(embeddings)
+
+
+class _Mirrored:
+    """Crops as their mirror images."""
+
+    def __init__(self, crops: CropRows) -> None:
+        self._crops = crops
+        self.shape = crops.shape
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self._crops[key][:, :, ::-1]
+
+
+def _pixels(crops: CropRows, settings: ScratchSettings) -> np.ndarray:
+    """Return crops shrunk to PIXELS × PIXELS and flattened, grey where the net is, [n, …] float32."""
+    rows = []
+    for place in range(len(crops)):
+        small = cv2.resize(crops[place : place + 1][0], (PIXELS, PIXELS), interpolation=cv2.INTER_AREA)
+        rows.append((cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if settings.grey else small).ravel())
+    return np.array(rows, np.float32)
+
+
+class SoftmaxObjective:
+    """Cross-entropy of a linear classifier of the training people on the penultimate layer.
+
+    `proxies` are the classifier's weights, [people, width]; `people` the sorted labels that batches may hold. `active`
+    is the share of photos that the classifier takes for somebody else.
+    """
+
+    def __init__(self, people: np.ndarray, *, width: int, smoothing: float) -> None:
+        self.people = people
+        self.smoothing = smoothing
+        initial = keras.initializers.GlorotUniform()((len(people), width))
+        self.proxies: keras.Variable = keras.Variable(initial, name="classifier")
+        self.seed_generator: keras.random.SeedGenerator | None = None
+        self.unsolved: float | None = None
+
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+        """Measure the penultimate layer's outputs [photos, width], not normalised."""
+        own = tf.searchsorted(tf.constant(self.people, batch["labels"].dtype), batch["labels"])
+        logits = ops.matmul(embeddings, ops.transpose(self.proxies))
+        target = ops.one_hot(own, len(self.people)) * (1 - self.smoothing) + self.smoothing / len(self.people)
+        losses = ops.categorical_crossentropy(target, logits, from_logits=True)
+        wrong = ops.cast(ops.not_equal(ops.argmax(logits, axis=1), ops.cast(own, "int64")), "float32")
+        return Measured(ops.mean(losses), ops.mean(wrong), tf.cast(tf.size(wrong), tf.float32))
+
+
+class NetTrainer(HeadTrainer):
+    """Trains a net on photos; only the net is kept.
+
+    Under the softmax the net ends before its L2 normalisation: the classifier stands on the penultimate layer, which
+    becomes the embedding when it is chopped off.
+    """
+
+    def __init__(self, net: keras.Model, objective: Objective, augmenter: keras.Sequential | None) -> None:
+        super().__init__(net, objective)
+        self.augmenter = augmenter
+        penultimate = isinstance(objective, SoftmaxObjective)
+        self.body = keras.Model(net.input, net.layers[-1].input) if penultimate else net
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Embed a batch's photos, [photos, side, side, 3] uint8 → [photos, width]."""
+        photos = ops.cast(inputs["features"], "float32")
+        if training and self.augmenter is not None:
+            photos = self.augmenter(photos, training=True)
+        return self.body(photos, training=training)
+
+
+def make_net_objective(settings: ScratchSettings, labels: np.ndarray, *, width: int) -> Objective:
+    """Return what the settings minimise, for photos of the given people ([n] int)."""
+    if settings.objective == "softmax":
+        people, counts = np.unique(labels, return_counts=True)
+        return SoftmaxObjective(people[counts >= 2], width=width, smoothing=settings.label_smoothing)
+    objective = make_objective(settings.training, labels, width=width)
+    if isinstance(objective, ProxyObjective):
+        # An untrained net's embeddings of everyone are alike: imprinted proxies would be, too.
+        objective.proxies.assign(keras.initializers.GlorotUniform()(objective.proxies.shape))
+    return objective

@@ -1,0 +1,300 @@
+"""Confidence intervals of verification by resampling people: pairs that share a person are not independent draws.
+
+A replicate draws as many people as there are, with replacement (Snijders and Borgatti, Non-parametric standard
+errors and tests for network statistics, 1999). A person drawn k times brings k copies of the pairs of his own, and
+a pair of people drawn k and l times counts k·l times. Such products vary three times as much as single pairs of two
+people do, so this excess, measured by resampling the pairs of two people alone, is taken off the variance (Owen, The
+pigeonhole bootstrap, 2007; Cameron, Gelbach and Miller, Robust inference with multiway clustering, 2011, subtract
+it alike). Rates get Wilson's score interval with the number of independent draws that has this variance, as Fogliato,
+Patil and Perona, Confidence intervals for error rates in 1:1 matching tasks, 2024, advise: it stays in [0, 1], and has
+a width where no error was seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from facetl.errors import DataError
+from facetl.metrics.pairs import Ints
+from facetl.metrics.roc import Bools, Floats, checked_pairs, negatives_needed, roc_area, roc_eer, roc_tar, weighted_roc
+from facetl.metrics.verification import FARS
+
+Statistic = Callable[[Floats, Bools, Floats], Floats]
+"""(distances [pairs], same [pairs], weights [weightings, pairs]) → float [weightings]."""
+
+LEVEL = 0.95
+REPLICATES = 1000
+LEAST_PEOPLE = 10  # with fewer, intervals by resampling are too short to be honest about their level
+
+_BLOCK = 1 << 20  # weights made at once: bounds the memory, whatever the number of pairs
+_EXCESS = 2.0  # a product of two Poisson(1) counts has variance 3, one count has 1
+_LEAST_SHARE = 1.0 / 3.0  # of the variance: what is left where all of it came from products
+
+
+class Interval(NamedTuple):
+    """A confidence interval, ends included."""
+
+    low: float
+    high: float
+
+    def to_json(self) -> list[float]:
+        """The two ends."""
+        return [self.low, self.high]
+
+
+class VerificationIntervals(TypedDict):
+    """An interval for each measure of `Verification`, None where pairs or people are too few to tell."""
+
+    level: float
+    people: int
+    accuracy: Interval | None
+    auc: Interval | None
+    eer: Interval | None
+    tar_at_far: dict[str, Interval | None]
+    far_at_threshold: Interval | None
+    frr_at_threshold: Interval | None
+
+
+@dataclass(frozen=True)
+class PersonRate:
+    """A rate in [0, 1] with its standard error by person.
+
+    people is how many equally frequent people would weigh on it as unevenly as these do: (Σn)² / Σn², n the
+    pairs of a person (Kish, 1965). It is below 2 where one person is in all pairs, however many the others.
+    """
+
+    value: float
+    stderr: float
+    people: float
+
+    @property
+    def draws(self) -> float:
+        """How many independent draws have this standard error; as many as people where all draws agree."""
+        variance = self.value * (1.0 - self.value)
+        return variance / self.stderr**2 if variance > 0.0 and self.stderr > 0.0 else self.people
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """Wilson's score interval for `draws`, with Student's quantile for `people`."""
+        z = float(stats.t.ppf(0.5 + level / 2.0, max(self.people - 1.0, 1.0)))
+        shrunk = z * z / self.draws
+        centre = (self.value + shrunk / 2.0) / (1.0 + shrunk)
+        half = math.sqrt(shrunk * self.value * (1.0 - self.value) + shrunk * shrunk / 4.0) / (1.0 + shrunk)
+        return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def person_bootstrap(
+    statistic: Statistic,
+    first_person: npt.ArrayLike,
+    second_person: npt.ArrayLike,
+    distances: npt.ArrayLike,
+    same: npt.ArrayLike,
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    rate: bool = False,
+) -> Interval:
+    """The interval of any statistic of weighted pairs: its percentiles when people are drawn anew.
+
+    first_person, second_person: [pairs], anything that numpy can sort, equal where `same`; distances: float
+    [pairs]; same: bool [pairs]. `rate` says that the statistic lies in [0, 1], and takes the score interval.
+    Raises DataError where either kind of pairs has fewer than LEAST_PEOPLE people.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    pairs = _PeopleOfPairs.of(first_person, second_person, same)
+    if pairs.least_people < LEAST_PEOPLE:
+        raise DataError(
+            f"An interval by person needs {LEAST_PEOPLE} people in pairs of each kind. "
+            f"Received: about {pairs.least_people:.1f}, counting those who are in many pairs as more than their "
+            "share; add people."
+        )
+    drawn = _replicated(lambda weights: statistic(distances, same, weights), pairs, replicates, seed)
+    if rate:
+        return PersonRate(float(drawn.estimates[0]), float(drawn.stderrs[0]), pairs.least_people).interval(level)
+    low, high = np.nanquantile(drawn.replicates[0], [0.5 - level / 2.0, 0.5 + level / 2.0])
+    return Interval(float(low), float(high))
+
+
+def verification_intervals(
+    distances: npt.ArrayLike,
+    same: npt.ArrayLike,
+    first_person: npt.ArrayLike,
+    second_person: npt.ArrayLike,
+    *,
+    threshold: npt.ArrayLike,
+    seed: int,
+    fold: npt.ArrayLike | None = None,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> VerificationIntervals:
+    """Intervals by person of what `verify_folds` and `verify_at` score.
+
+    threshold: a number or float [pairs] (`pair_thresholds`), taken as given: how it was found adds nothing to
+    the width. fold: [pairs], accuracy being the mean over folds; None for one fold. The people are as
+    for `person_bootstrap`. Raises DataError where `same` and the people contradict each other.
+    """
+    distances, same = checked_pairs(distances, same, both_kinds=True)
+    pairs = _PeopleOfPairs.of(first_person, second_person, same)
+    seen = [name for name, far in FARS.items() if negatives_needed(far) <= int(np.count_nonzero(~same))]
+    accepted = distances <= np.asarray(threshold)
+    numbers = np.unique(np.zeros(len(distances)) if fold is None else np.asarray(fold), return_inverse=True)[1]
+    share = 1.0 / np.bincount(numbers)[numbers]  # a fold's pairs weigh as much as another's, together
+    columns = np.stack([share * (accepted == same), share, accepted & ~same, ~same, ~accepted & same, same], axis=1)
+
+    def measures(weights: Floats) -> Floats:
+        sums = weights @ columns
+        with np.errstate(invalid="ignore"):
+            rates = sums[:, 0::2] / sums[:, 1::2]
+        curve = weighted_roc(distances, same, weights)
+        return np.stack([*rates.T, roc_area(curve), roc_eer(curve), *(roc_tar(curve, FARS[name]) for name in seen)])
+
+    drawn = _replicated(measures, pairs, replicates, seed)
+    both = pairs.least_people
+    people = [both, pairs.negative_people, pairs.positive_people, both, both, *(both for _ in seen)]
+    intervals = [
+        PersonRate(float(value), float(stderr), n).interval(level) if n >= LEAST_PEOPLE else None
+        for value, stderr, n in zip(drawn.estimates, drawn.stderrs, people, strict=True)
+    ]
+    tars: Mapping[str, Interval | None] = dict(zip(seen, intervals[5:], strict=True))
+    return {
+        "level": level,
+        "people": pairs.people,
+        "accuracy": intervals[0],
+        "auc": intervals[3],
+        "eer": intervals[4],
+        "tar_at_far": {name: tars.get(name) for name in FARS},
+        "far_at_threshold": intervals[1],
+        "frr_at_threshold": intervals[2],
+    }
+
+
+def person_rate(
+    errors: npt.ArrayLike,
+    first_person: npt.ArrayLike,
+    second_person: npt.ArrayLike,
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+) -> PersonRate:
+    """The share of pairs of one kind that are errors, with its standard error by person.
+
+    errors: bool [pairs]; people: [pairs], the same two everywhere (FRR) or nowhere (FAR). Raises DataError for no
+    pairs.
+    """
+    errors = np.asarray(errors).astype(np.float64)
+    if errors.ndim != 1 or not len(errors):
+        raise DataError(f"A rate needs at least one pair. Received: shape {errors.shape}.")
+    pairs = _PeopleOfPairs.of(first_person, second_person)
+    if pairs.same.any() and not pairs.same.all():
+        raise DataError("A rate is of pairs of one kind. Received: pairs of one person among those of two.")
+
+    def share(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore"):
+            return weights @ errors / weights.sum(axis=1)
+
+    drawn = _replicated(share, pairs, replicates, seed)
+    people = pairs.positive_people if pairs.same.all() else pairs.negative_people
+    return PersonRate(float(drawn.estimates[0]), float(drawn.stderrs[0]), people)
+
+
+@dataclass(frozen=True)
+class _PeopleOfPairs:
+    """Who is in each pair, as numbers from 0: int64 [pairs]; same: bool [pairs]; people: how many in all."""
+
+    first: Ints
+    second: Ints
+    same: Bools
+    people: int
+
+    @classmethod
+    def of(cls, first_person: npt.ArrayLike, second_person: npt.ArrayLike, same: Bools | None = None) -> _PeopleOfPairs:
+        first, second = np.asarray(first_person), np.asarray(second_person)
+        if first.ndim != 1 or first.shape != second.shape or (same is not None and first.shape != same.shape):
+            pairs = "" if same is None else f" for each of {len(same)} pairs"
+            raise DataError(f"Pairs need two people each{pairs}. Received: shapes {first.shape}, {second.shape}.")
+        names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+        first, second = np.split(codes.astype(np.int64), 2)
+        wrong = 0 if same is None else int(np.count_nonzero((first == second) != same))
+        if wrong:
+            raise DataError(
+                "A pair is of the same person exactly where its two people are equal. "
+                f"Received: {wrong} of {len(first)} pairs where this fails; check the list's names."
+            )
+        return cls(first, second, first == second, len(names))
+
+    @property
+    def positive_people(self) -> float:
+        return _effective(np.bincount(self.first[self.same]))
+
+    @property
+    def negative_people(self) -> float:
+        return _effective(np.bincount(np.concatenate([self.first[~self.same], self.second[~self.same]])))
+
+    @property
+    def least_people(self) -> float:
+        return min(self.positive_people, self.negative_people)
+
+    def by_person(self, replicates: int, rng: np.random.Generator) -> Floats:
+        """Weights of pairs when people are drawn with replacement: float64 [replicates, pairs]."""
+        counts = rng.multinomial(self.people, np.full(self.people, 1.0 / self.people), size=replicates)
+        return np.where(self.same, 1, counts[:, self.second]) * counts[:, self.first].astype(np.float64)
+
+    def by_couple(self, replicates: int, rng: np.random.Generator) -> Floats:
+        """Weights when only couples of two people are drawn anew, each for itself: float64 [replicates, pairs]."""
+        couple = np.minimum(self.first, self.second) * self.people + np.maximum(self.first, self.second)
+        couples, number = np.unique(couple, return_inverse=True)
+        counts = rng.poisson(1.0, size=(replicates, len(couples)))
+        return np.where(self.same, 1, counts[:, number]).astype(np.float64)
+
+
+class _Replicated(NamedTuple):
+    """Statistics as they are [statistics], their standard errors, and replicates [statistics, replicates]."""
+
+    estimates: Floats
+    stderrs: Floats
+    replicates: Floats
+
+
+def _replicated(
+    statistics: Callable[[Floats], Floats], pairs: _PeopleOfPairs, replicates: int, seed: int
+) -> _Replicated:
+    """Draw people anew and take off what products of counts vary too much; see the module's heading."""
+    if replicates < 100:
+        raise DataError(f"A bootstrap needs at least 100 replicates. Received: {replicates}.")
+    rng = np.random.default_rng(seed)
+    estimates = np.atleast_2d(statistics(np.ones((1, len(pairs.first)))))[:, 0]
+    drawn = _in_blocks(statistics, pairs.by_person, replicates, len(pairs.first), rng)
+    alone = _in_blocks(statistics, pairs.by_couple, replicates, len(pairs.first), rng)
+    variance = np.nanvar(drawn, axis=1, ddof=1)
+    kept = np.maximum(variance - _EXCESS * np.nanvar(alone, axis=1, ddof=1), _LEAST_SHARE * variance)
+    scale = np.sqrt(np.divide(kept, variance, out=np.ones_like(kept), where=variance > 0.0))
+    # A sample varies less about its own mean: by 1 / people for single people, by 4 / people for couples.
+    lost = 1 if pairs.same.all() else 4
+    scale *= math.sqrt(pairs.people / max(pairs.people - lost, 1))
+    centred = estimates[:, None] + scale[:, None] * (drawn - estimates[:, None])
+    return _Replicated(estimates, scale * np.sqrt(variance), centred)
+
+
+def _in_blocks(
+    statistics: Callable[[Floats], Floats],
+    weights: Callable[[int, np.random.Generator], Floats],
+    replicates: int,
+    pairs: int,
+    rng: np.random.Generator,
+) -> Floats:
+    block = max(1, _BLOCK // pairs)
+    sizes = [min(block, replicates - start) for start in range(0, replicates, block)]
+    return np.concatenate([np.atleast_2d(statistics(weights(size, rng))) for size in sizes], axis=1)
+
+
+def _effective(counts: Ints) -> float:
+    """How many equal counts are as uneven as these: (Σn)² / Σn², 0 for none."""
+    total = float(counts.sum())
+    return total**2 / float(np.sum(counts.astype(np.float64) ** 2)) if total else 0.0

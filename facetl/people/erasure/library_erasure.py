@@ -1,0 +1,220 @@
+"""Forgets somebody: faces, pictures, features, names, answers; then looks into every file for what might be left."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import time
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from facetl.data.names import person_name
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.face_features import packed
+from facetl.embeddings.index import Index, MissingCacheError
+from facetl.embeddings.maintenance import keep
+from facetl.errors import CacheError, LibraryError
+from facetl.faces.detectors import Face
+from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
+from facetl.faces.landmark_store import LandmarkStore
+from facetl.people.box_match import matched
+from facetl.people.erasure.byte_search import Trace, Wanted, trace
+from facetl.people.erasure.erased_rows import Belongings, belongings, unsay
+from facetl.people.library import FILE_NAME, Library
+from facetl.people.store import photos as photos_module
+
+# A setting that stands while files still have to be cleaned; it names nobody.
+_UNDER_WAY = "forgetting"
+_SAME_FACE = 0.35
+# Numbers of a feature that are looked for, and how many of them are not 0 at least.
+_WINDOW, _TELLING = 32, 4
+_SHORT = 5
+
+
+@dataclass(frozen=True)
+class ForgetReport:
+    """What was forgotten of somebody, and what is left.
+
+    `faces` and `photos` that show nobody else are out of the library, with `thumbnails`, `rows` of features, and
+    `answers`. `remains` tells in which files, and how often, something of the person was still found; `advice` what to
+    do about it. `seconds` is all of it.
+    """
+
+    faces: int
+    photos: int
+    thumbnails: int
+    rows: int
+    answers: int
+    remains: tuple[Trace, ...]
+    advice: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self) | {"remains": [one.to_json() for one in self.remains], "advice": list(self.advice)}
+
+
+def forget(library: Library, name: str) -> ForgetReport:
+    """Erase somebody from a library, and prove it by searching the bytes of all its files.
+
+    Gone are all faces shown under the name, also those that nobody confirmed, and the photos that show nobody else;
+    photos that show others stay without the person's faces. Answers about the others stay. The photos themselves are
+    not touched. If it was interrupted, the same call goes on.
+
+    Raises LibraryError where nobody has the name, DataError for what is no name, CacheLockedError while another process
+    fills the library's cache.
+    """
+    began = time.perf_counter()
+    name = person_name(name)
+    with library.database.read() as run:
+        held = belongings(run, name)
+        unfinished = run("SELECT 1 FROM settings WHERE name = ?", (_UNDER_WAY,)).fetchone() is not None
+    if held is None and not unfinished:
+        raise LibraryError(f"somebody is forgotten by a name that is there, got {name!r}, which nobody has.")
+    held = held or Belongings((), (), {})
+    _clean_landmarks(library, held)
+    with library.database.write() as run:
+        answers = unsay(run, library, name, held)
+        run("INSERT OR REPLACE INTO settings VALUES (?, '')", (_UNDER_WAY,))
+    with library.database.read() as run:
+        living = {key.hex() for (key,) in run("SELECT key FROM faces")}
+    windows = _dead_windows(library.cache_folder, living)
+    rows = 0
+    with suppress(MissingCacheError):
+        rows = keep(library.cache_folder, living)
+    thumbnails = _drop_thumbnails(library, living)
+    library.set_setting(_UNDER_WAY, None)
+    library.database.vacuum()
+    remains = trace(library.folder, [_name(library, name), *_rest(library, held, windows)])
+    return ForgetReport(
+        faces=len(held.faces),
+        photos=len(held.alone),
+        thumbnails=thumbnails,
+        rows=rows,
+        answers=answers,
+        remains=tuple(remains),
+        advice=tuple(_advice(library, name, remains)),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _clean_landmarks(library: Library, held: Belongings) -> None:
+    """Drop what detectors told of photos that go, or never came into the library, and of the person in the others."""
+    gone = {photo.sha for photo in held.alone}
+    with library.database.read() as run:
+        shas = {sha.hex() for (sha,) in run("SELECT sha FROM photos")} - gone
+        shared = {photo.sha: held.shared[photo.id] for photo in photos_module.photos_of(run, list(held.shared))}
+    if not (library.cache_folder / LANDMARKS).is_file():
+        return
+    with LandmarkStore.open(library.cache_folder, write=True) as store:
+        for detector in store.detectors():
+            found = store.find(detector.fingerprint, shared)
+            left = {sha: _without(faces, shared[sha]) for sha, faces in found.items()}
+            store.put(detector.fingerprint, detector.description, left)
+        living = {bytes.fromhex(sha) for sha in shas}
+        store.forget([path for path, sha in store.photos() if sha not in living])
+        store.keep(living)
+
+
+def _without(faces: Sequence[Face], going: Sequence[Face]) -> list[Face]:
+    pairs = matched([face.box for face in faces], [face.box for face in going], least=_SAME_FACE)
+    gone = {place for place, _ in pairs}
+    return [face for place, face in enumerate(faces) if place not in gone]
+
+
+def _dead_windows(cache: Path, living: set[str]) -> set[bytes]:
+    """Return a piece of each cached feature that no face of the library has, by which it would be found."""
+    windows: set[bytes] = set()
+    with ExitStack() as opened:
+        try:
+            index = Index.open(cache, write=False)
+        except MissingCacheError:
+            return windows
+        opened.callback(index.close)
+        for extractor in index.extractors():
+            entries = [entry for shard in index.shards(extractor.id) for entry in index.rows_of(extractor.id, shard)]
+            dead = [key.hex() for key, _ in entries if key.hex() not in living]
+            rows = opened.enter_context(EmbeddingCache.open(cache, fingerprint=extractor.fingerprint, write=False))
+            for key in dead:
+                with suppress(CacheError):  # a damaged row is told by nothing, and goes with the rest
+                    windows.add(_window(rows.rows([key]).tobytes()))
+    return windows - {b""}
+
+
+def _window(row: bytes) -> bytes:
+    """Return the piece of a feature that has most numbers other than 0, from the first of them on."""
+    halves = np.frombuffer(row, np.uint16)
+    starts = range(0, max(1, len(halves) - _WINDOW + 1), _WINDOW)
+    start = max(starts, key=lambda start: int(np.count_nonzero(halves[start : start + _WINDOW])))
+    piece = np.trim_zeros(halves[start : start + _WINDOW], "f")
+    return piece.tobytes() if np.count_nonzero(piece) >= _TELLING else b""
+
+
+def _drop_thumbnails(library: Library, living: set[str]) -> int:
+    dropped = 0
+    for path in library.thumbs_folder.glob("*/*"):
+        if path.suffix != ".jpg" or path.stem not in living:
+            path.unlink(missing_ok=True)
+            dropped += path.suffix == ".jpg"
+    return dropped
+
+
+# What is looked for
+
+
+def spellings(name: str) -> set[bytes]:
+    """Return how a name may be written in a file: as it is, in JSON, in HTML, in an address, in a folder's name."""
+    forms = {name, json.dumps(name)[1:-1], html.escape(name), quote(name), name.replace(" ", "_")}
+    return {form.encode() for form in forms}
+
+
+def _name(library: Library, name: str) -> Wanted:
+    others = {text for person in library.people() if name in person.name for text in spellings(person.name)}
+    texts = spellings(name)
+    # Two or three letters are among the numbers of any picture.
+    return Wanted("name", texts, word=True, within=others, in_numbers=min(map(len, texts)) > _SHORT)
+
+
+def _rest(library: Library, held: Belongings, windows: Collection[bytes]) -> list[Wanted]:
+    paths = {os.fsencode(path) for photo in held.alone for path in photo.paths}
+    with library.database.read() as run:
+        longer = {path for (path,) in run("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
+    shas, keys = ([bytes.fromhex(one) for one in ones] for ones in _digests(held))
+    return [
+        Wanted("path of a photo", paths, within=longer),
+        Wanted("photo", {*shas, *(sha.hex().encode() for sha in shas)}),
+        Wanted("face", {*keys, *(key.hex().encode() for key in keys), *(packed(face.face) for face in held.faces)}),
+        Wanted("feature", windows),
+    ]
+
+
+def _digests(held: Belongings) -> tuple[list[str], list[str]]:
+    return [photo.sha for photo in held.alone], [face.key for face in held.faces]
+
+
+def _names(library: Library, folder: Path, name: str) -> bool:
+    return folder.is_dir() and bool(trace(folder, [_name(library, name)]))
+
+
+def _advice(library: Library, name: str, remains: Sequence[Trace]) -> list[str]:
+    """Say what to do about what is left."""
+    files = {one.file.split(os.sep)[0] for one in remains}
+    advice = ["The photos were not touched: importing their folders again finds the faces again."]
+    models = sorted({os.sep.join(one.file.split(os.sep)[:2]) for one in remains if one.file.startswith("models")})
+    if models:
+        advice.append(f"Learnt with the person: {', '.join(models)}. Learn anew, then delete them.")
+    in_use = library.setting("run")
+    if in_use is not None and not Path(in_use).is_relative_to(library.folder) and _names(library, Path(in_use), name):
+        advice.append(f"The run in use, {in_use}, names the person. Train anew without, then delete it.")
+    if any(one.what == "name" and one.file.startswith(FILE_NAME) for one in remains):
+        advice.append("The name is in the path of photos that show others, or of folders. Rename those.")
+    if any(one.what != "name" for one in remains) and files - {"models"}:
+        advice.append("Something else uses the library just now. Stop it, and forget again.")
+    return advice

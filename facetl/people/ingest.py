@@ -1,0 +1,197 @@
+"""Photos that come into a library's file: new ones, those it knows, and those it knows in another form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from facetl.data.metadata.regions import Region
+from facetl.features.sqlite_file import Run
+from facetl.images.perceptual_hash import NEAR, near
+from facetl.people.box_match import matched
+from facetl.people.library import Library
+from facetl.people.store import photos as photos_module
+from facetl.people.store.database import rows_of
+from facetl.people.store.models import LibraryFace, NewFace, NewPhoto, Photo
+
+How = Literal["added", "known", "searched_again", "changed"]
+
+# Overlap from which two detectors found one face, and from which a region, which often is drawn by hand, marks it.
+_SAME_FACE, _MARKS = 0.35, 0.2
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A photo that was searched for faces, with its paths, and the names that its metadata gives."""
+
+    photo: NewPhoto
+    paths: tuple[Path, ...]
+    faces: tuple[NewFace, ...]
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What became of an arrival.
+
+    Attributes:
+        photo: its id.
+        how: it is new; known, with pictures of faces lost; known, and searched by another detector; or known, with
+            other metadata.
+        moved: whether it lay elsewhere before.
+        names: face → name, by its metadata.
+        stale: keys of faces that are no more.
+    """
+
+    photo: int
+    how: How
+    moved: bool
+    names: dict[int, str] = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Met:
+    """A known photo: whether it lay elsewhere before, and how many of its faces have a name by its sidecar now."""
+
+    moved: bool
+    named: int
+
+
+def finished(library: Library, detector: str, shas: Sequence[str]) -> set[str]:
+    """Return the photos that are there with the faces of this detector, and the picture of each face."""
+    keys = [bytes.fromhex(sha) for sha in shas]
+    sql = """SELECT photos.id, sha FROM photos JOIN detectors ON detectors.id = photos.detector
+        WHERE detectors.fingerprint = ? AND sha IN ({marks})"""
+    with library.database.read() as run:
+        photos = {number: sha.hex() for number, sha in rows_of(run, sql, keys, detector)}
+        faces = rows_of(run, "SELECT photo, key FROM faces WHERE photo IN ({marks})", list(photos))
+    lost = {photo for photo, key in faces if not is_there(library.thumb(key.hex()))}
+    return {sha for number, sha in photos.items() if number not in lost}
+
+
+def meet(run: Run, library: Library, sha: str, paths: Sequence[Path], regions: Sequence[Region]) -> Met:
+    """Note where a known photo was seen, and the names that its sidecar gives by now."""
+    number = photos_module.photo_ids(run, [sha])[sha]
+    [photo] = photos_module.photos_of(run, [number])
+    moved = _place(run, photo, paths)
+    faces = photos_module.faces_by(run, "photo", [number])
+    names = _names(photo.width, photo.height, faces, regions)
+    return Met(moved, library.hear_metadata(run, names))
+
+
+def arrive(run: Run, library: Library, arrival: Arrival, detector: int) -> Arrived:
+    """Enter a photo and its faces; LibraryError."""
+    new = arrival.photo
+    known = photos_module.photo_ids(run, [new.sha]).get(new.sha)
+    number = known if known is not None else _predecessor(run, arrival)
+    how: How = "changed"
+    if known is not None:
+        (before,) = run("SELECT detector FROM photos WHERE id = ?", (known,)).fetchone()
+        how = "known" if before == detector else "searched_again"
+    moved = False
+    stale: tuple[str, ...] = ()
+    if number is None:
+        how, number = "added", photos_module.put_photo(run, new)
+        photos_module.put_paths(run, number, arrival.paths)
+        photos_module.put_faces(run, number, arrival.faces)
+    else:
+        run(
+            "UPDATE photos SET sha = ?, width = ?, height = ?, taken_at = ?, phash = ? WHERE id = ?",
+            (bytes.fromhex(new.sha), new.width, new.height, new.taken_at, new.phash, number),
+        )
+        [photo] = photos_module.photos_of(run, [number])
+        moved = _place(run, photo, arrival.paths)
+        stale = _replace_faces(run, library, number, arrival.faces)
+    run("UPDATE photos SET detector = ? WHERE id = ?", (detector, number))
+    names = _names(new.width, new.height, photos_module.faces_by(run, "photo", [number]), arrival.regions)
+    return Arrived(number, how, moved, names, stale)
+
+
+def hear_names(run: Run, library: Library, arrived: Sequence[Arrived]) -> int:
+    """Take over the names that the metadata of photos gives; return how many faces have one since now."""
+    return library.hear_metadata(run, {face: name for one in arrived for face, name in one.names.items()})
+
+
+def mark_near_duplicates(run: Run) -> int:
+    """Say of each photo that nearly is another which one, the largest of its like; return of how many anew."""
+    photos = run("SELECT id, phash, width * height, duplicate_of FROM photos WHERE phash IS NOT NULL").fetchall()
+    originals: dict[int, int] = {}
+    for group in near(np.array([phash for _, phash, _, _ in photos], np.int64)):
+        alike = [photos[place] for place in group.tolist()]
+        original = max(alike, key=lambda photo: (photo[2], -photo[0]))[0]
+        originals |= {number: original for number, *_ in alike if number != original}
+    fresh = 0
+    for number, _, _, before in photos:
+        now = originals.get(number)
+        if now != before:
+            run("UPDATE photos SET duplicate_of = ? WHERE id = ?", (now, number))
+            fresh += before is None
+    return fresh
+
+
+def _place(run: Run, photo: Photo, paths: Sequence[Path]) -> bool:
+    """Note where a photo was seen; return whether it lies nowhere any more where it was seen before."""
+    fresh = set(paths) - set(photo.paths)
+    photos_module.put_paths(run, photo.id, fresh)
+    gone = [path for path in photo.paths if path not in paths and not os.path.lexists(path)] if fresh else []
+    photos_module.drop_paths(run, gone)
+    return bool(gone) and len(gone) == len(photo.paths)
+
+
+def _predecessor(run: Run, arrival: Arrival) -> int | None:
+    """Return the photo that lay at these paths alone, if this one looks the same: its metadata was changed."""
+    places = [os.fsencode(path) for path in arrival.paths]
+    for (number,) in rows_of(run, "SELECT DISTINCT photo FROM paths WHERE path IN ({marks})", places):
+        [photo] = photos_module.photos_of(run, [number])
+        size = (photo.width, photo.height) == (arrival.photo.width, arrival.photo.height)
+        alone = not set(photo.paths) - set(arrival.paths)
+        if size and alone and _alike(photo.phash, arrival.photo.phash):
+            return int(number)
+    return None
+
+
+def _alike(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and ((one ^ other) & (1 << 64) - 1).bit_count() <= NEAR
+
+
+def _replace_faces(run: Run, library: Library, photo: int, faces: Sequence[NewFace]) -> tuple[str, ...]:
+    """Let the faces that were found before and now stay who they are; drop the rest, but for those somebody spoke of.
+
+    Returns the keys that no face has any more.
+    """
+    old = photos_module.faces_by(run, "photo", [photo])
+    pairs = matched([face.face.box for face in old], [face.face.box for face in faces], least=_SAME_FACE)
+    for before, _ in pairs:
+        # Two faces may change their keys for each other's.
+        run("UPDATE faces SET key = randomblob(32) WHERE id = ?", (old[before].id,))
+    for before, now in pairs:
+        photos_module.replace_face(run, old[before].id, photo, faces[now])
+    lost = [face.id for place, face in enumerate(old) if place not in {before for before, _ in pairs}]
+    spoken_of = {face for (face,) in rows_of(run, "SELECT face FROM answer_faces WHERE face IN ({marks})", lost)}
+    library.drop_faces(run, [face for face in lost if face not in spoken_of])
+    photos_module.put_faces(
+        run, photo, [face for place, face in enumerate(faces) if place not in {now for _, now in pairs}]
+    )
+    living = {face.key for face in photos_module.faces_by(run, "photo", [photo])}
+    return tuple(face.key for face in old if face.key not in living)
+
+
+def _names(width: int, height: int, faces: Sequence[LibraryFace], regions: Collection[Region]) -> dict[int, str]:
+    marked = list(regions)
+    boxes = [region.pixels(width, height) for region in marked]
+    pairs = matched([face.face.box for face in faces], boxes, least=_MARKS)
+    return {faces[face].id: marked[region].name for face, region in pairs}
+
+
+def is_there(path: Path) -> bool:
+    """Whether a picture lies there; an empty file is what a power cut leaves of one."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

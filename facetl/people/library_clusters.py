@@ -1,0 +1,256 @@
+"""Stacks of a library's faces: all anew, or the new ones added; and what to ask about them.
+
+What the user said holds: it goes into the clustering as constraints, and writing the stacks obeys it once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.clustering.active_learning import Question, questions
+from facetl.clustering.clusters import Clustering, cluster
+from facetl.clustering.constraints import Constraints
+from facetl.clustering.incremental import NEW, assign_new
+from facetl.people.library import Library
+from facetl.people.library_embeddings import library_vectors
+from facetl.people.store.models import Said, StackDraft
+from facetl.recognition.recognizer import Recognizer
+
+Progress = Callable[[int, int], None]
+
+_NOTHING = Clustering(np.empty(0, np.int64), np.empty(0), ())
+
+
+@dataclass(frozen=True)
+class StackReport:
+    """What was stacked.
+
+    Attributes:
+        faces: how many were stacked now, of all or of the new ones.
+        stacks: how many stacks were written; `alone` of them hold one face.
+        named: faces in stacks with a name.
+        seconds: of all of it.
+    """
+
+    faces: int
+    stacks: int
+    alone: int
+    named: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+def restack(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> StackReport:
+    """Stack all good faces of a library anew, and those of which something was said.
+
+    on_progress: called with faces done and faces in all, of features that are missing. Raises LibraryError, RunError,
+    CacheError.
+    """
+    began = time.perf_counter()
+    known = _Known.of(library, recognizer, on_progress)
+    done = known.clustered(recognizer)
+    library.write_stacks(known.drafts(done))
+    return _report(done, len(known.ids), began)
+
+
+def draft_stacks(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> list[StackDraft]:
+    """Return the stacks that `restack` would write; nothing of the library changes."""
+    known = _Known.of(library, recognizer, on_progress)
+    return known.drafts(known.clustered(recognizer))
+
+
+def stack_new(
+    library: Library,
+    recognizer: Recognizer,
+    faces: Collection[int] | NDArray[np.int64],
+    *,
+    on_progress: Progress | None = None,
+) -> StackReport:
+    """Add new faces to a library's stacks, or make stacks of them; no other face moves.
+
+    faces: ids of those that are to be added; one that lies in a stack already stays there. on_progress, errors: as for
+    `restack`.
+    """
+    began = time.perf_counter()
+    known = _Known.of(library, recognizer, on_progress, also=[int(face) for face in faces])
+    stack_of = library.stacks_of(known.ids.tolist())
+    new = {int(face) for face in faces} - stack_of.keys()
+    known = known.select(np.array([face in stack_of or face in new for face in known.ids.tolist()], bool))
+    stack = np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64)
+    done = known.with_new(stack, recognizer)
+    confidence = done.confidence
+    for number in {int(stack[row]) for one in done.stacks for row in one.rows} - {NEW}:
+        for member in library.stack(number)[1]:
+            if member.face in known.row:
+                confidence[known.row[member.face]] = member.confidence
+    library.write_stacks(known.drafts(done), touched=sorted(new))
+    return _report(done, int(np.count_nonzero(stack == NEW)), began)
+
+
+def next_questions(
+    library: Library,
+    recognizer: Recognizer,
+    count: int,
+    *,
+    asked: Collection[tuple[int, int]] = (),
+    on_progress: Progress | None = None,
+) -> list[Question]:
+    """Return the most useful questions, the most useful first, `first` and `second` being ids of faces.
+
+    asked: pairs of faces not to be asked about again. on_progress, errors: as for `restack`.
+    """
+    known = _Known.of(library, recognizer, on_progress)
+    if not len(known.ids):
+        return []
+    stack_of = library.stacks_of(known.ids.tolist())
+    found = questions(
+        known.vectors,
+        np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64),
+        calibration=recognizer.calibration,
+        threshold=recognizer.threshold,
+        constraints=known.constraints,
+        names=known.names,
+        strangers=known.strangers,
+        asked=[(known.row[one], known.row[other]) for one, other in asked if {one, other} <= known.row.keys()],
+        count=count,
+    )
+    return [replace(one, first=int(known.ids[one.first]), second=int(known.ids[one.second])) for one in found]
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """Faces that have a vector, and what is known of them, by their rows here."""
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    photos: NDArray[np.int64]
+    said: Said
+    row: Mapping[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", {face: row for row, face in enumerate(self.ids.tolist())})
+
+    @classmethod
+    def of(
+        cls,
+        library: Library,
+        recognizer: Recognizer,
+        on_progress: Progress | None,
+        *,
+        also: Collection[int] = (),
+    ) -> _Known:
+        """Take the good faces, those of which something was said, and others; none that was said to be none."""
+        said = library.said()
+        wanted = {*library.face_ids().tolist(), *said.names, *chain.from_iterable(said.same), *also} - said.not_faces
+        ids, vectors = library_vectors(library, recognizer, sorted(wanted), on_progress=on_progress)
+        photos = np.array([face.photo for face in library.faces(ids.tolist())], np.int64)
+        return cls(ids, vectors, photos, said)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Row → name."""
+        return {self.row[face]: name for face, name in self.said.names.items() if face in self.row}
+
+    @property
+    def strangers(self) -> frozenset[int]:
+        """Rows of nobody to be named."""
+        faces = self.said.strangers - self.said.names.keys()
+        return frozenset(self.row[face] for face in faces if face in self.row)
+
+    @property
+    def constraints(self) -> Constraints:
+        """What was said, and that two faces of a photo are two people's."""
+        together = defaultdict(list)
+        for row, photo in enumerate(self.photos.tolist()):
+            together[photo].append(row)
+        different = [(self._rows(left), self._rows(right)) for left, right in self.said.different]
+        return Constraints(
+            same=[self._rows(group) for group in self.said.same],
+            different=[(left, right) for left, right in different if left and right],
+            apart=[rows for rows in together.values() if len(rows) > 1],
+        )
+
+    def select(self, which: NDArray[np.bool_]) -> _Known:
+        """Keep some faces."""
+        return _Known(self.ids[which], self.vectors[which], self.photos[which], self.said)
+
+    def clustered(self, recognizer: Recognizer) -> Clustering:
+        """Stack all of them."""
+        if not len(self.ids):
+            return _NOTHING
+        return cluster(
+            self.vectors,
+            calibration=recognizer.calibration,
+            threshold=recognizer.threshold,
+            constraints=self.constraints,
+            names=self.names,
+            strangers=self.strangers,
+        )
+
+    def with_new(self, stack: NDArray[np.int64], recognizer: Recognizer) -> Clustering:
+        """Add the new ones to the stacks of the others."""
+        if not len(self.ids):
+            return _NOTHING
+        return assign_new(
+            self.vectors,
+            stack,
+            np.ones(len(stack)),
+            calibration=recognizer.calibration,
+            threshold=recognizer.threshold,
+            constraints=self.constraints,
+            names=self.names,
+            strangers=self.strangers,
+        )
+
+    def drafts(self, done: Clustering) -> list[StackDraft]:
+        """Return the stacks as the library writes them."""
+        return [
+            StackDraft(
+                faces=tuple(self.ids[list(one.rows)].tolist()),
+                confidences=tuple(done.confidence[list(one.rows)].tolist()),
+                cover=int(self.ids[one.cover]),
+                confidence=float(done.confidence[list(one.rows)].mean()),
+                suggestion=one.suggestion,
+            )
+            for one in done.stacks
+        ]
+
+    def _rows(self, faces: Sequence[int]) -> list[int]:
+        return [self.row[face] for face in faces if face in self.row]
+
+
+def _report(done: Clustering, faces: int, began: float) -> StackReport:
+    return StackReport(
+        faces=faces,
+        stacks=len(done.stacks),
+        alone=sum(len(one.rows) == 1 for one in done.stacks),
+        named=sum(len(one.rows) for one in done.stacks if one.name is not None),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def stack_what_is_new(
+    library: Library, recognizer: Recognizer, *, on_progress: Callable[[int, int], None] | None = None
+) -> StackReport:
+    """Add the good faces that lie in no stack to the stacks there are; stack all of them where there is none yet.
+
+    on_progress: called with faces done and faces in all, of features that are missing. Raises as `restack`.
+    """
+    if not library.stack_count():
+        return restack(library, recognizer, on_progress=on_progress)
+    said = library.said()
+    faces = library.face_ids()
+    stacked = library.stacks_of(faces.tolist())
+    new = [face for face in faces.tolist() if face not in stacked and face not in said.not_faces]
+    return stack_new(library, recognizer, np.array(new, np.int64), on_progress=on_progress)

@@ -1,0 +1,257 @@
+"""People out of a library, for other programs: folders by person, a table, XMP sidecars. Photos are never written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facetl.data.metadata.regions import Region
+from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
+from facetl.errors import DataError, LibraryError
+from facetl.people.library import Library
+from facetl.people.store.models import LibraryFace, Photo
+from facetl.recognition import calibration_files
+
+KINDS = ("folders", "csv", "xmp")
+LINKS = ("hard", "symbolic", "copy")
+TABLE = "faces.csv"
+COLUMNS = ("path", "name", "said", "left", "top", "right", "bottom", "taken_at", "stack", "confidence")
+
+_PAGE = 500
+_LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
+_FORBIDDEN = frozenset('/\\:*?"<>|')
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote.
+
+    `people` and `photos` are those exported; `files` are links or copies in folders, `rows` of the table, `sidecars`
+    of XMP; `skipped` photos are counted by reason: `gone` where none lies at any path that is known, and what sidecars
+    refuse.
+    """
+
+    folder: str
+    people: int
+    photos: int
+    files: int
+    rows: int
+    sidecars: int
+    skipped: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+def export(
+    library: Library,
+    folder: Path,
+    *,
+    kinds: Collection[str],
+    links: str = "hard",
+    names: Collection[str] | None = None,
+    said_only: bool = False,
+    beside: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Write the people of a library into a new folder.
+
+    `folders` has a folder for each person with the photos that show him; a photo of two people is in both. `csv` has a
+    row for each face, also those without a name. `xmp` has a sidecar for each photo with named faces, its own with the
+    faces added where it has one, under the photo's path below the folder that holds them all.
+
+    Args:
+        folder: absent or empty.
+        kinds: some of KINDS.
+        links: how folders hold photos: `hard` links take no room but need one disk, and a change to one changes the
+            photo; `symbolic` links break when the photo moves; `copy` is a file of its own.
+        names: whose; None for everybody.
+        said_only: leave out names that stacks give and nobody said.
+        beside: put sidecars beside the photos instead, where other programs look for them.
+        on_progress: called with photos done and photos in all.
+
+    Raises DataError where the folder is not empty, a kind is unknown or the disk cannot link; LibraryError for a name
+    that nobody has.
+    """
+    wrong = [kind for kind in kinds if kind not in KINDS]
+    if wrong or not kinds or links not in LINKS:
+        given = links if links not in LINKS else ", ".join(wrong) or "none"
+        raise DataError(f"an export is some of {', '.join(KINDS)} by {', '.join(LINKS)} links, got {given}.")
+    shown = library.named() if said_only else library.shown()
+    if names is not None:
+        unknown = sorted(set(names) - set(shown.values()))
+        if unknown:
+            raise LibraryError(f"an export is of people who are named, got {unknown[0]!r}, whom no face shows.")
+        shown = {face: name for face, name in shown.items() if name in set(names)}
+    work = _Export(library, folder, shown, links)
+    work.begin(kinds)
+    total = library.counts()["photos"]
+    for done, photo in enumerate(_photos(library), start=1):
+        faces = library.faces_of(photo.id)
+        work.take(photo, faces, kinds=kinds, beside=beside, everybody=names is None)
+        if on_progress is not None:
+            on_progress(done, total)
+    return work.report(kinds)
+
+
+def folder_name(name: str) -> str:
+    """Return a person's name as a folder can have it on any system."""
+    letters = "".join("_" if sign in _FORBIDDEN or ord(sign) < 32 else sign for sign in name)
+    return letters.strip(" .")[:_LONGEST].strip(" .") or "_"
+
+
+@dataclass
+class _Export:
+    """An export under way."""
+
+    library: Library
+    folder: Path
+    shown: dict[int, str]
+    links: str
+    rows: list[tuple[object, ...]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    people: set[str] = field(default_factory=set)
+    photos: int = 0
+    files: int = 0
+    sidecars: int = 0
+    folders: dict[str, Path] = field(default_factory=dict)
+    taken: dict[Path, set[str]] = field(default_factory=dict)
+    said: Mapping[int, str] = field(default_factory=dict)
+    stacks: dict[int, tuple[int, float]] = field(default_factory=dict)
+    root: Path | None = None
+
+    def begin(self, kinds: Collection[str]) -> None:
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise DataError(
+                f"{self.folder}: an export needs a folder that is empty or not there yet. Name another one."
+            )
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.taken[self.folder] = {TABLE}
+        # Two names that differ in what a folder cannot have must not share one.
+        for name in sorted(set(self.shown.values())):
+            self.folders[name] = self._free(self.folder / folder_name(name))
+        if "csv" in kinds:
+            self.said = self.library.said().names
+            self.stacks = _stacks(self.library)
+
+    def take(
+        self, photo: Photo, faces: list[LibraryFace], *, kinds: Collection[str], beside: bool, everybody: bool
+    ) -> None:
+        path = next((path for path in photo.paths if path.is_file()), None)
+        named = [face for face in faces if face.id in self.shown]
+        if "csv" in kinds:
+            self.tabulate(photo, faces if everybody else named, path or next(iter(photo.paths), Path()))
+        if not named:
+            return
+        if path is None:
+            self.skipped["gone"] += 1
+            return
+        self.photos += 1
+        self.people |= {self.shown[face.id] for face in named}
+        if "folders" in kinds:
+            for name in sorted({self.shown[face.id] for face in named}):
+                self.link(path, self.folders[name])
+        if "xmp" in kinds:
+            self.mark(photo, path, named, beside=beside)
+
+    def tabulate(self, photo: Photo, faces: list[LibraryFace], path: Path) -> None:
+        for face in faces:
+            stack, sure = self.stacks.get(face.id, (None, None))
+            box = (f"{edge:.1f}" for edge in face.face.box)
+            name = self.shown.get(face.id, "")
+            confidence = None if sure is None else f"{sure:.4f}"
+            said = "yes" if face.id in self.said else "no"
+            self.rows.append((path, name, said, *box, photo.taken_at, stack, confidence))
+
+    def link(self, path: Path, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = self._free(folder / path.name)
+        try:
+            if self.links == "copy":
+                shutil.copy2(path, target)
+            elif self.links == "symbolic":
+                target.symlink_to(path)
+            else:
+                os.link(path, target)
+        except OSError as error:
+            other = "" if self.links == "copy" else " Take copies, or symbolic links."
+            raise DataError(
+                f"{target}: a {self.links} {'' if self.links == 'copy' else 'link '}of {path} cannot be made here "
+                f"({error.strerror}).{other}"
+            ) from error
+        self.files += 1
+
+    def mark(self, photo: Photo, path: Path, faces: list[LibraryFace], *, beside: bool) -> None:
+        regions = [
+            Region.of_pixels(self.shown[face.id], face.face.box, width=photo.width, height=photo.height)
+            for face in faces
+        ]
+        try:
+            if beside:
+                write_sidecar(path, regions)
+            else:
+                target = self.folder / path.relative_to(self._root()).with_name(f"{path.name}.xmp")
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                calibration_files.replace(target, sidecar_content(path, regions))
+        except DataError:
+            self.skipped["sidecar-refused"] += 1
+            return
+        self.sidecars += 1
+
+    def _root(self) -> Path:
+        if self.root is None:
+            folders = [str(path.parent) for photo in _photos(self.library) for path in photo.paths]
+            self.root = Path(os.path.commonpath(folders))
+        return self.root
+
+    def _free(self, path: Path) -> Path:
+        """Return the path, or the next one with a number, that no file system takes for one given out before."""
+        taken = self.taken.setdefault(path.parent, set())
+        number, free = 2, path
+        while free.name.casefold() in taken:
+            free = path.with_name(f"{path.stem}_{number}{path.suffix}")
+            number += 1
+        taken.add(free.name.casefold())
+        return free
+
+    def report(self, kinds: Collection[str]) -> ExportReport:
+        if "csv" in kinds:
+            table = io.StringIO(newline="")
+            csv.writer(table, lineterminator="\n").writerows([COLUMNS, *self.rows])
+            # A file name that is not UTF-8 keeps its bytes.
+            calibration_files.replace(self.folder / TABLE, table.getvalue().encode("utf-8", "surrogateescape"))
+        return ExportReport(
+            folder=str(self.folder),
+            people=len(self.people),
+            photos=self.photos,
+            files=self.files,
+            rows=len(self.rows),
+            sidecars=self.sidecars,
+            skipped=dict(self.skipped),
+        )
+
+
+def _photos(library: Library) -> Iterator[Photo]:
+    offset = 0
+    while page := library.photos(offset=offset, limit=_PAGE):
+        yield from page
+        offset += len(page)
+
+
+def _stacks(library: Library) -> dict[int, tuple[int, float]]:
+    """Return the stack of each face that lies in one, and how surely it does."""
+    found: dict[int, tuple[int, float]] = {}
+    offset = 0
+    while page := library.stacks(offset=offset, limit=_PAGE):
+        for stack in page:
+            found |= {member.face: (stack.id, member.confidence) for member in library.stack(stack.id)[1]}
+        offset += len(page)
+    return found

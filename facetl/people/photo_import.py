@@ -1,0 +1,267 @@
+"""Photos into a library: their faces are found, judged and cut out once, whatever they are called, wherever they lie.
+
+A batch of photos is in the library as a whole when its transaction is committed: an import that was killed at any
+moment goes on where it stopped. Photos are read and never written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.data.album import walk
+from facetl.data.metadata.header import PhotoHeader, read_header, taken_at
+from facetl.data.metadata.regions import Region, read_regions
+from facetl.data.metadata.xmp import sidecar_of
+from facetl.embeddings.face_features import face_key
+from facetl.errors import DataError, PhotoError
+from facetl.faces.detection import DetectorSpec
+from facetl.faces.detectors import Detector, Face
+from facetl.faces.landmark_store import LandmarkStore
+from facetl.faces.quality import QualityRule, face_quality
+from facetl.features.digests import digests
+from facetl.images.decode import read_photo
+from facetl.images.perceptual_hash import perceptual_hash
+from facetl.images.reader import read_batches
+from facetl.people import ingest
+from facetl.people.ingest import Arrival, Arrived
+from facetl.people.library import Library
+from facetl.people.store import photos as photos_module
+from facetl.people.store.models import NewFace, NewPhoto, Photo
+from facetl.people.thumbnails import thumbnail, write_thumbnail
+
+_AT_ONCE = 256  # paths hashed and looked up together
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    `photos` were found: `added` now, `known` before (of which `moved` were seen elsewhere then, and `searched_again`
+    by another detector), `changed` in their metadata alone, `duplicates` of the bytes of others in these folders, the
+    rest in `skipped` (reason → count, with what the walk passed over). The photos added, changed and searched again
+    show `faces`, `poor` ones among them, and in `without_face` of them there was none. `near_duplicates` were found to
+    be nearly another photo. `named_from_regions` faces have a name by their photo's metadata since now; that of
+    `damaged_metadata` photos could not be read. `seconds` is all of it.
+    """
+
+    photos: int
+    added: int
+    known: int
+    moved: int
+    searched_again: int
+    changed: int
+    faces: int
+    poor: int
+    without_face: int
+    duplicates: int
+    near_duplicates: int
+    skipped: dict[str, int]
+    named_from_regions: int
+    damaged_metadata: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+def import_photos(
+    library: Library,
+    folders: Sequence[Path],
+    *,
+    detector: DetectorSpec,
+    rule: QualityRule | None = None,
+    batch_size: int = 32,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_photo: Callable[[Photo], None] | None = None,
+) -> ImportReport:
+    """Bring the photos of some folders and their faces into a library.
+
+    A photo is known by its bytes: moved, renamed or copied, it is the same one. Another detector than before looks at
+    all photos again, and faces that both found stay who they are. Names in the photos' metadata are taken over as said
+    by nobody: what the user says wins.
+
+    Args:
+        folders: where the photos are, at any depth; single photos, too.
+        detector: the settings of the detector, which is made only if a photo has to be searched.
+        rule: which faces are poor.
+        batch_size: photos that become durable together.
+        on_progress: called with photos done and photos in all.
+        on_photo: called with each photo whose faces are new, once it is durable.
+
+    Raises DataError where a folder cannot be listed, LibraryError, CacheError, CacheFullError.
+    """
+    began = time.perf_counter()
+    album = walk(folders, leave_out=[library.folder])
+    coming = _Import(
+        library,
+        detector,
+        rule or QualityRule(),
+        batch_size,
+        len(album.paths),
+        on_progress or (lambda done, total: None),
+        on_photo or (lambda photo: None),
+        Counter(album.skipped),
+    )
+    near_duplicates = coming.run(album.paths)
+    counted = coming.counted
+    return ImportReport(
+        photos=len(album.paths),
+        skipped=dict(sorted((+coming.skipped).items())),
+        near_duplicates=near_duplicates,
+        seconds=time.perf_counter() - began,
+        **{name: counted[name] for name in _COUNTED},
+    )
+
+
+_COUNTED = (
+    *("added", "known", "moved", "searched_again", "changed", "faces", "poor", "without_face", "duplicates"),
+    *("named_from_regions", "damaged_metadata"),
+)
+
+
+@dataclass
+class _Import:
+    """An import under way."""
+
+    library: Library
+    detector: DetectorSpec
+    rule: QualityRule
+    batch_size: int
+    total: int
+    on_progress: Callable[[int, int], None]
+    on_photo: Callable[[Photo], None]
+    skipped: Counter[str]
+    counted: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    done: int = 0
+    net: Detector | None = None
+
+    def run(self, paths: Sequence[Path]) -> int:
+        """Import all; return how many photos were found to be nearly others."""
+        self.on_progress(0, self.total)
+        with ExitStack() as opened:
+            store = opened.enter_context(LandmarkStore.open(self.library.cache_folder, write=True))
+            for start in range(0, len(paths), _AT_ONCE):
+                self._some(store, paths[start : start + _AT_ONCE])
+        with self.library.database.write() as run:
+            return ingest.mark_near_duplicates(run)
+
+    def _some(self, store: LandmarkStore, paths: Sequence[Path]) -> None:
+        found: dict[str, list[Path]] = {}
+        unreadable = 0
+        for path, sha in zip(paths, digests(paths), strict=True):
+            if sha is None:
+                unreadable += 1
+            else:
+                found.setdefault(sha, []).append(path)
+        self.skipped["unreadable"] += unreadable
+        self.counted["duplicates"] += len(paths) - unreadable - len(found.keys() - self.seen)
+        finished = ingest.finished(self.library, self.detector.fingerprint(), list(found))
+        self._meet({sha: found[sha] for sha in found if sha in finished})
+        self._advance(unreadable + sum(len(found[sha]) for sha in finished))
+        waiting = {sha: places for sha, places in found.items() if sha not in finished}
+        if waiting:
+            self._search(store, waiting)
+        self.seen.update(found.keys() - self.failed)
+
+    def _meet(self, known: Mapping[str, list[Path]]) -> None:
+        """Note where photos are that need no work, and what their sidecars say now."""
+        regions = {sha: self._regions(paths[0]) for sha, paths in known.items() if sidecar_of(paths[0])}
+        with self.library.database.write() as run:
+            for sha, paths in known.items():
+                met = ingest.meet(run, self.library, sha, paths, regions.get(sha, ()))
+                self.counted["known"] += sha not in self.seen
+                self.counted["moved"] += met.moved
+                self.counted["named_from_regions"] += met.named
+
+    def _search(self, store: LandmarkStore, waiting: Mapping[str, list[Path]]) -> None:
+        fingerprint = self.detector.fingerprint()
+        with closing(read_batches(waiting, read_photo, batch_size=self.batch_size)) as batches:
+            for batch in batches:
+                images = {photo.sha: photo.image for photo in batch if photo.image is not None}
+                faces = dict(store.find(fingerprint, images))
+                strange = {sha: image for sha, image in images.items() if sha not in faces}
+                if strange:
+                    self.net = self.net or self.detector.make()
+                    fresh = dict(zip(strange, map(tuple, self.net.detect(list(strange.values()))), strict=True))
+                    store.put(fingerprint, self.detector.to_json(), fresh)
+                    faces |= fresh
+                arrivals = [self._arrival(sha, waiting[sha], image, faces[sha]) for sha, image in images.items()]
+                self._take_in(arrivals)
+                for photo in batch:
+                    if photo.image is None:
+                        self.skipped[photo.reason] += len(waiting[photo.sha])
+                        self.counted["duplicates"] -= len(waiting[photo.sha]) - 1
+                        self.failed.add(photo.sha)
+                self._advance(sum(len(waiting[photo.sha]) for photo in batch))
+
+    def _arrival(self, sha: str, paths: list[Path], image: NDArray[np.uint8], faces: Sequence[Face]) -> Arrival:
+        """Judge and cut out a photo's faces; their pictures are on the disk when this returns."""
+        found: dict[str, NewFace] = {}
+        for face in faces:
+            key = face_key(sha, self.detector.fingerprint(), face)
+            found[key] = self._judged(key, image, face)
+            if not ingest.is_there(self.library.thumb(key)):
+                write_thumbnail(self.library.thumb(key), thumbnail(image, face))
+        header = _header(paths[0])
+        height, width = image.shape[:2]
+        taken = None if header is None else taken_at(header)
+        photo = NewPhoto(sha, width, height, taken, perceptual_hash(image))
+        return Arrival(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths[0])))
+
+    def _judged(self, key: str, image: NDArray[np.uint8], face: Face) -> NewFace:
+        try:
+            quality = face_quality(image, face)
+        except DataError:
+            # Landmarks that span no face: nobody can be told by it, but it is there to be seen.
+            return NewFace(key, face, min(face.width, face.height), 0.0, 0.0, 0.0, 0.0, "poor")
+        pose = quality.pose
+        kind = self.rule.kind(quality)
+        return NewFace(key, face, quality.size, quality.sharpness, pose.yaw, pose.pitch, pose.roll, kind)
+
+    def _regions(self, path: Path) -> list[Region]:
+        try:
+            return [region for region in read_regions(path) if region.name and region.kind == "face"]
+        except DataError:
+            self.counted["damaged_metadata"] += 1
+            return []
+
+    def _take_in(self, arrivals: Sequence[Arrival]) -> None:
+        done: list[Arrived] = []
+        with self.library.database.write() as run:
+            detector = photos_module.put_detector(run, self.detector.fingerprint(), self.detector.to_json())
+            done = [ingest.arrive(run, self.library, arrival, detector) for arrival in arrivals]
+            self.counted["named_from_regions"] += ingest.hear_names(run, self.library, done)
+        for arrival, arrived in zip(arrivals, done, strict=True):
+            self.counted[arrived.how] += 1
+            self.counted["known"] += arrived.how == "searched_again"
+            self.counted["moved"] += arrived.moved
+            if arrived.how != "known":
+                self.counted["faces"] += len(arrival.faces)
+                self.counted["poor"] += sum(face.kind == "poor" for face in arrival.faces)
+                self.counted["without_face"] += not arrival.faces
+            for key in arrived.stale:
+                self.library.thumb(key).unlink(missing_ok=True)
+            self.on_photo(self.library.photo(arrived.photo))
+
+    def _advance(self, photos: int) -> None:
+        self.done += photos
+        self.on_progress(self.done, self.total)
+
+
+def _header(path: Path) -> PhotoHeader | None:
+    try:
+        return read_header(path)
+    except PhotoError:
+        return None  # gone or replaced since its bytes were read: the next import sees it

@@ -1,0 +1,219 @@
+"""What a library hands out: photos, faces, people, stacks, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from facetl.faces.detectors import Face
+
+Kind = Literal["good", "poor"]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo, known by the sha256 of its bytes.
+
+    Attributes:
+        sha: 64 hex digits.
+        width, height: pixels, upright.
+        taken_at: when, ISO 8601, where the photo says.
+        phash: its perceptual hash, 64 bits as a signed number.
+        duplicate_of: the photo that this one nearly is.
+        paths: where it was seen, sorted.
+    """
+
+    id: int
+    sha: str
+    width: int
+    height: int
+    taken_at: str | None
+    phash: int | None
+    duplicate_of: int | None
+    paths: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self) | {"paths": [str(path) for path in self.paths]}
+
+
+@dataclass(frozen=True)
+class LibraryFace:
+    """A face in a photo.
+
+    Attributes:
+        key: 64 hex digits, by which its feature and its thumbnail are kept.
+        photo: the photo's id.
+        face: what the detector told.
+        size, sharpness, yaw, pitch, roll: as in FaceQuality.
+        kind: `poor` for a tiny or blurred one, which is kept apart.
+    """
+
+    id: int
+    key: str
+    photo: int
+    face: Face
+    size: float
+    sharpness: float
+    yaw: float
+    pitch: float
+    roll: float
+    kind: Kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return {**vars(self), "face": self.face.to_json()}
+
+
+@dataclass(frozen=True)
+class NewPhoto:
+    """A photo to be added; see Photo."""
+
+    sha: str
+    width: int
+    height: int
+    taken_at: str | None = None
+    phash: int | None = None
+
+
+@dataclass(frozen=True)
+class NewFace:
+    """A face to be added; see LibraryFace."""
+
+    key: str
+    face: Face
+    size: float
+    sharpness: float
+    yaw: float
+    pitch: float
+    roll: float
+    kind: Kind = "good"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who was named.
+
+    Attributes:
+        faces, photos: how many are shown under the name: those said to be, and the others in stacks of the name.
+        cover: a face to show.
+        said: of `faces`, how many were said to be the person.
+    """
+
+    id: int
+    name: str
+    faces: int
+    photos: int
+    cover: int | None
+    said: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Faces that seem to be one person's.
+
+    Attributes:
+        cover: the face to show.
+        size: how many faces.
+        confidence: in [0, 1].
+        name: the name that was said of one or more of its faces.
+        suggestion: a name that the clustering suggests, where none was said.
+    """
+
+    id: int
+    cover: int
+    size: int
+    confidence: float
+    name: str | None
+    suggestion: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A face in a stack, and how surely it belongs there, in [0, 1]."""
+
+    face: int
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StackDraft:
+    """A stack as a clustering found it: its faces, the confidence of each, the face to show, and its own confidence."""
+
+    faces: tuple[int, ...]
+    confidences: tuple[float, ...]
+    cover: int
+    confidence: float
+    suggestion: str | None = None
+
+    def of(self, faces: tuple[int, ...]) -> StackDraft:
+        """Return the same for a part of the faces."""
+        each = dict(zip(self.faces, self.confidences, strict=True))
+        cover = self.cover if self.cover in faces else max(faces, key=lambda face: each[face])
+        return replace(self, faces=faces, confidences=tuple(each[face] for face in faces), cover=cover)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Something the user said.
+
+    Attributes:
+        at: when, ISO 8601, UTC.
+        kind: `name`, `same`, `different`, `not-a-face`, `stranger` or `rename`.
+        left: the faces it is about; of `different`, one side.
+        right: the other side of `different`.
+        name: the name said; of `rename`, the new one.
+        undone: whether it was taken back.
+        old: of `rename`, the old name.
+        origin: `user`, or `region` for a name that a photo's metadata gave.
+    """
+
+    id: int
+    at: str
+    kind: str
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    name: str | None
+    undone: bool
+    old: str | None = None
+    origin: str = "user"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return asdict(self) | {"left": list(self.left), "right": list(self.right)}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What holds of all that was said: of answers that contradict each other, the later one.
+
+    Attributes:
+        names: face → name, also of faces that were said to be the same as a named one.
+        same: groups of faces said to be one person's.
+        different: pairs of groups, every face of one said to be another person's than every face of the other.
+        not_faces, strangers: faces said to be none, or of nobody to be named.
+        contradictions: answers of which a part no longer holds.
+        contradicted: their ids.
+    """
+
+    names: Mapping[int, str]
+    same: list[tuple[int, ...]]
+    different: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    not_faces: frozenset[int]
+    strangers: frozenset[int]
+    contradictions: int
+    contradicted: tuple[int, ...] = ()

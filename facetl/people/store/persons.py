@@ -1,0 +1,60 @@
+"""Who was named, and how much there is of everything."""
+
+from __future__ import annotations
+
+from facetl.features.sqlite_file import Run
+from facetl.people.store.models import Person
+
+# The cover is a face that was said to be the person, a good one, and the largest of those: SQLite takes the other
+# columns from the row that has the maximum.
+_EVERYBODY = """
+SELECT people.id, people.name, count(*), count(DISTINCT faces.photo), faces.id, sum(shown.said),
+    max(shown.said * 2e6 + (faces.kind = 'good') * 1e6 + min(faces.size, 99999))
+FROM shown JOIN people ON people.id = shown.person JOIN faces ON faces.id = shown.face
+GROUP BY people.id ORDER BY people.name COLLATE NOCASE, people.id
+"""
+_COUNTS = {
+    "photos": "SELECT count(*) FROM photos",
+    "faces": "SELECT count(*) FROM faces",
+    "good": "SELECT count(*) FROM faces WHERE kind = 'good'",
+    "poor": "SELECT count(*) FROM faces WHERE kind = 'poor'",
+    "without_face": "SELECT count(*) FROM photos WHERE id NOT IN (SELECT photo FROM faces)",
+    "near_duplicates": "SELECT count(*) FROM photos WHERE duplicate_of IS NOT NULL",
+    "people": "SELECT count(DISTINCT person) FROM shown",
+    "named": "SELECT count(*) FROM labels WHERE label = 'name'",
+    "not_faces": "SELECT count(*) FROM labels WHERE label = 'not-a-face'",
+    "strangers": "SELECT count(*) FROM labels WHERE label = 'stranger'",
+    "stacks": "SELECT count(*) FROM stacks",
+    "unnamed_stacks": "SELECT count(*) FROM stacks WHERE person IS NULL",
+    "stacked": "SELECT count(*) FROM members",
+    "answers": "SELECT count(*) FROM answers WHERE state = 0",
+}
+
+
+def everybody(run: Run) -> list[Person]:
+    """Return everybody who was named and has a face, by name."""
+    return [Person(*record[:-1]) for record in run(_EVERYBODY)]
+
+
+def shown(run: Run) -> dict[int, str]:
+    """Return the name under which each face is shown."""
+    return dict(run("SELECT face, name FROM shown JOIN people ON people.id = shown.person ORDER BY face").fetchall())
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Return how many there are of everything."""
+    return {name: int(run(sql).fetchone()[0]) for name, sql in _COUNTS.items()}
+
+
+def has_faces(run: Run, name: str) -> bool:
+    """Whether somebody of this name is said to be on a photo."""
+    sql = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
+    return run(sql, (name,)).fetchone() is not None
+
+
+def change_name(run: Run, old: str, new: str) -> None:
+    """Let somebody keep his number, and what is suggested of him, under a name that nobody has now."""
+    spare = "\0"  # no name holds it
+    for before, after in ((new, spare), (old, new), (spare, old)):
+        run("UPDATE people SET name = ? WHERE name = ?", (after, before))
+    run("UPDATE stacks SET suggestion = ? WHERE suggestion = ?", (new, old))

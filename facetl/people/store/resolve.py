@@ -1,0 +1,243 @@
+"""What holds of everything that was said: answers are replayed, and where two contradict, the later one wins."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from facetl.people.store.constrained_union_find import Difference, Partition
+from facetl.people.store.models import Answer, Said
+
+NAME, SAME, DIFFERENT, NOT_A_FACE, STRANGER, RENAME = "name", "same", "different", "not-a-face", "stranger", "rename"
+
+Thing = TypeVar("Thing")
+
+# (what a face was said to be: NAME, NOT_A_FACE or STRANGER; the name)
+Label = tuple[str, str]
+
+
+def replay(answers: Iterable[Answer]) -> Said:
+    """Return what holds of answers, oldest first; those undone are passed over.
+
+    A name from a photo's metadata counts as older than everything the user said. An answer moves only the faces that
+    it lists: naming one face of somebody's many takes it from among them, and leaves the others who they were. Only
+    where nothing else is known of a face does it follow those it was said to be the same as.
+    """
+    holds = _Beliefs()
+    for answer in sorted((one for one in answers if not one.undone), key=lambda one: (one.origin == "user", one.id)):
+        holds.hear(answer)
+    return holds.settle()
+
+
+@dataclass
+class _Fact:
+    """One thing an answer said, as far as no later answer took it back; `order` is the time, `answer` who said it."""
+
+    order: int
+    answer: int
+
+
+@dataclass
+class _Labelled(_Fact):
+    label: Label
+
+
+@dataclass(eq=False)
+class _Group(_Fact):
+    faces: set[int]
+
+
+@dataclass(eq=False)
+class _Difference(_Fact):
+    left: set[int]
+    right: set[int]
+
+
+class _Beliefs:
+    def __init__(self) -> None:
+        self.clock = 0
+        self.labels: dict[int, _Labelled] = {}
+        self.groups: dict[int, list[_Group]] = defaultdict(list)  # by face
+        self.differences: dict[int, list[_Difference]] = defaultdict(list)  # by face
+        self.contradicted: set[int] = set()
+
+    def hear(self, answer: Answer) -> None:
+        """Take in an answer, which wins over those heard before."""
+        self.clock += 1
+        faces = set(answer.left)
+        if answer.kind == RENAME:
+            self._rename(answer)
+        elif answer.kind == SAME:
+            self._join(faces, answer)
+        elif answer.kind == DIFFERENT:
+            self._part(faces, set(answer.right), answer)
+        else:
+            self._label(faces, (answer.kind, answer.name or ""), answer)
+
+    # What an answer says directly
+
+    def _label(self, faces: set[int], label: Label, answer: Answer) -> None:
+        for face in faces:
+            before = self.labels.get(face)
+            if before is not None and before.label != label:
+                self.contradicted.add(before.answer)
+            self.labels[face] = _Labelled(self.clock, answer.id, label)
+        for group in self._groups_of(faces):
+            outside = group.faces - faces
+            others = {self.labels[face].label for face in outside if face in self.labels}
+            if outside and (label[0] == NOT_A_FACE or others - {label}):
+                self.contradicted.add(group.answer)
+                self._divide(group, faces)
+        if label[0] == NAME:
+            self._agree(faces, label)
+
+    def _join(self, faces: set[int], answer: Answer) -> None:
+        for difference in self._differences_of(faces):
+            if difference.left & faces and difference.right & faces:
+                self._forgive(difference, faces, faces)
+        labels = {face: self.labels[face] for face in faces if face in self.labels}
+        named = [one for one in labels.values() if one.label[0] == NAME]
+        candidates = named or [one for one in labels.values() if one.label[0] == STRANGER]
+        winner = max(candidates, key=lambda one: one.order).label if candidates else None
+        losers = {face for face, one in labels.items() if one.label != winner}
+        for face in losers:
+            self.contradicted.add(self.labels.pop(face).answer)
+        for group in self._groups_of(losers):
+            others = {self.labels[face].label for face in group.faces - faces if face in self.labels}
+            if others - {winner}:
+                self.contradicted.add(group.answer)
+                self._divide(group, faces)
+        self._add_group(_Group(self.clock, answer.id, set(faces)))
+
+    def _part(self, left: set[int], right: set[int], answer: Answer) -> None:
+        for group in self._groups_of(left):
+            if group.faces & right:
+                self.contradicted.add(group.answer)
+                self._divide(group, left)
+                self._divide(group, right)
+        rights = {self.labels[face].label for face in right if face in self.labels}
+        for face in left:
+            mine = self.labels.get(face)
+            # Who is parted from the others of a name leaves the name to them.
+            if mine is not None and mine.label[0] == NAME and mine.label in rights:
+                self.contradicted.add(mine.answer)
+                del self.labels[face]
+        self._add_difference(_Difference(self.clock, answer.id, left, right))
+
+    def _rename(self, answer: Answer) -> None:
+        label = (NAME, answer.name or "")
+        moved = {face for face, one in self.labels.items() if one.label == (NAME, answer.old or "")}
+        for face in moved:
+            self.labels[face] = _Labelled(self.clock, self.labels[face].answer, label)
+        self._agree(moved, label)
+
+    def _agree(self, faces: set[int], label: Label) -> None:
+        """Take back that these faces differ from others of their name."""
+        for difference in self._differences_of(faces):
+            sides = difference.left | difference.right
+            alike = {face for face in sides if face in self.labels and self.labels[face].label == label}
+            if difference.left & alike and difference.right & alike:
+                self._forgive(difference, faces & alike, alike)
+                self._forgive(difference, alike, faces & alike)
+
+    # Facts by face
+
+    def _groups_of(self, faces: Collection[int]) -> list[_Group]:
+        return _once(group for face in faces for group in self.groups.get(face, ()) if face in group.faces)
+
+    def _differences_of(self, faces: Collection[int]) -> list[_Difference]:
+        return _once(one for face in faces for one in self.differences.get(face, ()))
+
+    def _add_group(self, group: _Group) -> None:
+        for face in group.faces:
+            self.groups[face].append(group)
+
+    def _add_difference(self, difference: _Difference) -> None:
+        for face in difference.left | difference.right:
+            self.differences[face].append(difference)
+
+    def _divide(self, group: _Group, faces: set[int]) -> None:
+        """Let the faces of a group that are among these be a group of their own."""
+        part = group.faces & faces
+        if part and part != group.faces:
+            group.faces -= part
+            self._add_group(_Group(group.order, group.answer, part))
+
+    def _forgive(self, difference: _Difference, lefts: set[int], rights: set[int]) -> None:
+        """Take back that each of `lefts` on its left side differs from each of `rights` on its right side."""
+        left, right = difference.left & lefts, difference.right & rights
+        if not left or not right:
+            return
+        self.contradicted.add(difference.answer)
+        rest = _Difference(difference.order, difference.answer, left, difference.right - right)
+        difference.left = difference.left - left
+        if rest.right:
+            self._add_difference(rest)
+
+    # What follows from all together
+
+    def settle(self) -> Said:
+        """Put the facts together, newest first; what then contradicts newer ones is dropped."""
+        groups = _once(group for found in self.groups.values() for group in found if len(group.faces) > 1)
+        differences = _once(one for found in self.differences.values() for one in found if one.left and one.right)
+        linked = {face for group in groups for face in group.faces}
+        linked.update(face for one in differences for side in (one.left, one.right) for face in side)
+        facts: list[tuple[int, int, int, _Fact]] = [
+            *((self.labels[face].order, 2, face, self.labels[face]) for face in linked & self.labels.keys()),
+            *((one.order, 1, place, one) for place, one in enumerate(groups)),
+            *((one.order, 0, place, one) for place, one in enumerate(differences)),
+        ]
+        partition = Partition()
+        joined = Partition()
+        different: list[Difference] = []
+        for _, _, face, fact in sorted(facts, key=lambda one: one[:3], reverse=True):
+            if isinstance(fact, _Labelled):
+                held = partition.label(face, fact.label, unites=fact.label[0] == NAME)
+            elif isinstance(fact, _Group):
+                held = self._put_together(fact, partition, joined)
+            else:
+                assert isinstance(fact, _Difference)
+                apart, held = partition.separate(fact.left, fact.right)
+                different += apart
+            if not held:
+                self.contradicted.add(fact.answer)
+        # Of a face of which nothing else is known, its label holds; those are the most by far.
+        labels = {face: one.label for face, one in self.labels.items() if face not in linked}
+        return self._said(labels | partition.labels(), joined, different)
+
+    @staticmethod
+    def _put_together(group: _Group, partition: Partition, joined: Partition) -> bool:
+        """Join a group's faces, in parts where they do not all go together; return whether they do."""
+        heads: list[int] = []
+        for face in sorted(group.faces):
+            head = next((one for one in heads if partition.unite(one, face)), None)
+            if head is None:
+                heads.append(face)
+            else:
+                joined.unite(head, face)
+        return len(heads) == 1
+
+    def _said(
+        self,
+        labels: dict[int, Label],
+        joined: Partition,
+        different: Sequence[Difference],
+    ) -> Said:
+        no_faces = frozenset(face for face, label in labels.items() if label[0] == NOT_A_FACE)
+        sides = [tuple(tuple(face for face in side if face not in no_faces) for side in one) for one in different]
+        return Said(
+            names={face: label[1] for face, label in sorted(labels.items()) if label[0] == NAME},
+            same=joined.parts(),
+            different=sorted((left, right) for left, right in sides if left and right),
+            not_faces=no_faces,
+            strangers=frozenset(face for face, label in labels.items() if label[0] == STRANGER),
+            contradictions=len(self.contradicted),
+            contradicted=tuple(sorted(self.contradicted)),
+        )
+
+
+def _once(things: Iterable[Thing]) -> list[Thing]:
+    """Return each thing once, in order."""
+    return list({id(thing): thing for thing in things}.values())

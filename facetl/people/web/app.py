@@ -1,0 +1,118 @@
+"""The page as an ASGI application: its views, its answers, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from facetl.errors import FacetlError
+from facetl.people.web import assets
+from facetl.people.web.context import Site
+from facetl.people.web.engine import Engine
+from facetl.people.web.guard import HEADERS, Guard
+from facetl.people.web.views import (
+    answer_views,
+    job_views,
+    people_views,
+    photo_views,
+    question_views,
+    search_views,
+    stack_views,
+)
+
+if TYPE_CHECKING:
+    from facetl.people.library import Library
+
+
+_TITLES: Final = {
+    400: "That was not understood",
+    404: "There is nothing here",
+    405: "Not like this",
+    409: "Not now",
+    413: "Too large",
+    422: "That was not understood",
+    500: "Something went wrong",
+}
+_PATIENCE: Final = 10.0
+# Newer FastAPI would report to wherever environment variables say.
+_NO_TELEMETRY: Final[Any] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+_LOG: Final = logging.getLogger(__name__)
+
+
+def make_app(library: Library, *, token: str, port: int, engine: Engine | None = None) -> FastAPI:
+    """Return the page on a library.
+
+    Args:
+        library: an open library.
+        token: what the address must hold once, `/?token=…`; the browser gets a cookie for it.
+        port: where the page is served, on 127.0.0.1; no other host is answered.
+        engine: what needs a net; without it the page still shows, names, splits and merges.
+    """
+    site = Site(library, engine or Engine())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.work.close(_PATIENCE)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
+    app.include_router(assets.router())
+    for part in (photo_views, stack_views, people_views, question_views, search_views, job_views, answer_views):
+        app.include_router(part.router(site))
+    _say_errors(app, site)
+    app.add_middleware(Guard, token=token, port=port)
+    app.state.site = site
+    return app
+
+
+def _say_errors(app: FastAPI, site: Site) -> None:
+    def say(request: Request, status: int, text: str) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            title = _TITLES.get(status, HTTPStatus(status).phrase)
+            return site.page(request, "error.html", status=status, title=title, text=text)
+        return JSONResponse({"error": text}, status)
+
+    @app.exception_handler(HTTPException)
+    def by_status(request: Request, error: HTTPException) -> Response:
+        answer = say(request, error.status_code, _OWN_WORDS.get(error.detail, error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"][1:])
+        return say(request, 422, f"{where or 'request'}: {first['msg']}.")
+
+    @app.exception_handler(FacetlError)
+    def refused(request: Request, error: FacetlError) -> Response:
+        return say(request, 409, str(error))
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> Response:
+        _LOG.debug("an answer failed", exc_info=error)
+        answer = say(request, 500, f"An error of facetl's own ({type(error).__name__}). What you said before is kept.")
+        # This answer is given outside the guard; the server ends a connection after it, which a client should know.
+        answer.headers.update(HEADERS | {"Cache-Control": "no-store", "Connection": "close"})
+        return answer
+
+
+_OWN_WORDS: Final = {
+    "Not Found": "Nothing has this address. It may have been merged, split or forgotten.",
+    "Method Not Allowed": "This address is not for that.",
+}

@@ -1,0 +1,202 @@
+"""What every view of the page shares: the library, the engine, running work, pictures, and how a template is filled."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from facetl.people.web.engine import Engine, Learnt, Recognised
+from facetl.people.web.jobs import Work
+from facetl.people.web.pictures import Pictures
+
+if TYPE_CHECKING:
+    from facetl.people.library import Library
+    from facetl.people.store.models import Answer
+
+
+# SQLite's numbers end at 64 bits.
+Id = Annotated[int, Field(ge=0, lt=2**63)]
+HERE: Final = Path(__file__).parent
+# As many tiles as a page begins with; a refreshed page may begin with as many as were loaded, up to the most.
+PAGE: Final = 48
+MOST: Final = 600
+# Tiles that a large screen shows at once: their pictures come with the page.
+IN_SIGHT: Final = 48
+_SEARCHES: Final = 6
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A face as a tile shows it."""
+
+    face: int
+    key: str
+    photo: int
+    name: str | None
+    confidence: float | None
+    kind: str
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a dropped photo gave; kept in memory alone."""
+
+    photo: bytes
+    size: tuple[int, int]
+    faces: tuple[Recognised, ...]
+    crops: tuple[bytes, ...]
+
+
+class Site:
+    """What the views share."""
+
+    def __init__(self, library: Library, engine: Engine) -> None:
+        self.library = library
+        self.engine = engine
+        self.work = Work()
+        self.pictures = Pictures(library)
+        self.learnt: Learnt | None = None
+        self.skipped: set[frozenset[int]] = set()
+        # Nets are not asked from two threads at once.
+        self.asking = threading.Lock()
+        self._searches: OrderedDict[int, Searched] = OrderedDict()
+        self._searched = 0
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "count": counted,
+            "percent": percent,
+            "day": day,
+            "month": month,
+            "moment": moment,
+            "words": words,
+        }
+        self._environment.globals["inlined"] = self.pictures.inlined
+
+    def page(self, request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+        """Fill a whole page's template."""
+        text = self._environment.get_template(template).render(
+            view=template.removesuffix(".html"),
+            title_of_library=self.library.folder.name,
+            state=self.work.state(),
+            engine=self.engine,
+            learnt=self.learnt,
+            in_sight=IN_SIGHT,
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+    def fragment(self, template: str, **values: Any) -> HTMLResponse:
+        """Fill the template of a part of a page, which is not in sight yet."""
+        return HTMLResponse(self._environment.get_template(template).render(in_sight=0, **values))
+
+    def tiles(self, faces: Sequence[int], confidences: Sequence[float | None] | None = None) -> list[Tile]:
+        """Return faces as tiles, in their order."""
+        found = {face.id: face for face in self.library.faces(list(faces))}
+        names = self.library.shown()
+        sure = confidences if confidences is not None else [None] * len(faces)
+        return [
+            Tile(face, found[face].key, found[face].photo, names.get(face), confidence, found[face].kind)
+            for face, confidence in zip(faces, sure, strict=True)
+            if face in found
+        ]
+
+    def keys(self, faces: Iterable[int | None]) -> dict[int, str]:
+        """Return the key of each face, for its thumbnail's address."""
+        wanted = [face for face in faces if face is not None]
+        return {face.id: face.key for face in self.library.faces(wanted)}
+
+    def keep_search(self, searched: Searched) -> int:
+        """Keep what a dropped photo gave, in place of the oldest one, and return its number."""
+        with self.asking:
+            self._searched += 1
+            self._searches[self._searched] = searched
+            if len(self._searches) > _SEARCHES:
+                self._searches.popitem(last=False)
+            return self._searched
+
+    def search(self, number: int) -> Searched | None:
+        """Return what a dropped photo gave; None once it is no longer kept."""
+        return self._searches.get(number)
+
+
+def shown(request: Request, page: int = PAGE) -> int:
+    """Return how many tiles a page begins with: as many as the browser had loaded before it was refreshed."""
+    given = request.headers.get("x-shown", "")
+    return min(max(int(given), page), MOST) if given.isascii() and given.isdigit() and len(given) < 6 else page
+
+
+def as_ids(faces: NDArray[np.int64] | Iterable[int]) -> list[int]:
+    """Return face ids as plain integers."""
+    return [int(face) for face in faces]
+
+
+def counted(number: int, one: str = "", many: str = "") -> str:
+    """Return a number with its noun: `1 face`, `1,204 faces`."""
+    noun = one if number == 1 else many or (f"{one}s" if one else "")
+    return f"{number:,} {noun}".strip()
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent, never 100% or 0% where it is not quite."""
+    whole = round(100 * share)
+    return f"{min(max(whole, 1), 99) if 0 < share < 1 else whole}%"
+
+
+def _date(taken: str | None) -> datetime | date | None:
+    if not taken:
+        return None
+    try:
+        return datetime.fromisoformat(taken)
+    except ValueError:
+        return None
+
+
+def day(taken: str | None) -> str:
+    """Return an ISO date as `14 July 2019`; empty where there is none."""
+    when = _date(taken)
+    return f"{when.day} {when:%B %Y}" if when else ""
+
+
+def month(taken: str | None) -> str:
+    """Return the month of an ISO date as `July`; empty where there is none."""
+    when = _date(taken)
+    return f"{when:%B}" if when else ""
+
+
+def moment(at: str) -> str:
+    """Return an ISO time as `14 July, 18:03`, in this machine's time zone."""
+    when = datetime.fromisoformat(at).astimezone()
+    return f"{when.day} {when:%B, %H:%M}"
+
+
+def words(answer: Answer) -> str:
+    """Return an answer as a sentence without its full stop: `3 faces are Ada`."""
+    left, right = counted(len(answer.left), "face"), counted(len(answer.right), "face")
+    one = len(answer.left) == 1
+    said = {
+        "name": f"{left} {'is' if one else 'are'} {answer.name}",
+        "same": f"{left} are one person",
+        "different": f"{left} and {right} are two people",
+        "not-a-face": f"{left} put aside as no {'face' if one else 'faces'}",
+        "stranger": f"{left} put aside as nobody to name",
+        "rename": f"{answer.old} is called {answer.name}",
+    }[answer.kind]
+    return f"{said}, says the photo itself" if answer.origin == "region" else said

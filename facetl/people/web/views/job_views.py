@@ -1,0 +1,134 @@
+"""Running work: looking for new photos, stacking anew, learning with a look before it counts, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from facetl.errors import FacetlError
+from facetl.people.web.context import Id, Site
+from facetl.people.web.engine import ExportOrder
+from facetl.people.web.jobs import OnProgress
+
+Task = Literal["look", "stack", "learn", "apply"]
+_WHAT: dict[Task, str] = {
+    "look": "Looking for new photos",
+    "stack": "Stacking all faces anew",
+    "learn": "Learning from the names",
+    "apply": "Applying what was learnt",
+}
+
+
+class Order(BaseModel):
+    """What the export form says."""
+
+    folder: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+    kinds: Annotated[frozenset[Literal["folders", "csv", "xmp"]], Field(min_length=1)]
+    links: Literal["hard", "symbolic", "copy"] = "hard"
+    people: list[Id] | None = None
+
+
+def router(site: Site) -> APIRouter:
+    """Return the routes of running work."""
+    routes = APIRouter()
+
+    def start(what: str, function: Callable[[OnProgress], str]) -> dict[str, Any]:
+        if not site.work.start(what, function):
+            raise HTTPException(409, f"One thing at a time: “{site.work.state().what}” still runs.")
+        return {"message": f"{what} …"}
+
+    @routes.get("/tasks")
+    def work(request: Request) -> HTMLResponse:
+        people = sorted(site.library.people(), key=lambda person: person.name.casefold())
+        return site.page(request, "work.html", totals=site.library.counts(), people=people)
+
+    @routes.get("/tasks/state")
+    async def state() -> dict[str, Any]:
+        return site.work.state().to_json()
+
+    @routes.post("/tasks/cancel")
+    def cancel() -> dict[str, Any]:
+        site.work.cancel()
+        return {"message": "Stopping …"}
+
+    @routes.post("/tasks/export")
+    def export(order: Order) -> dict[str, Any]:
+        write = _possible(site.engine.export)
+        folder = Path(order.folder).expanduser()
+        if not folder.is_absolute():
+            raise HTTPException(422, "The folder must be a whole path, such as ~/Pictures/People.")
+        chosen = None if order.people is None else set(order.people)
+        names = None if chosen is None else tuple(p.name for p in site.library.people() if p.id in chosen)
+        ordered = ExportOrder(folder=folder, kinds=frozenset(order.kinds), links=order.links, names=names)
+        return start("Exporting", lambda on_progress: write(ordered, on_progress))
+
+    @routes.post("/tasks/{task}")
+    def begin(task: Task) -> dict[str, Any]:
+        return start(_WHAT[task], {"look": look, "stack": stack, "learn": learn, "apply": apply}[task]())
+
+    @routes.get("/learn")
+    def learn_page(request: Request) -> HTMLResponse:
+        changes = site.learnt.changes if site.learnt else ()
+        keys = site.keys(face for change in changes for face in change.faces)
+        return site.page(request, "learn.html", people=site.library.people(), keys=keys)
+
+    @routes.post("/learn/discard")
+    def discard() -> dict[str, Any]:
+        forget = _possible(site.engine.discard)
+        learnt, site.learnt = _waiting(), None
+        return {"message": forget(learnt), "go": "/learn"}
+
+    def look() -> Callable[[OnProgress], str]:
+        return _possible(site.engine.look)
+
+    def stack() -> Callable[[OnProgress], str]:
+        return _possible(site.engine.stack)
+
+    def learn() -> Callable[[OnProgress], str]:
+        function, forget = _possible(site.engine.learn), _possible(site.engine.discard)
+
+        def run(on_progress: OnProgress) -> str:
+            learnt = function(on_progress)
+            before, site.learnt = site.learnt, learnt
+            if before is not None:
+                forget(before)
+            return (
+                f"{learnt.headline} Look at what would change, then apply it or not."
+                if learnt.better
+                else learnt.headline
+            )
+
+        return run
+
+    def apply() -> Callable[[OnProgress], str]:
+        function = _possible(site.engine.apply)
+        learnt = _waiting()
+        if not learnt.better:
+            raise HTTPException(409, "What was learnt is not better: it is not applied.")
+
+        def run(_: OnProgress) -> str:
+            message = function(learnt)
+            site.learnt = None
+            return message
+
+        return run
+
+    def _waiting() -> Any:
+        if site.learnt is None:
+            raise HTTPException(409, "Nothing waits to be applied: learn first.")
+        return site.learnt
+
+    return routes
+
+
+def _possible(function: Any) -> Any:
+    if function is None:
+        raise FacetlError("This needs a trained run, and this library has none yet: start the page with --run.")
+    return function

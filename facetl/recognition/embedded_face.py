@@ -1,0 +1,120 @@
+"""Faces as a run sees them in a photo: where each is, how good, and its embedding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.backbones.spec import ExtractorSpec
+from facetl.errors import DataError, PhotoError
+from facetl.faces.detection import DetectorSpec
+from facetl.faces.detectors import Detector, Face, MtcnnSpec, choose
+from facetl.faces.quality import FaceQuality, face_quality
+from facetl.faces.whole_photo import CroppedSpec
+from facetl.features.digests import sha256_of_file
+from facetl.images.decode import read_photo
+
+if TYPE_CHECKING:
+    from facetl.recognition.recognizer import Recognizer
+
+
+@dataclass(frozen=True, eq=False)
+class SeenFace:
+    """A face of a photo: where it is, its embedding, float32 [width] of unit norm, and its quality.
+
+    quality is None where the landmarks do not span a face, which a detector may claim of anything.
+    """
+
+    face: Face
+    embedding: NDArray[np.float32]
+    quality: FaceQuality | None
+
+    @property
+    def box(self) -> list[float]:
+        """Left, top, right and bottom edge, pixels, to a tenth."""
+        return [round(edge, 1) for edge in self.face.box]
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPhoto:
+    """A photo: its path, the sha256 of its bytes, its height and width in pixels, its faces from left to right."""
+
+    path: Path
+    sha: str
+    shape: tuple[int, int]
+    faces: tuple[SeenFace, ...]
+
+    @property
+    def main(self) -> SeenFace:
+        """The face that a photo of one person is about, large and near the centre; PhotoError where there is none."""
+        found = choose([seen.face for seen in self.faces], self.shape)
+        if found is None:
+            raise PhotoError("no-face", f"{self.path}: a face is needed, none was found. Give another photo.")
+        return next(seen for seen in self.faces if seen.face is found)
+
+    @property
+    def largest(self) -> SeenFace:
+        """The face with the largest box; PhotoError where there is none."""
+        if not self.faces:
+            return self.main
+        return max(self.faces, key=lambda seen: seen.face.width * seen.face.height)
+
+
+@dataclass
+class FaceFinder:
+    """Finds the faces of single photos; a detector is started when it is first asked."""
+
+    _made: dict[str, Detector] = field(default_factory=dict)
+
+    def find(self, image: NDArray[np.uint8], spec: DetectorSpec) -> list[tuple[Face, FaceQuality | None]]:
+        """Return the faces of a photo [height, width, 3] uint8 RGB from left to right, each with its quality."""
+        fingerprint = spec.fingerprint()
+        if fingerprint not in self._made:
+            self._made[fingerprint] = spec.make()
+        found = self._made[fingerprint].detect([image])[0]
+        return [(face, _quality(image, face)) for face in sorted(found, key=lambda face: face.box)]
+
+
+def own_detector(spec: ExtractorSpec) -> DetectorSpec:
+    """Return the detector that fits what an extractor was trained on: whole photos, or cropped faces."""
+    return MtcnnSpec() if spec.align != "none" or spec.family.finds_faces else CroppedSpec()
+
+
+def see_photos(
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    *,
+    skipped: Counter[str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[SeenPhoto]:
+    """Look at photos one after the other; one that cannot be read is counted in `skipped` by its reason."""
+    for done, path in enumerate(paths, start=1):
+        try:
+            yield see_photo(recognizer, path)
+        except PhotoError as error:
+            skipped[error.reason] += 1
+        if on_progress is not None:
+            on_progress(done, len(paths))
+
+
+def see_photo(recognizer: Recognizer, path: Path) -> SeenPhoto:
+    """Look at one photo that must be there; PhotoError where it cannot be read."""
+    image = read_photo(path)
+    try:
+        sha = sha256_of_file(path)
+    except OSError as error:
+        raise PhotoError("unreadable", f"{path}: cannot be read ({error.strerror}).") from error
+    return SeenPhoto(path, sha, image.shape[:2], recognizer.faces(image))
+
+
+def _quality(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:
+    try:
+        return face_quality(image, face)
+    except DataError:
+        return None

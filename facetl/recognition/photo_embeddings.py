@@ -1,0 +1,75 @@
+"""Many photos through a Recognizer: features from the embedding cache, then the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from facetl.backbones.extractor import make_extractor
+from facetl.backbones.family import Family
+from facetl.backbones.spec import ExtractorSpec
+from facetl.backbones.weights import Weights, resolve
+from facetl.data.manifest import Manifest
+from facetl.embeddings.featured import Featured, featured
+from facetl.errors import RunError
+from facetl.recognition.recognizer import Recognizer
+from facetl.training.head import embed
+
+
+@dataclass(frozen=True)
+class Embedded(Featured):
+    """Photos with their features and their `embeddings`, [photos, width] float32 unit vectors."""
+
+    embeddings: np.ndarray
+
+    def select(self, which: np.ndarray) -> Embedded:
+        """Keep the photos of a mask, bool [photos]."""
+        rows = np.flatnonzero(which)
+        return replace(
+            self,
+            manifest=self.manifest.select(rows),
+            features=self.features.subset(rows),
+            contents=tuple(self.contents[row] for row in rows),
+            embeddings=self.embeddings[rows],
+        )
+
+
+def embed_manifest(
+    recognizer: Recognizer,
+    manifest: Manifest,
+    *,
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Embedded:
+    """Embed a manifest's photos, computing only the features that the cache of the run's extractor lacks.
+
+    Raises RunError when the extractor's weights are no longer those of the training (their features would spoil the
+    cache), WeightsError when they are gone, DataError when no photo can be read, CacheError.
+    """
+    extractor = recognizer.extractor
+    spec, weights = extractor.spec, extractor.weights
+    refuse_other_weights(spec, weights)
+    found = featured(
+        manifest,
+        spec,
+        weights,
+        # Of several crops each is cached by itself, for which the run's net is not made.
+        make_net=lambda view: extractor if view == spec else make_extractor(view, weights),
+        cache=cache,
+        on_progress=on_progress,
+        on_faces=on_progress,
+    )
+    return Embedded(**vars(found), embeddings=embed(recognizer.head, found.features))
+
+
+def refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
+    """Raise RunError unless what lies under the weights' path today is what the run was trained with."""
+    found = resolve(spec, given=weights.path if spec.family is Family.ZOO else None)
+    if found.sha256 != weights.sha256:
+        raise RunError(
+            f"{found.path}: the run was trained with weights of sha256 {weights.sha256[:12]}, found "
+            f"{found.sha256[:12]}. Restore them, or train again."
+        )

@@ -1,0 +1,234 @@
+"""What a run tells its reader: report.html, MODEL_CARD.md and TensorBoard's projector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from facetl.backbones.spec import ExtractorSpec
+from facetl.calibration.calibration import Calibrated, Calibration
+from facetl.embeddings.dataset import Collection
+from facetl.images.decode import read_photo
+from facetl.metrics.verification import hardest_mistakes
+from facetl.recognition import calibration_files
+from facetl.report.html import HeldOut, Mistake, write_report
+from facetl.report.tables import results_table
+from facetl.runs import model_card
+from facetl.training.fit import FittedHead
+from facetl.training.tensorboard import write_projector
+
+if TYPE_CHECKING:
+    from facetl.runs.training_run import Evaluated
+
+
+MODEL_CARD = "MODEL_CARD.md"
+THUMBNAIL = 64
+_PORTRAIT = 128
+# The projector and the t-SNE stay quick with this many photos of held-out people.
+_MOST_PHOTOS = 2000
+_NOT_OF_FACES = "The extractor was never trained on faces: expect far less than from a face-trained net."
+_OF_FACES = "The extractor was trained on faces by others; whom it serves well or badly follows from theirs."
+_HEAD_ONLY = (
+    "`saved_model/` has the signature `head` alone, features → embeddings: this extractor is not made of TensorFlow "
+    "operations. From photos, use facetl."
+)
+_WIDEST = 512
+_ORIGIN_UNKNOWN = "What the extractor was trained on is not recorded: its weights came from a file."
+
+
+@dataclass(frozen=True)
+class CardText:
+    """What a model card says of how a run was made.
+
+    Attributes:
+        what: items of the list "What it is".
+        limits: sentences on whom or what it may serve badly.
+    """
+
+    what: Sequence[str]
+    limits: Sequence[str]
+
+
+def write(
+    folder: Path,
+    name: str,
+    collection: Collection,
+    evaluated: Evaluated,
+    config: Mapping[str, Any],
+    calibrated: Calibrated,
+    *,
+    history: pd.DataFrame,
+    card: CardText,
+) -> None:
+    """Write the report, the model card and the projector of a run into its folder."""
+    manifest = collection.manifest.subset("test")
+    shown = np.arange(min(len(manifest), _MOST_PHOTOS))
+    people = list(manifest.identities)
+    write_report(
+        folder / "report.html",
+        title=name,
+        verifications=evaluated.verifications,
+        curves={method: (values, evaluated.pairs.same) for method, values in evaluated.distances.items()},
+        reliability=calibrated.reliability,
+        held_out=HeldOut(evaluated.embeddings[shown], manifest.labels[shown], people),
+        mistakes=_mistakes(evaluated, manifest.paths, [photo.identity for photo in manifest.photos]),
+        history=history,
+        settings={"extractor": config["extractor"]["spec"], "training": config["settings"]},
+    )
+    # A net that was trained elsewhere comes without logs.
+    (folder / "logs").mkdir(exist_ok=True)
+    write_projector(
+        folder / "logs",
+        _narrowed(evaluated.embeddings[shown]),
+        [manifest.photos[row].identity for row in shown],
+        [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
+    )
+    (folder / MODEL_CARD).write_text(_model_card(name, collection, evaluated, config, calibrated.calibration, card))
+
+
+def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str, Any]) -> CardText:
+    """Return what the card of a frozen net with a trained head says."""
+    spec = collection.spec
+    taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
+    what = [
+        f"Extractor: {spec.name}, tap {taps}, on {seen_of_photos(spec)}.",
+        f"Weights: {collection.weights.description}.",
+        f"Head: {_head(fitted, config)}",
+    ]
+    origin = {"file": _ORIGIN_UNKNOWN, "dlib": _OF_FACES}.get(collection.weights.source, _NOT_OF_FACES)
+    return CardText(what, [origin, *([] if spec.family.in_tensorflow else [_HEAD_ONLY])])
+
+
+def seen_of_photos(spec: ExtractorSpec) -> str:
+    """Say what of a photo an extractor sees, as a phrase."""
+    crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
+    if spec.align != "none":
+        crop += ", of faces found and aligned by mtcnn"
+    if spec.grey:
+        crop += ", in grey"
+    return crop + (", averaged with its mirror image" if spec.mirror else "")
+
+
+def update_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put a new calibration into a run folder's model card; a card that is gone stays gone."""
+    path = folder / MODEL_CARD
+    if path.is_file():
+        card = model_card.put_into(path.read_text(), calibration)
+        calibration_files.replace(path, card.encode())
+
+
+def thumbnail(path: Path, side: int) -> np.ndarray:
+    """Return a photo's centre square as [side, side, 3] uint8 RGB."""
+    image = read_photo(path)
+    square = min(image.shape[:2])
+    top, left = ((length - square) // 2 for length in image.shape[:2])
+    return cv2.resize(image[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _mistakes(evaluated: Evaluated, paths: tuple[Path, ...], names: list[str]) -> list[Mistake]:
+    distances, pairs = evaluated.distances["trained"], evaluated.pairs
+    mistakes = []
+    for pair in hardest_mistakes(distances, pairs.same, threshold=evaluated.threshold):
+        first, second = int(pairs.first[pair]), int(pairs.second[pair])
+        caption = names[first] if pairs.same[pair] else f"{names[first]} · {names[second]}"
+        mistakes.append(
+            Mistake(
+                _jpeg(paths[first]),
+                _jpeg(paths[second]),
+                float(distances[pair]),
+                bool(pairs.same[pair]),
+                caption,
+            )
+        )
+    return mistakes
+
+
+def _jpeg(path: Path) -> bytes:
+    _, encoded = cv2.imencode(".jpg", thumbnail(path, _PORTRAIT)[:, :, ::-1])
+    return bytes(encoded.tobytes())
+
+
+def _model_card(
+    name: str,
+    collection: Collection,
+    evaluated: Evaluated,
+    config: Mapping[str, Any],
+    calibration: Calibration,
+    card: CardText,
+) -> str:
+    rows = results_table(evaluated.verifications)
+    table = [_row(rows[0]), _row(["---"] * len(rows[0])), *(_row(row) for row in rows[1:])]
+    sides = {side: collection.manifest.subset(side) for side in ("train", "validation", "test")}
+    split = [
+        f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
+    ]
+    trained = evaluated.verifications["trained"]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"A face embedding: photo → {evaluated.embeddings.shape[1]} numbers of unit length; two photos show one "
+            "person when their squared distance is at most the threshold of the calibration below.",
+            "",
+            "## What it is",
+            "",
+            *(f"- {item}" for item in card.what),
+            f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
+            "",
+            "## How good it is",
+            "",
+            f"Verification on {trained.pairs:,} pairs of test people, whom neither training nor any choice has "
+            f"seen, in {trained.folds} folds of people; thresholds from the validation people.",
+            "",
+            *table,
+            "",
+            f"At the threshold of highest accuracy, {evaluated.threshold:.4f}: FAR {trained.far_at_threshold:.3f}, "
+            f"FRR {trained.frr_at_threshold:.3f}.",
+            "",
+            *model_card.lines(calibration),
+            "## Data",
+            "",
+            *split,
+            "",
+            "## Limits",
+            "",
+            *card.limits,
+            "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
+            "people.",
+            "",
+        ]
+    )
+
+
+def _head(fitted: FittedHead, config: Mapping[str, Any]) -> str:
+    """Say what the head is and how it was chosen."""
+    widths, loss = " → ".join(map(str, config["settings"]["widths"])), config["settings"]["loss"]
+    trained = (
+        f"{widths}, {loss} loss, best of {len(fitted.history)} epochs: {fitted.best_epoch}"
+        + (", the start" if fitted.best_epoch == 0 else "")
+        + ", by AUC on validation people."
+    )
+    if fitted.choice is None:
+        return trained
+    if fitted.choice.fallback:
+        why = f"A trained one ({trained[:-1]}) was not better: {fitted.choice.evidence}."
+        return f"none, the features themselves at unit length. {why}"
+    return f"{trained} {fitted.choice.evidence}."
+
+
+def _narrowed(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings that a browser can hold: wide ones turned and cut to their principal components."""
+    if embeddings.shape[1] <= _WIDEST:
+        return embeddings
+    return np.asarray(PCA(min(_WIDEST, len(embeddings)), random_state=0).fit_transform(embeddings), np.float32)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,118 @@
+"""What a net costs to run: multiply-accumulates, and time and memory of a fresh process on one core."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from facetl.backbones.extractor import Extractor
+from facetl.errors import RunError
+from facetl.recognition.recognizer import Recognizer
+
+# What a process of its own is asked to embed before it is timed.
+PHOTOS = 30
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a fresh process measured, the photo being decoded, aligned and in memory already.
+
+    Attributes:
+        milliseconds: of the processor, median over photos, one at a time, on one core.
+        ram_peak: bytes the process held at most, TensorFlow with it.
+        ram_start: of that, what it held once TensorFlow was imported and before the net was loaded.
+    """
+
+    milliseconds: float
+    ram_peak: int
+    ram_start: int
+
+    def to_json(self) -> dict[str, float]:
+        """Return all of it as plain types."""
+        return asdict(self)
+
+
+def measure(model: Path, *, photos: int = PHOTOS) -> Cost:
+    """Embed photos of noise one by one in a fresh process that has one core; RunError where it fails.
+
+    model: a run's folder, or a LiteRT file.
+    """
+    one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+    command = [sys.executable, "-m", "facetl.runs.export.cost_process", str(model.absolute()), str(photos)]
+    done = subprocess.run(
+        command, env={**os.environ, **one, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, check=False
+    )
+    try:
+        return Cost(**json.loads(done.stdout.strip().splitlines()[-1]))
+    except (ValueError, IndexError, TypeError) as error:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        raise RunError(f"{model}: its cost could not be measured in a process of its own ({reason}).") from error
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a photo takes a net: `multiply_accumulates`, by numbers that were learnt, `parameters`."""
+
+    multiply_accumulates: int
+    parameters: int
+
+
+def arithmetic(recognizer: Recognizer) -> Arithmetic | None:
+    """Count what one photo takes in convolutions and matrix products, its mirror image and all crops with it.
+
+    Counted in TensorFlow's graph of extractor and head; None for a net that is not of TensorFlow, or has no size of
+    its own.
+    """
+    extractor = recognizer.extractor
+    if not isinstance(extractor, Extractor) or extractor.size is None:
+        return None
+    one = tf.TensorSpec((1, extractor.size, extractor.size, 3), tf.float32)
+    traced = tf.function(
+        lambda photos: recognizer.head(extractor.features(photos), training=False)
+    ).get_concrete_function(one)
+    return Arithmetic(
+        sum(_multiplied(operation) for operation in _operations(traced.graph)),
+        sum(int(variable.shape.num_elements()) for variable in traced.variables),
+    )
+
+
+def _operations(graph: Any) -> Iterator[Any]:
+    """Yield a graph's operations and those of the functions it calls, as often as they are called."""
+    for operation in graph.get_operations():
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            yield from _operations(graph._get_function(operation.get_attr("f").name).graph)
+        else:
+            yield operation
+
+
+def _multiplied(operation: Any) -> int:
+    """Return the multiply-accumulates of one operation, 0 for any but convolutions and matrix products."""
+    if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
+        height, width, channels, _ = operation.inputs[1].shape.as_list()
+        places = operation.outputs[0].shape.num_elements()
+        return places * height * width * (channels if operation.type == "Conv2D" else 1)
+    if operation.type in ("MatMul", "BatchMatMulV2", "BatchMatMul"):
+        turned = operation.type == "MatMul" and operation.get_attr("transpose_a")
+        turned = turned or (operation.type != "MatMul" and operation.get_attr("adj_x"))
+        inner = operation.inputs[0].shape.as_list()[-2 if turned else -1]
+        return int(operation.outputs[0].shape.num_elements()) * int(inner)
+    if operation.type == "Einsum":
+        return _of_einsum(operation)
+    return 0
+
+
+def _of_einsum(operation: Any) -> int:
+    letters, _, _ = operation.get_attr("equation").decode().partition("->")
+    lengths: dict[str, int] = {}
+    for names, tensor in zip(letters.split(","), operation.inputs, strict=True):
+        lengths |= dict(zip(names, tensor.shape.as_list(), strict=True))
+    return math.prod(lengths.values())

@@ -1,0 +1,218 @@
+"""Hands a run over as one file or folder, and compares what was written with the run before it takes its place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from facetl.data.manifest import Manifest
+from facetl.data.published_layouts import read_layout
+from facetl.errors import DataError, RunError
+from facetl.metrics.linalg import normalised
+from facetl.recognition import sides
+from facetl.recognition.recognizer import Recognizer, save_model
+from facetl.runs.export.fixed_input import Faces, fixed_input
+from facetl.runs.export.keras_file import keras_model, layers_of_facetl
+from facetl.runs.export.litert import QUANTISATIONS, LiteRTNet, litert_model
+from facetl.runs.export.onnx_file import OnnxNet, onnx_model
+from facetl.runs.export.parity import Parity, compare
+from facetl.runs.recalibration import run_config
+from facetl.training.head import embed
+
+FORMATS = ("saved_model", "keras", "litert", "onnx")
+Progress = Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A run in another form.
+
+    Attributes:
+        path: where it lies, and `bytes` how large it is, of a folder all files together.
+        takes: what it is fed with, a sentence.
+        needs: classes of layers that only facetl has; empty where TensorFlow or Keras alone loads it.
+        parity: against the run itself; None where there were no photos to compare on.
+    """
+
+    path: Path
+    format: str
+    quantise: str
+    bytes: int
+    takes: str
+    needs: tuple[str, ...]
+    parity: Parity | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return all of it as plain types."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "quantise": self.quantise,
+            "bytes": self.bytes,
+            "takes": self.takes,
+            "needs": list(self.needs),
+            "parity": None if self.parity is None else self.parity.to_json(),
+        }
+
+
+def export(
+    recognizer: Recognizer,
+    out: Path,
+    *,
+    form: str,
+    quantise: str = "none",
+    faces: Faces | None = None,
+    representative: Faces | None = None,
+) -> Exported:
+    """Write a run in a format, compare it with the run on `faces`, and put it in its place.
+
+    Args:
+        out: a file, of a SavedModel a folder; replaced where one of that kind is there.
+        form: one of FORMATS; `quantise` one of QUANTISATIONS, for litert alone.
+        representative: with int8, photos of training people whose activations set the scales.
+
+    Raises RunError where the run has no such form, or something else lies at `out`.
+    """
+    _check(form, quantise, out)
+    extractor = recognizer.extractor
+    out.parent.mkdir(parents=True, exist_ok=True)
+    needs: tuple[str, ...] = ()
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as room:
+        written = Path(room) / (f"{out.name}.keras" if form == "keras" else out.name)
+        if form == "saved_model":
+            save_model(extractor, recognizer.head, written)
+            of_photos = extractor.spec.family.in_tensorflow
+            takes = (
+                "serve: images [n, height, width, 3] float32 RGB in 0–255, serve_uint8 the same as bytes, "
+                f"{'the face aligned' if extractor.spec.align != 'none' else 'as they are'}; head: features"
+                if of_photos
+                else f"head: features [n, {extractor.dim}]"
+            )
+        else:
+            side, crop = fixed_input(extractor)
+            takes = _of_crops(side, crop, extractor.spec.align, many=form != "litert")
+            if form == "keras":
+                model = keras_model(recognizer)
+                needs = tuple(layers_of_facetl(model))
+                model.save(written)
+            elif form == "onnx":
+                written.write_bytes(onnx_model(recognizer))
+            else:
+                shown = None if representative is None else representative.pixels(side, crop)
+                written.write_bytes(litert_model(recognizer, quantise=quantise, representative=shown))
+        parity = None if faces is None else _parity(recognizer, written, form, faces)
+        size = size_of(written)
+        # A file of a temporary room is its owner's alone; a model holds nobody's embedding.
+        if written.is_file():
+            written.chmod(0o644)
+        if out.is_dir():
+            shutil.rmtree(out)
+        os.replace(written, out)
+    return Exported(out, form, quantise, size, takes, needs, parity)
+
+
+def run_faces(
+    folder: Path,
+    recognizer: Recognizer,
+    side: str,
+    *,
+    most: int,
+    cache: Path,
+    images: Path | None = None,
+    on_progress: Progress = None,
+) -> Faces:
+    """Return photos of a run's people of one side, those with two or more first, all of a person together.
+
+    images: another folder, of whom everyone is taken. Raises DataError where there are none, RunError for a run that
+    does not say who its people are.
+    """
+    if images is not None:
+        manifest = read_layout(images, "auto")
+    else:
+        config = run_config(folder)
+        known = sides.read(folder)
+        root = Path(config["data"])
+        if known is None or not root.is_dir():
+            raise DataError(
+                f"{folder}: the run's photos are needed, and {root} is gone or its people are not known. Name a folder."
+            )
+        manifest = read_layout(root, str(config.get("layout", "folders")))
+        manifest = manifest.select(np.array([photo.identity in known[side] for photo in manifest.photos]))
+    return Faces.of(first_people(manifest, most), recognizer.extractor.spec.align, cache=cache, on_progress=on_progress)
+
+
+def first_people(manifest: Manifest, most: int) -> Manifest:
+    """Keep at most so many photos, whole people with two photos or more first; DataError where there is none."""
+    counts = manifest.counts()
+    # Two photos of each make the most pairs of different people; the third of one person adds little.
+    seen: dict[str, int] = {}
+    ranked = []
+    for row, photo in enumerate(manifest.photos):
+        seen[photo.identity] = seen.get(photo.identity, 0) + 1
+        ranked.append((seen[photo.identity] > 2, counts[photo.identity] < 2, row))
+    rows = sorted(row for _, _, row in sorted(ranked)[:most])
+    if not rows:
+        raise DataError(f"{manifest.root}: expected photos to compare on, found none.")
+    return manifest.select(rows)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def _check(form: str, quantise: str, out: Path) -> None:
+    if form not in FORMATS:
+        raise RunError(f"--format: expected {', '.join(FORMATS)}, got {form!r}.")
+    if quantise not in QUANTISATIONS or (quantise != "none" and form != "litert"):
+        raise RunError(f"--quantise: expected {', '.join(QUANTISATIONS)}, with --format litert, got {quantise!r}.")
+    if form == "keras" and out.suffix != ".keras":
+        raise RunError(f"--out: Keras loads files that end in .keras, got {out.name}.")
+    if form == "saved_model":
+        if out.exists() and not (out / "saved_model.pb").is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise RunError(f"--out: {out} holds something else than a SavedModel. Choose another name.")
+    elif out.is_dir():
+        raise RunError(f"--out: expected a file to write, got the folder {out}.")
+
+
+def _of_crops(side: int, crop: float, align: str, *, many: bool) -> str:
+    what = "the whole photo" if crop == 1 else f"the central square, {crop:g} of the shorter side,"
+    if align != "none":
+        what += " of the aligned face"
+    return f"photos [{'n' if many else 1}, {side}, {side}, 3] float32 RGB in 0–255: {what}, resized to {side}×{side}"
+
+
+def _parity(recognizer: Recognizer, written: Path, form: str, faces: Faces) -> Parity:
+    original = embed(recognizer.head, recognizer.extractor.extract(faces.images))
+    copy = normalised(_embedded(recognizer, written, form, faces, original.shape[1]))
+    if not np.isfinite(copy).all():
+        raise RunError(f"--format {form}: what was written gives no numbers. Use another format or --quantise none.")
+    return compare(original, copy, faces.labels, threshold=recognizer.threshold)
+
+
+def _embedded(recognizer: Recognizer, written: Path, form: str, faces: Faces, width: int) -> np.ndarray:
+    extractor = recognizer.extractor
+    if form == "saved_model":
+        signatures: Any = tf.saved_model.load(str(written)).signatures
+        if "serve" not in signatures:
+            features = extractor.extract(faces.images)
+            return np.asarray(signatures["head"](features=tf.constant(features))["embeddings"])
+        rows = [signatures["serve_uint8"](images=tf.constant(image[None]))["embeddings"][0] for image in faces.images]
+        return np.array(rows).reshape(-1, width)
+    pixels = faces.pixels(*fixed_input(extractor))
+    if form == "litert":
+        return LiteRTNet(written)(pixels)
+    if form == "onnx":
+        return OnnxNet(written)(pixels)
+    return embed(keras.models.load_model(written, compile=False), pixels)

@@ -1,0 +1,193 @@
+"""A run on a list of pairs: accuracy by folds and at the run's own threshold, intervals by person, rates by group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facetl.data.manifest import Manifest, Photo
+from facetl.data.pair_lists import FoundPair, PairsProtocol, PathPairs, find_pairs, shared_people
+from facetl.errors import DataError
+from facetl.metrics.bootstrap import Interval, VerificationIntervals, verification_intervals
+from facetl.metrics.groups import GroupReport, group_rates
+from facetl.metrics.pairs import Ints, Pairs
+from facetl.metrics.roc import Bools, Floats
+from facetl.metrics.verification import Verification, pair_distances, pair_thresholds, verify_at, verify_folds
+from facetl.recognition.photo_embeddings import Embedded
+from facetl.runs.evaluated_run import TRAINED, Acquaintance, Subject
+from facetl.runs.reference_net import Ceiling
+
+_AT_THRESHOLD = ("far_at_threshold", "frr_at_threshold")
+
+
+@dataclass(frozen=True)
+class PairsAssessment:
+    """Method → scores on the same pairs; the trained head is `trained`.
+
+    Attributes:
+        verifications: at each fold's threshold from the other folds; at the run's where there is one fold.
+        at_threshold: the trained head's scores at the run's calibrated threshold.
+        intervals, intervals_at_threshold: of the trained head's scores, by person; of the second kind the rates and
+            the accuracy at the threshold count.
+        groups: error rates by group at the run's threshold, None unless asked for.
+        ceiling: what a face-trained net gives on the same pairs, name → scores; empty unless asked for.
+        missing: pairs that could not be scored, their photo being absent or unreadable.
+        left_out: pairs with people of the run's training, where they were to be left out.
+        shared: people in more than one fold, on whom a fold's threshold from the others was chosen, too.
+    """
+
+    run: str
+    threshold_chosen: str
+    verifications: Mapping[str, Verification]
+    at_threshold: Verification
+    intervals: VerificationIntervals
+    intervals_at_threshold: VerificationIntervals
+    groups: GroupReport | None
+    ceiling: Mapping[str, Verification]
+    acquaintance: Acquaintance
+    has_floors: bool
+    missing: int
+    left_out: int
+    shared: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> Verification:
+        """The trained head's scores by folds."""
+        return self.verifications[TRAINED]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trained head's scores, `threshold` and the rates being the run's, and `baselines`."""
+        told = self.trained.to_json()
+        by_folds = self.trained.folds > 1
+        floors = {name: scores.to_json() for name, scores in self.verifications.items() if name != TRAINED}
+        intervals = _plain(self.intervals) | {key: _plain(self.intervals_at_threshold)[key] for key in _AT_THRESHOLD}
+        return {
+            "run": self.run,
+            **told,
+            "accuracy_by": "folds" if by_folds else "threshold",
+            "threshold": self.at_threshold.threshold,
+            "threshold_chosen": self.threshold_chosen,
+            "accuracy_at_threshold": self.at_threshold.accuracy,
+            "far_at_threshold": self.at_threshold.far_at_threshold,
+            "frr_at_threshold": self.at_threshold.frr_at_threshold,
+            "intervals": intervals | {"accuracy_at_threshold": _ends(self.intervals_at_threshold["accuracy"])},
+            "baselines": floors if self.has_floors else None,
+            "ceiling": {name: scores.to_json() for name, scores in self.ceiling.items()} or None,
+            "groups": None if self.groups is None else self.groups.to_json(),
+            "missing_pairs": self.missing,
+            "left_out_pairs": self.left_out,
+            "people_in_several_folds": len(self.shared),
+            **self.acquaintance.to_json(),
+        }
+
+
+def assess_pairs(
+    subject: Subject,
+    protocol: PairsProtocol | PathPairs,
+    images: Path,
+    *,
+    cache: Path,
+    groups: Mapping[str, str] | None = None,
+    ceiling: Ceiling | None = None,
+    unseen: bool = False,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PairsAssessment:
+    """Verify a list's pairs, whose photos lie below `images`, by each method.
+
+    groups: person → group, names NFC. ceiling: a net to measure on the same pairs. `unseen` leaves out pairs with a
+    person who took part in the run's training. seed: of the intervals. Raises DataError for photos that are not
+    there or pairs of one kind only, RunError.
+    """
+    found, missing = find_pairs(protocol, images)
+    asked = found
+    if unseen:
+        strangers = subject.strangers(_people(found))
+        asked = tuple(pair for pair in found if {pair.first_person, pair.second_person} <= strangers)
+        if not asked:
+            raise DataError("--unseen: expected pairs of people outside the run's training, found none. Give others.")
+    left_out = len(found) - len(asked)
+    embedded = subject.embed(_manifest(images, asked), cache=cache, on_progress=on_progress)
+    readable, pairs = _rows(embedded, asked)
+    fold = np.array([pair.fold for pair in readable])
+    verifications, distances = {}, np.zeros(0)
+    for name, embeddings, threshold in subject.methods(embedded):
+        distances = pair_distances(embeddings, pairs)
+        verifications[name] = _verified(distances, pairs.same, fold, threshold)
+    above = {}
+    if ceiling is not None:
+        far = ceiling.distances(embedded.manifest, pairs, cache=cache, on_progress=on_progress)
+        above[ceiling.name] = _verified(far, pairs.same, fold, ceiling.threshold)
+    # The last method is the trained head.
+    own = subject.recognizer.threshold
+    first, second = (np.array([getattr(pair, side) for pair in readable]) for side in ("first_person", "second_person"))
+    by_folds = pair_thresholds(verifications[TRAINED].thresholds, fold)
+    grouped = None
+    if groups is not None:
+        one, other = (np.array([groups.get(person, "") for person in people.tolist()]) for people in (first, second))
+        grouped = group_rates(distances, pairs.same, one, other, first, second, threshold=own, seed=seed)
+    return PairsAssessment(
+        run=subject.name,
+        threshold_chosen=subject.threshold_chosen,
+        verifications=verifications,
+        at_threshold=verify_at(distances, pairs.same, threshold=own),
+        intervals=verification_intervals(
+            distances, pairs.same, first, second, threshold=by_folds, seed=seed, fold=fold
+        ),
+        intervals_at_threshold=verification_intervals(distances, pairs.same, first, second, threshold=own, seed=seed),
+        groups=grouped,
+        ceiling=above,
+        acquaintance=subject.acquaintance(_people(readable)),
+        has_floors=subject.floors is not None,
+        missing=missing + len(asked) - len(readable),
+        left_out=left_out,
+        shared=shared_people(protocol),
+    )
+
+
+def _verified(distances: Floats, same: Bools, fold: Ints, threshold: float) -> Verification:
+    """Score by folds, or at a method's own threshold where there is one fold."""
+    if len(np.unique(fold)) > 1:
+        return verify_folds(distances, same, fold)
+    return verify_at(distances, same, threshold=threshold)
+
+
+def _manifest(images: Path, pairs: Sequence[FoundPair]) -> Manifest:
+    """The photos of the pairs, each once, in order of (person, path)."""
+    photos = {pair.first: pair.first_person for pair in pairs} | {pair.second: pair.second_person for pair in pairs}
+    ordered = sorted(photos.items(), key=lambda item: (item[1], item[0].as_posix()))
+    return Manifest(images, tuple(Photo(path, person) for path, person in ordered))
+
+
+def _rows(embedded: Embedded, asked: Sequence[FoundPair]) -> tuple[list[FoundPair], Pairs]:
+    """The pairs whose photos could both be read, and their rows."""
+    row_of = {path: row for row, path in enumerate(embedded.manifest.paths)}
+    readable = [pair for pair in asked if pair.first in row_of and pair.second in row_of]
+    if not readable:
+        raise DataError(f"{embedded.manifest.root}: expected pairs of photos that can be read, found none.")
+    columns = ([row_of[getattr(pair, side)] for pair in readable] for side in ("first", "second"))
+    first, second = (np.array(column, np.int64) for column in columns)
+    return readable, Pairs(first, second, np.array([pair.same for pair in readable]))
+
+
+def _people(pairs: Sequence[FoundPair]) -> set[str]:
+    return {person for pair in pairs for person in (pair.first_person, pair.second_person)}
+
+
+def _plain(intervals: VerificationIntervals) -> dict[str, Any]:
+    return {
+        name: {far: _ends(interval) for far, interval in value.items()}
+        if isinstance(value, dict)
+        else _ends(value)
+        if isinstance(value, Interval)
+        else value
+        for name, value in intervals.items()
+    }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else interval.to_json()

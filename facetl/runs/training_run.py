@@ -1,0 +1,221 @@
+"""One training run: from a folder of people to a complete `models/NAME/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from facetl import __version__
+from facetl.backbones.extractor import make_extractor
+from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
+from facetl.embeddings.dataset import Collection
+from facetl.metrics.baselines import Baselines
+from facetl.metrics.pairs import FoldedPairs, fold_pairs
+from facetl.metrics.verification import Verification, evaluate_embeddings, pair_distances, threshold_from
+from facetl.recognition import calibration_files, run_folder, sides
+from facetl.recognition.recognizer import Recognizer, signatures_of
+from facetl.runs import documents
+from facetl.runs.run_baselines import Floors
+from facetl.training.fit import FittedHead, embedders, fit_head
+from facetl.training.head import embed
+from facetl.training.model_selection import Choice
+from facetl.training.settings import TrainingSettings
+
+METRICS = "metrics.json"
+# A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
+Method = tuple[str, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run gave.
+
+    Attributes:
+        folder: the run's folder.
+        epochs: trained, in all processes; `best_epoch` is the one kept, counted from 1; 0 is the start.
+        verifications: method → scores on people held out of training and choosing.
+        split: side → how many people and photos.
+        choice: whether the trained head or the raw features are the run's head, and why; None where not asked.
+        signatures: of the SavedModel; without `serve` it takes features, not photos.
+    """
+
+    folder: Path
+    epochs: int
+    best_epoch: int
+    verifications: Mapping[str, Verification]
+    split: Mapping[str, Mapping[str, int]]
+    seconds: float
+    choice: Choice | None
+    signatures: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as plain types, `verification` by method."""
+        return {
+            "run": str(self.folder),
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "fallback": self.choice is not None and self.choice.fallback,
+            "choice": None if self.choice is None else self.choice.to_json(),
+            "signatures": list(self.signatures),
+            "split": {side: dict(counts) for side, counts in self.split.items()},
+            "verification": {name: scores.to_json() for name, scores in self.verifications.items()},
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Every method on the held-out people, and the distances of the same pairs for each.
+
+    `embeddings` of the test photos and `threshold` are those of the last method, which is the run's own.
+    """
+
+    verifications: Mapping[str, Verification]
+    distances: Mapping[str, np.ndarray]
+    pairs: FoldedPairs
+    embeddings: np.ndarray
+    threshold: float
+
+
+def train_run(
+    collection: Collection,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+) -> RunReport:
+    """Train a head on a collection that has its splits, evaluate it, and write the run folder.
+
+    Everything is written beside the folder, under `.NAME.partial`, and renamed when it is complete; a run of the
+    same name is replaced only then. With `resume` an interrupted run goes on after its last whole epoch.
+
+    Raises RunError when there is nothing to resume, TrainingError, DataError for too few people.
+    """
+    partial = run_folder.begin(folder, resume=resume)
+    features, labels, _ = collection.side("train")
+    held_out, held_out_labels, _ = collection.side("validation")
+    fitted = fit_head(
+        features,
+        labels,
+        settings,
+        validation=(held_out, held_out_labels),
+        layout=collection.layout,
+        on_epoch=on_epoch,
+        checkpoint=partial / run_folder.CHECKPOINT,
+        resume=resume,
+        logs=partial / "logs",
+    )
+    baselines = Baselines.fit(features, labels, seed=settings.seed)
+    evaluated = evaluate(collection, _methods(collection, baselines, fitted), seed=settings.seed)
+    extractor = make_extractor(collection.spec, collection.weights)
+    report = RunReport(
+        folder=folder,
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch,
+        verifications=evaluated.verifications,
+        split=split_counts(collection),
+        seconds=fitted.seconds,
+        choice=fitted.choice,
+        signatures=signatures_of(extractor),
+    )
+    Recognizer(extractor, fitted.head, evaluated.threshold).save(partial)
+    thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
+    Floors.of(baselines, fitted.untrained, thresholds).save(partial)
+    config = _config(collection, settings, fitted)
+    card = documents.card_of_head(collection, fitted, config)
+    (partial / run_folder.CHECKPOINT).unlink(missing_ok=True)
+    complete(
+        partial,
+        collection,
+        report=report,
+        evaluated=evaluated,
+        calibrated=calibrate(embed(fitted.head, held_out), held_out_labels, seed=settings.seed),
+        config=config,
+        history=fitted.history,
+        card=card,
+    )
+    return report
+
+
+def evaluate(collection: Collection, methods: Iterable[Method], *, seed: int) -> Evaluated:
+    """Verify pairs of test people by every method, each at a threshold from the validation people.
+
+    methods: taken one at a time, since the raw features of thousands of photos fill hundreds of megabytes; the last
+    is the run's own.
+    """
+    held_out_labels, tested_labels = collection.side("validation")[1], collection.side("test")[1]
+    pairs = fold_pairs(tested_labels, seed=seed)
+    verifications, distances = {}, {}
+    embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
+    for name, chosen, embeddings in methods:
+        verifications[name] = evaluate_embeddings(
+            embeddings, tested_labels, thresholds_from=(chosen, held_out_labels), seed=seed
+        )
+        distances[name] = pair_distances(embeddings, pairs)
+        threshold = threshold_from(chosen, held_out_labels, seed=seed)
+    return Evaluated(verifications, distances, pairs, embeddings, threshold)
+
+
+def calibrate(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> Calibrated:
+    """Calibrate on validation people's embeddings for the highest accuracy, the threshold that the results are at."""
+    return calibrate_pairs(embeddings, labels, target=Target("accuracy"), seed=seed)
+
+
+def complete(
+    partial: Path,
+    collection: Collection,
+    *,
+    report: RunReport,
+    evaluated: Evaluated,
+    calibrated: Calibrated,
+    config: Mapping[str, Any],
+    history: pd.DataFrame,
+    card: documents.CardText,
+) -> None:
+    """Write whatever every run tells of itself into the folder it is written in, and put that in its place.
+
+    What embeds photos must lie in `partial` already.
+    """
+    folder = report.folder
+    sides.write(partial, collection.manifest)
+    run_folder.write_json(partial / run_folder.CONFIG, config)
+    calibration_files.write(partial, calibrated)
+    run_folder.write_json(partial / METRICS, report.to_json() | {"run": folder.name})
+    documents.write(partial, folder.name, collection, evaluated, config, calibrated, history=history, card=card)
+    run_folder.complete(partial, folder)
+
+
+def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
+    """Return side → people and photos, and for training how many people have one photo."""
+    counts = {}
+    for side in ("train", "validation", "test"):
+        manifest = collection.manifest.subset(side)
+        counts[side] = {"people": len(manifest.identities), "photos": len(manifest)}
+    alone = [name for name, count in collection.manifest.subset("train").counts().items() if count == 1]
+    # People with one photo can be no anchor or positive; they serve as negatives.
+    counts["train"]["people_with_one_photo"] = len(alone)
+    return counts
+
+
+def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHead) -> dict[str, Any]:
+    return {
+        "facetl": __version__,
+        "data": str(collection.manifest.root.resolve()),
+        "layout": collection.manifest.layout,
+        "settings": settings.to_json(),
+        "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
+        "extractor": run_folder.extractor_record(collection.spec, collection.weights, collection.features.shape[1]),
+        "versions": run_folder.versions(),
+    }
+
+
+def _methods(collection: Collection, baselines: Baselines, fitted: FittedHead) -> Iterator[Method]:
+    held_out, tested = collection.side("validation")[0], collection.side("test")[0]
+    for name, embedder in embedders(baselines, fitted).items():
+        yield name, embedder(held_out), embedder(tested)

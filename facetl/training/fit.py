@@ -1,0 +1,338 @@
+"""Fits a head on features: one function from arrays to a trained, chosen, reproducible head."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from facetl.backbones.feature_map import Layout
+from facetl.metrics.baselines import Baselines, Raw
+from facetl.metrics.linalg import Rows
+from facetl.metrics.pairs import sample_pairs
+from facetl.training.callbacks import (
+    AfterEpoch,
+    CollapseGuard,
+    EarlyStopping,
+    RefreshTriplets,
+    SetLearningRate,
+    Validate,
+    remedies,
+)
+from facetl.training.checkpoint import Checkpoint
+from facetl.training.feed import PairFeed, PKFeed, TripletFeed
+from facetl.training.head import build_trunk, embed, join
+from facetl.training.metric_model import HeadTrainer
+from facetl.training.model_selection import Choice, choose, raw_head
+from facetl.training.objectives import Objective, PairObjective, ProxyObjective, make_objective
+from facetl.training.pair_sampler import PairSampler
+from facetl.training.samplers import PKSampler, make_sampler
+from facetl.training.settings import TrainingSettings
+from facetl.training.tensorboard import TensorBoardLog
+from facetl.training.whitening import Standardisation
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A trained head and how it came about.
+
+    Attributes:
+        head: features [batch, dim] → unit embeddings [batch, width], weights of the best epoch.
+        untrained: the same layers at random weights, behind a front that has seen no labels.
+        history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread; of pairs also val_loss.
+        best_epoch: counted from 1; 0 is the start, when no epoch was better.
+        seconds: of this process, not of an interrupted one before it.
+        choice: why the head is the trained one or, then `head` is that, the raw features; None where the settings ask
+            for the trained one whatever it is worth.
+    """
+
+    head: keras.Model
+    untrained: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+    choice: Choice | None = None
+
+    @property
+    def fallback(self) -> bool:
+        """Whether the head is the raw features, the trained one not being better."""
+        return self.choice is not None and self.choice.fallback
+
+
+def fit_head(
+    features: Rows,
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    validation: tuple[Rows, np.ndarray],
+    layout: Layout | None = None,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    logs: Path | None = None,
+) -> FittedHead:
+    """Train a head with the loss of the settings, and keep the epoch that verifies validation people best.
+
+    Where the raw features tell people apart better than it, and the settings do not forbid it, they are the head.
+
+    Args:
+        features: [photos, dim] float; indexable by an integer array.
+        labels: [photos] int, the person of each.
+        settings: every choice.
+        validation: features and labels of people who are not in `labels`.
+        layout: of which maps a feature is made; without it, its regions are not known.
+        on_epoch: called after each epoch with its number, from 0, and its logs.
+        checkpoint: where the state is saved after each epoch; with `resume`, it is continued from there.
+        logs: folder for TensorBoard.
+
+    Raises:
+        TrainingError: too few people or photos. CollapseError: the head maps everyone to one point.
+    """
+    began = time.monotonic()
+    # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(settings.seed)
+    front = Standardisation.fit(features, np.asarray(labels), settings, layout=layout)
+    front_model = front.model(features.shape[1])
+    rows, held_out = front.reduce(features), front.reduce(validation[0])
+    trunk = build_trunk(front_model.output_shape[-1], settings)
+    head = join(front_model, trunk)
+    # Whitened once, the features are small: only the layers behind the projection run at every step.
+    reduced = rows is not None and held_out is not None
+    objective = make_objective(settings, np.asarray(labels), width=head.output_shape[-1])
+    trainer = HeadTrainer(trunk if reduced else head, objective)
+    fit = _Fit(
+        trainer,
+        rows if rows is not None else features,
+        np.asarray(labels),
+        held_out if held_out is not None else validation[0],
+        np.asarray(validation[1]),
+        settings,
+        data=_digest((features, np.asarray(labels)), (validation[0], np.asarray(validation[1]))),
+    )
+    fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
+    choice = None
+    if settings.fallback:
+        raw = Raw().fit(features)
+        choice = choose(
+            features,
+            np.asarray(labels),
+            settings,
+            raw=raw,
+            validation=validation,
+            trained=embed(trainer.head, fit.validate.features),
+            pairs=fit.validate.pairs,
+            layout=layout,
+        )
+        head = raw_head(raw) if choice.fallback else head
+    return FittedHead(
+        head=head,
+        untrained=untrained_head(front, features.shape[1], settings),
+        history=pd.DataFrame(fit.history),
+        best_epoch=fit.stopping.best_epoch + 1,
+        seconds=time.monotonic() - began,
+        choice=choice,
+    )
+
+
+@dataclass(frozen=True)
+class FittedTrunk:
+    """Trained layers behind a front: weights of the best epoch, as in `FittedHead`."""
+
+    trunk: keras.Model
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+
+
+def fit_trunk(
+    trunk: keras.Model,
+    rows: Rows,
+    labels: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    validation: tuple[Rows, np.ndarray],
+    objective: Objective,
+    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
+) -> FittedTrunk:
+    """Train the layers behind a front from the weights they have, in place, and keep the best epoch.
+
+    Args:
+        trunk: [batch, dim] → [batch, width] unit vectors.
+        rows, labels: [photos, dim] float as the front gives them, and [photos] int.
+        settings: of the sampler and of the optimiser; what they say of the front and of the layers has no say.
+        validation: rows and labels of other people; the start counts as an epoch to choose.
+        objective: what is minimised.
+        on_epoch: called after each epoch with its number, from 0, and its logs.
+
+    Raises TrainingError for too few people or photos, CollapseError.
+    """
+    began = time.monotonic()
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(settings.seed)
+    trainer = HeadTrainer(trunk, objective)
+    fit = _Fit(trainer, rows, np.asarray(labels), validation[0], np.asarray(validation[1]), settings, data="")
+    fit.run(on_epoch=on_epoch, checkpoint=None, resume=False, logs=None)
+    return FittedTrunk(trunk, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
+
+
+def untrained_head(front: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
+    """Build the baseline that has learnt nothing about people, on features of length `dim`."""
+    plain = front.without_labels().model(dim)
+    initialiser = "glorot" if settings.initialiser == "identity" else settings.initialiser
+    return join(plain, build_trunk(plain.output_shape[-1], replace(settings, initialiser=initialiser)))
+
+
+class _Fit:
+    """One call of Keras' `fit` with everything around it."""
+
+    def __init__(
+        self,
+        trainer: HeadTrainer,
+        features: Rows,
+        labels: np.ndarray,
+        held_out: Rows,
+        held_out_labels: np.ndarray,
+        settings: TrainingSettings,
+        *,
+        data: str,
+    ) -> None:
+        self.trainer = trainer
+        self.settings = settings
+        # What a resumed training must share with the interrupted one.
+        self.stated = {**settings.to_json(), "data": data}
+        self.features = features
+        self.labels = labels
+        self.history: list[dict[str, float]] = []
+        sampler = make_sampler(labels, settings)
+        self.feed: TripletFeed | PKFeed | PairFeed
+        if isinstance(sampler, PKSampler):
+            self.feed = PKFeed(features, labels, sampler)
+        elif isinstance(sampler, PairSampler):
+            self.feed = PairFeed(features, sampler, batch_size=settings.batch_size)
+        else:
+            self.feed = TripletFeed(features, sampler, batch_size=settings.batch_size)
+        self.held_out_labels = held_out_labels
+        self.validate = Validate(
+            held_out,
+            sample_pairs(held_out_labels, seed=settings.seed),
+            loss=trainer.objective.of_distances if isinstance(trainer.objective, PairObjective) else None,
+        )
+        self.stopping = EarlyStopping(patience=settings.patience)
+        optimizer = keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None)
+        trainer.compile(optimizer=optimizer, jit_compile=False)
+        optimizer.build(trainer.trainable_variables)
+
+    def run(
+        self,
+        *,
+        on_epoch: Callable[[int, dict[str, float]], None],
+        checkpoint: Path | None,
+        resume: bool,
+        logs: Path | None,
+    ) -> None:
+        start = self._restore(checkpoint) if checkpoint is not None and resume and checkpoint.is_file() else 0
+        if start >= self.settings.epochs or self.stopping.exhausted:
+            # It was killed after its last epoch: nothing is left but to take the best weights.
+            self.trainer.set_weights(self.stopping.best_weights)
+            return
+
+        if start == 0:
+            if isinstance(self.trainer.objective, ProxyObjective):
+                self.trainer.objective.imprint(embed(self.trainer.head, self.features), self.labels)
+            # The start is an epoch to choose, too: a head that training makes worse on validation is not kept.
+            self.stopping.begin_with(self.validate.auc_of(self.trainer.head), self.trainer.get_weights())
+
+        def note(epoch: int, values: dict[str, float]) -> None:
+            self.history.append({"epoch": float(epoch + 1), **values})
+            if checkpoint is not None:
+                self._save(checkpoint, epoch + 1)
+            on_epoch(epoch, values)
+
+        callbacks: list[keras.callbacks.Callback] = [
+            SetLearningRate(self.settings),
+            RefreshTriplets(self.feed, self.features),
+            self.validate,
+            CollapseGuard(
+                unsolved=self.trainer.objective.unsolved, remedies=remedies(self.settings), history=self.history
+            ),
+            self.stopping,
+        ]
+        if logs is not None:
+            shown = self.held_out_labels if self.settings.plot_embeddings else None
+            callbacks.append(TensorBoardLog(logs, self.validate, plotted=shown))
+        callbacks.append(AfterEpoch(note))
+        try:
+            self.trainer.fit(
+                self.feed.dataset(),
+                epochs=self.settings.epochs,
+                initial_epoch=start,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        except tf.errors.OpError:
+            if self.feed.error is not None:
+                raise self.feed.error from None
+            raise
+
+    def _variables(self) -> list[Any]:
+        # The head's with its dropout seeds, the objective's proxies and seeds, the optimiser's.
+        return [*self.trainer.variables, *self.trainer.optimizer.variables]
+
+    def _save(self, path: Path, epochs: int) -> None:
+        memory = self.stopping.memory()
+        best_weights = memory.pop("best_weights")
+        variables = [np.asarray(variable.value) for variable in self._variables()]
+        Checkpoint(epochs, variables, best_weights, memory, self.history, self.stated).save(path)
+
+    def _restore(self, path: Path) -> int:
+        state = Checkpoint.load(path, settings=self.stated)
+        for variable, value in zip(self._variables(), state.variables, strict=True):
+            variable.assign(value)
+        memory = {**state.stopping, "best_weights": state.best_weights}
+        self.stopping = EarlyStopping(patience=self.settings.patience, memory=memory)
+        self.stopping.on_train_begin()
+        self.history = list(state.history)
+        return state.epochs
+
+
+def _digest(*sides: tuple[Rows, np.ndarray]) -> str:
+    """Return a digest of who is on which photo and of the first features: other photos or taps give another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for features, labels in sides:
+        first = np.asarray(features[np.arange(min(8, features.shape[0]))], np.float32)
+        digest.update(
+            repr((features.shape, labels.shape)).encode() + labels.astype(np.int64).tobytes() + first.tobytes()
+        )
+    return digest.hexdigest()
+
+
+Embedder = Callable[[Rows], np.ndarray]
+
+
+def contenders(features: Rows, labels: np.ndarray, fitted: FittedHead, *, seed: int) -> Mapping[str, Embedder]:
+    """Return `raw`, `whitened`, `lda`, `untrained` and `trained`, each features [n, dim] → unit embeddings [n, width].
+
+    All of them have seen the same training people, `features` [photos, dim] and `labels` [photos], and no others.
+    """
+    return embedders(Baselines.fit(features, labels, seed=seed), fitted)
+
+
+def embedders(baselines: Baselines, fitted: FittedHead) -> Mapping[str, Embedder]:
+    """Return the contenders of baselines that are fitted already."""
+    return {
+        "raw": baselines.raw.transform,
+        "whitened": baselines.whitened.transform,
+        "lda": baselines.lda.transform,
+        "untrained": lambda rows: embed(fitted.untrained, rows),
+        "trained": lambda rows: embed(fitted.head, rows),
+    }

@@ -1,0 +1,164 @@
+"""The fixed front of a head: signed root, standardising, PCA whitening, learnt from the training photos alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from facetl.backbones.feature_map import Layout
+from facetl.metrics.linalg import Rows, moments, principal_axes, projected, signed, signed_root
+from facetl.training.region_lda import region_axes, supervised
+from facetl.training.settings import TrainingSettings
+
+# Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
+MAX_PHOTOS = 10_000
+# Components may not use up the photos: the last ones would hold single people's noise.
+_PHOTOS_PER_COMPONENT = 2
+_BLOCK = 1024
+
+
+@keras.saving.register_keras_serializable(package="facetl")
+class SignedRoot(keras.layers.Layer):
+    """Takes sign(x)·√|x| of each feature, which tames the long tail of ReLU maps.
+
+    References:
+        Perronnin, Sánchez, Mensink: Improving the Fisher Kernel for Large-Scale Image Classification, ECCV 2010.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return an array of the same shape, [..., dim]."""
+        return keras.ops.sign(inputs) * keras.ops.sqrt(keras.ops.abs(inputs))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape stays."""
+        return input_shape
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """What was learnt: y = (root(x) − mean) / scale, then y @ axes.
+
+    Attributes:
+        root: whether the signed root comes first.
+        mean, scale: [dim] float32, or None to leave the features as they are.
+        axes: [dim, components] float32 directions of the standardised features, or None.
+        whitened: the same, whitened alone.
+    """
+
+    root: bool
+    mean: np.ndarray | None
+    scale: np.ndarray | None
+    axes: np.ndarray | None
+    whitened: np.ndarray | None = None
+
+    @classmethod
+    def fit(
+        cls, features: Rows, labels: np.ndarray, settings: TrainingSettings, *, layout: Layout | None = None
+    ) -> Standardisation:
+        """Learn from training features, [photos, dim] float, and who is on them, [photos] int.
+
+        layout: of which maps a feature is made, for the regions of `discriminant` with `regions`.
+        """
+        # It tames the long tail of maps behind a ReLU; an embedding has none, and its angles would be bent.
+        root = settings.root and not signed(features)
+        if settings.standardise == "none":
+            return cls(root, None, None, None)
+        rooted = _Rooted(features) if root else features
+        rng = np.random.default_rng([settings.seed, 1])
+        if features.shape[0] > MAX_PHOTOS:
+            chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
+            rooted, labels = _Subset(rooted, chosen), labels[chosen]
+        mean, scale = moments(rooted)
+        # A feature that hardly ever fires would be blown up to the weight of the others.
+        scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
+        if settings.standardise == "features":
+            return cls(root, mean, scale, None)
+        if settings.standardise == "discriminant" and settings.regions and layout and _in_parts(layout):
+            axes, whitened = region_axes(rooted, labels, layout, settings, mean=mean, scale=scale, rng=rng)
+            return cls(root, mean, scale, axes, whitened)
+        components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
+        axes, deviation = principal_axes(rooted, mean, scale, components, rng)
+        axes /= np.maximum(deviation, 1e-6)
+        whitened = axes
+        if settings.standardise in ("within", "discriminant"):
+            scaled = axes / scale[:, None]
+            rows = projected(rooted, scaled, mean @ scaled)
+            axes = axes @ supervised(rows, labels, settings)
+        return cls(root, mean, scale, axes, whitened)
+
+    @classmethod
+    def of(cls, front: keras.Model) -> Standardisation | None:
+        """Read it from a model that `model` made; None for another one."""
+        layers = {layer.name: layer for layer in front.layers[1:]}
+        if not layers.keys() <= {"root", "standardise", "whiten"}:
+            return None
+        mean = scale = axes = None
+        if "standardise" in layers:
+            mean = np.ravel(layers["standardise"].mean)
+            scale = np.sqrt(np.ravel(layers["standardise"].variance))
+        if "whiten" in layers:
+            (axes,) = layers["whiten"].get_weights()
+        return cls("root" in layers, mean, scale, axes)
+
+    def without_labels(self) -> Standardisation:
+        """Return what was learnt without looking at who is on the photos: at most whitening."""
+        return replace(self, axes=self.whitened)
+
+    def reduce(self, features: Rows) -> np.ndarray | None:
+        """Return whitened features, [photos, components] float32; None where nothing is projected."""
+        if self.axes is None:
+            return None
+        reduced = np.empty((features.shape[0], self.axes.shape[1]), np.float32)
+        front = self.model(features.shape[1])
+        for start in range(0, features.shape[0], _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, features.shape[0]))
+            reduced[rows] = front(np.asarray(features[rows], np.float32))
+        return reduced
+
+    def model(self, dim: int) -> keras.Model:
+        """Return the same as a Keras model, frozen, [batch, dim] → [batch, components or dim]."""
+        inputs = keras.Input((dim,), name="features")
+        outputs = inputs
+        if self.root:
+            outputs = SignedRoot(name="root")(outputs)
+        if self.mean is not None and self.scale is not None:
+            outputs = keras.layers.Normalization(
+                mean=self.mean, variance=np.square(self.scale), name="standardise", dtype="float32"
+            )(outputs)
+        if self.axes is not None:
+            whiten = keras.layers.Dense(self.axes.shape[1], use_bias=False, name="whiten")
+            outputs = whiten(outputs)
+            whiten.set_weights([self.axes])
+        model = keras.Model(inputs, outputs, name="front")
+        model.trainable = False
+        return model
+
+
+def _in_parts(layout: Layout) -> bool:
+    return sum(map(len, layout.regions())) > 1
+
+
+class _Rooted:
+    """Rows with the signed root taken as they are read."""
+
+    def __init__(self, features: Rows) -> None:
+        self._features = features
+        self.shape = features.shape
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return signed_root(np.asarray(self._features[rows], np.float32))
+
+
+class _Subset:
+    """Some rows of others."""
+
+    def __init__(self, features: Rows, rows: np.ndarray) -> None:
+        self._features = features
+        self._rows = rows
+        self.shape = (len(rows), features.shape[1])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self._features[self._rows[rows]], np.float32)

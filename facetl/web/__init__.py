@@ -1,1 +1,0 @@
-"""The people page: a local web page on a library, for the user of this machine alone."""

@@ -1,0 +1,180 @@
+"""How faces are named: thresholds and margins against loops over the rehearsals, on people of a known law."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import logit
+
+from facetl.calibration import identification
+from facetl.calibration.identification import Identification, _Answers, rehearse
+from facetl.errors import DataError, RunError
+from facetl.evaluation.stored_fields import StoredFields
+from facetl.metrics.ranking import Gallery
+
+CENTROID = Identification("centroid", 5.0, 0.5, 0.1, 0.05, 0.75, 10, 30)
+
+
+def people(count: int, seed: int, *, noise: float = 0.8, photos: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(count), photos)
+    rows = rng.normal(size=(count, 16))[labels] + noise * rng.normal(size=(len(labels), 16))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def at(*degrees: float) -> np.ndarray:
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def answers(**columns: list[float]) -> _Answers:
+    return _Answers(**{name: np.array(values) for name, values in columns.items()})
+
+
+def test_rates_by_hand():
+    rehearsed = answers(
+        distance=[0.1, 0.3, 0.9, 0.2, 0.4],
+        gap=[0.5, 0.01, 0.5, 0.2, 0.3],
+        right=[True, True, True, False, False],
+        known=[True, True, True, False, False],
+        shares=[0.25, 0.25, 0.5, 0.4, 0.6],
+    )
+    assert rehearsed.rates(0.3, 0.0) == (0.4, 0.5)
+    assert rehearsed.rates(0.4, 0.1) == (1.0, 0.25)
+    assert rehearsed.rates(1.0, 0.25) == (0.6, 0.75)
+
+
+def test_a_rehearsal_enrols_half_and_asks_for_the_rest():
+    embeddings, labels = people(9, 0, noise=0.01)
+    keep = np.flatnonzero((labels > 1) | (np.arange(len(labels)) % 6 == 0))  # 0 and 1 have one photo
+    rows, person = embeddings[keep], labels[keep]
+    rehearsed = identification._rehearsal(rows, person, "centroid", 5.0, np.random.default_rng(0))
+    # Of 7 people with 6 photos 3 are enrolled with 5, one photo each is asked for; 4 · 6 + 2 are strangers' photos.
+    assert (np.count_nonzero(rehearsed.known), np.count_nonzero(~rehearsed.known)) == (3, 26)
+    assert rehearsed.right.tolist() == rehearsed.known.tolist()
+    assert rehearsed.shares[rehearsed.known] == pytest.approx(1 / 3)
+    assert sorted(set(rehearsed.shares[~rehearsed.known].round(6))) == pytest.approx([1 / 36, 1 / 6], abs=1e-5)
+    assert rehearsed.distance[rehearsed.known].max() < rehearsed.distance[~rehearsed.known].min()
+
+
+def test_a_photo_is_left_of_each_person_however_few_there_are():
+    embeddings, labels = people(5, 0, noise=0.01, photos=2)
+    rehearsed = identification._rehearsal(embeddings, labels, "centroid", 5.0, np.random.default_rng(0))
+    assert (np.count_nonzero(rehearsed.known), np.count_nonzero(~rehearsed.known)) == (2, 6)
+
+
+def test_the_threshold_keeps_to_the_rate_on_other_people():
+    rehearsed = rehearse(*people(120, 1), seed=0, fpir=0.1)
+    assert rehearsed is not None
+    assert 0.09 < rehearsed.fpir <= 0.1 + 1e-9
+    splits = identification._rehearsals(*people(120, 1), "centroid", 5.0, 0)
+    error = np.std([split.rates(rehearsed.threshold, 0.0)[0] for split in splits], ddof=1)
+    # The estimate's own variance, and twice that for one measurement on half as many people.
+    reach = stats.t.ppf(0.975, 119) * np.sqrt(3) * error / (rehearsed.fpir * (1 - rehearsed.fpir))
+    assert logit(rehearsed.interval.high) - logit(rehearsed.fpir) == pytest.approx(reach)
+    elsewhere = [
+        identification._rehearsal(*people(120, 2), "centroid", 5.0, np.random.default_rng(k)).rates(
+            rehearsed.threshold, 0.0
+        )[0]
+        for k in range(10)
+    ]
+    assert rehearsed.interval.low < np.mean(elsewhere) < rehearsed.interval.high
+    assert rehearsed.identification.fpir <= 0.1 + 1e-9
+    assert rehearsed.identification.enrolled == 60
+
+
+def test_without_a_rate_known_people_and_strangers_weigh_the_same():
+    embeddings, labels = people(40, 3)
+    rehearsed = rehearse(embeddings, labels, seed=0)
+    assert rehearsed is not None
+    splits = identification._rehearsals(embeddings, labels, "centroid", 5.0, 0)
+
+    def right(threshold: float) -> float:
+        return float(np.mean([detected - named for named, detected in (s.rates(threshold, 0.0) for s in splits)]))
+
+    assert right(rehearsed.threshold) == pytest.approx(max(right(t) for t in np.linspace(0, 2, 400)), abs=0.003)
+
+
+def test_a_margin_is_taken_where_it_helps_beyond_chance():
+    rng = np.random.default_rng(0)
+
+    def rehearsal(near: float) -> _Answers:
+        """Strangers lie between two people, known ones near one; distances tell nothing."""
+        n = 200
+        known = np.arange(n) < n // 2
+        gap = np.where(known, rng.uniform(0.1, 1.0, n), rng.uniform(0.0, near, n))
+        return _Answers(rng.uniform(0, 1, n), gap, known, known, np.full(n, 2 / n))
+
+    assert 0.1 < identification._margin([rehearsal(0.2) for _ in range(20)], 2.0) < 0.3
+    same = [rehearsal(1.0) for _ in range(20)]
+    alike = [a._replace(gap=rng.uniform(0, 1, len(a.gap))) for a in same]
+    assert identification._margin(alike, 2.0) == 0.0
+
+
+def test_personal_thresholds_are_those_of_the_gallery():
+    embeddings, labels = people(6, 5)
+    names = labels.astype(str)
+    personal = Identification("personal", 2.5, 0.5, 0.0, 0.0, 0.0, 0, 0)
+    gallery = Gallery(embeddings, names, method="personal", shrinkage=2.5)
+    assert np.ptp(gallery.shifts) > 0
+    wanted = dict(zip(gallery.people, 0.5 + gallery.shifts, strict=True))
+    assert personal.personal_thresholds(embeddings, names) == pytest.approx(wanted)
+    assert set(CENTROID.personal_thresholds(embeddings, names).values()) == {0.5}
+
+
+def test_personal_thresholds_are_chosen_where_people_differ(monkeypatch):
+    tried = []
+
+    def detections(rehearsals, fpir):
+        tried.append(rehearsals)
+        return np.array([0.5, 0.6, 0.7]) + (0.1 if rehearsals[0].gap[0] < 0 else 0.0)
+
+    plain = identification._rehearsals
+
+    def rehearsals(rows, person, method, shrinkage, seed):
+        found = plain(rows, person, method, shrinkage, seed)
+        if shrinkage == 10.0 and method == "personal":
+            found[0] = found[0]._replace(gap=np.full_like(found[0].gap, -1.0))
+        return found
+
+    monkeypatch.setattr(identification, "_rehearsals", rehearsals)
+    monkeypatch.setattr(identification, "_detections", detections)
+    chosen = rehearse(*people(12, 1), seed=0)
+    assert chosen is not None
+    assert (chosen.identification.method, chosen.identification.shrinkage) == ("personal", 10.0)
+
+
+def test_faces_are_named_by_threshold_and_margin():
+    # Ada at 0°, Bo at 40°; 0.5 is 41.4°.
+    gallery = CENTROID.gallery(at(-5, 5, 40), ["Ada", "Ada", "Bo"])
+    # 10°: near Ada. 20°: between both. 70°: Bo at 30°. 90°: nobody.
+    assert CENTROID.names(gallery, at(10, 20, 70, 90)) == ["Ada", None, "Bo", None]
+    alone = CENTROID.gallery(at(0), ["Ada"])
+    assert CENTROID.names(alone, at(10, 90)) == ["Ada", None]
+
+
+def test_few_people_are_told_how_many_more():
+    with pytest.raises(DataError, match=r"FPIR of 0.1 needs 30 validation people.*Received: 12.*add 18 more"):
+        rehearse(*people(12, 0), seed=0, fpir=0.1)
+    with pytest.raises(DataError, match="4 of them with 2 photos"):
+        rehearse(*people(40, 0, photos=1), seed=0, fpir=0.1)
+    assert rehearse(*people(3, 0), seed=0) is None
+    with pytest.raises(DataError, match=r"must be in \(0, 1\)"):
+        rehearse(*people(12, 0), seed=0, fpir=1.5)
+
+
+def test_rehearsals_that_differ_too_much_are_refused():
+    with pytest.raises(DataError, match=r"about 60 validation people. Received: 40, worth 20; add 20 more"):
+        identification._refuse_uncertain(0.1, 0.1, np.sqrt(0.09 / 20), 40)
+    identification._refuse_uncertain(0.1, 0.1, np.sqrt(0.09 / 31), 40)
+
+
+def test_settings_survive_json_and_damage_is_named():
+    stored = json.loads(json.dumps(CENTROID.to_json()))
+    assert Identification.from_json(StoredFields(stored, "file")) == CENTROID
+    for field, value in (("method", "nearest"), ("margin", -1), ("fpir", 2), ("enrolled", 1.5), ("threshold", None)):
+        with pytest.raises(RunError, match=f"file: {field} must be"):
+            Identification.from_json(StoredFields(stored | {field: value}, "file"))

@@ -1,0 +1,252 @@
+"""`facetl people` from photos to names on a run that knows people by their colour; and what the page can do with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
+from typer.testing import CliRunner
+
+from facetl.cli.app import app
+from facetl.cli.people.page import RunningEngine
+from facetl.errors import DataError, FacetlError, LibraryError, RunError
+from facetl.people.library import Library
+from facetl.people.web.engine import ExportOrder
+
+ANN, BOB, EVE, ZOE = PEOPLE.values()
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a run and an album: Ann and Bob twice together, Ann and Eve alone twice, one empty photo."""
+    use_colours(monkeypatch)
+    monkeypatch.setattr("facetl.faces.detectors.MtcnnSpec", PatchSpec)
+    monkeypatch.setenv("FACETL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "models" / "family")
+    for number in range(2):
+        photo(tmp_path / "album" / f"together_{number}.png", ANN, BOB, seed=number, shift=number)
+        photo(tmp_path / "album" / f"ann_{number}.png", ANN, seed=10 + number, shift=2 + number)
+        photo(tmp_path / "album" / f"eve_{number}.png", EVE, seed=20 + number, shift=4 + number)
+    photo(tmp_path / "album" / "nobody.png")
+    return tmp_path
+
+
+def facetl(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def told(*arguments: object) -> dict[str, Any]:
+    result = facetl(*arguments, "--json")
+    assert result.exit_code == 0, f"{result.output} {result.exception!r}"
+    return json.loads(result.stdout)
+
+
+def refused(*arguments: object) -> str:
+    result = facetl(*arguments)
+    assert isinstance(result.exception, FacetlError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def library(room: Path) -> Path:
+    told("people", "import", "album", "--library", "lib")
+    return room / "lib"
+
+
+def stacks(library: Path) -> dict[str, dict[str, Any]]:
+    """Return the stacks, each under the photos it shows."""
+    listed = told("people", "stacks", library)["stacks"]
+    found = [told("people", "stacks", library, one["id"]) for one in listed]
+    return {" ".join(sorted(Path(face["path"]).stem for face in one["faces"])): one for one in found}
+
+
+ANNS, BOBS, EVES = "ann_0 ann_1 together_0 together_1", "together_0 together_1", "eve_0 eve_1"
+
+
+def test_the_only_run_is_taken_and_faces_are_stacked(room: Path) -> None:
+    result = facetl("people", "import", "album", "--library", "lib")
+    assert result.exit_code == 0, result.output
+    assert "the only one below models" in result.stderr
+    assert "8 faces in 7 photos, 3 stacks" in result.stdout
+    assert set(stacks(room / "lib")) == {ANNS, BOBS, EVES}
+    again = told("people", "import", "album", "--library", "lib")
+    assert (again["added"], again["known"], again["counts"]["stacks"]) == (0, 7, 3)
+
+
+def test_without_a_run_both_ways_are_told_before_a_photo_is_read(room: Path) -> None:
+    shutil.rmtree(room / "models")
+    message = refused("people", "import", "album", "--library", "lib")
+    assert "--extractor dlib (after pip install facetl[dlib])" in message
+    assert "facetl train" in message
+    with Library.open(room / "lib") as library:
+        assert library.counts()["photos"] == 0
+    write_run(room / "models" / "one")
+    write_run(room / "models" / "two")
+    assert "2 runs lie below models (one, two). Say which." in refused("people", "import", "album", "--library", "lib")
+    assert told("people", "import", "album", "--library", "lib", "--run", "two")["run"].endswith("two")
+    # From now on the library knows its run.
+    assert told("people", "import", "album", "--library", "lib")["run"].endswith("two")
+    assert "only a net that was trained on faces" in refused(
+        "people", "import", "album", "--library", "lib", "--extractor", "inception_v3"
+    )
+
+
+def test_new_photos_join_and_faces_only_waits(room: Path, library: Path) -> None:
+    before = {key: stack["id"] for key, stack in stacks(library).items()}
+    photo(room / "album" / "new" / "bob.png", BOB, seed=50, shift=6)
+    photo(room / "album" / "new" / "zoe.png", ZOE, seed=51, shift=7)
+    waiting = told("people", "import", "album", "--library", library, "--faces-only")
+    assert (waiting["stacking"], waiting["added"], waiting["counts"]["stacks"]) == (None, 2, 3)
+    told("people", "import", "album", "--library", library)
+    after = stacks(library)
+    assert set(after) == {ANNS, f"bob {BOBS}", EVES, "zoe"}
+    assert after[f"bob {BOBS}"]["id"] == before[BOBS]
+
+
+def test_naming_splitting_merging_and_undoing(room: Path, library: Path) -> None:
+    found = stacks(library)
+    named = told("people", "name", library, found[ANNS]["id"], " Ann  Lee ")
+    assert (named["kind"], named["name"], len(named["left"])) == ("name", "Ann Lee", 4)
+    strange = [face["face"] for face in found[ANNS]["faces"] if Path(face["path"]).stem.startswith("ann")]
+    split = told("people", "split", library, found[ANNS]["id"], *strange)
+    assert told("people", "stacks", library)["total"] == 4
+    assert {face["face"] for face in told("people", "stacks", library, split["new"])["faces"]} == set(strange)
+    assert "undone: different" in facetl("people", "undo", library).stdout
+    assert set(stacks(library)) == {ANNS, BOBS, EVES}
+    assert split["stack"] == found[ANNS]["id"]
+    told("people", "merge", library, found[BOBS]["id"], found[EVES]["id"])
+    assert set(stacks(library)) == {ANNS, f"{EVES} {BOBS}"}
+    told("people", "cluster", library)
+    assert set(stacks(library)) == {ANNS, f"{EVES} {BOBS}"}, "what was said survives"
+    for _ in range(2):
+        told("people", "undo", library)
+    assert told("people", "undo", library) == {"undone": None}
+    assert facetl("people", "undo", library).stdout == "nothing to undo\n"
+    told("people", "cluster", library)
+    assert set(stacks(library)) == {ANNS, BOBS, EVES}
+
+
+def test_answers_are_heard_and_wrong_ones_refused(library: Path) -> None:
+    found = stacks(library)
+    eves = [face["face"] for face in found[EVES]["faces"]]
+    told("people", "answer", library, "different", *eves)
+    assert {"eve_0", "eve_1"} <= set(stacks(library))
+    told("people", "answer", library, "same", *eves)
+    assert EVES in stacks(library)
+    told("people", "answer", library, "not-a-face", eves[0])
+    assert "eve_1" in stacks(library)
+    assert facetl("people", "answer", library, "maybe", *eves).exit_code == 2
+    assert facetl("people", "answer", library, "different", eves[0]).exit_code == 2
+    assert "nobody can be called" in refused("people", "name", library, found[EVES]["id"], "unknown")
+    assert facetl("people", "stacks", library, "--order", "colour").exit_code == 2
+    asked = told("people", "questions", library, "--count", 3)["questions"]
+    assert len(asked) <= 3
+    for one in asked:
+        assert {"face", "path", "box"} <= set(one["first"])
+        assert 0 <= one["probability"] <= 1
+
+
+def test_identify_and_forget_take_a_library(room: Path, library: Path) -> None:
+    assert "nobody is named yet" in refused("identify", library, room / "album")
+    found = stacks(library)
+    told("people", "name", library, found[ANNS]["id"], "Ann Lee")
+    told("people", "name", library, found[BOBS]["id"], "Bob Ray")
+    photo(room / "party.png", BOB, EVE, ANN, seed=70)
+    named = told("identify", library, room / "party.png")
+    assert [face["name"] for face in named["faces"]] == ["Bob Ray", None, "Ann Lee"]
+    gone = told("forget", library, "Ann Lee")
+    assert (gone["faces"], gone["photos"], gone["remains"]) == (4, 2, [])
+    assert [face["name"] for face in told("identify", library, room / "party.png")["faces"]] == ["Bob Ray", None, None]
+    assert "which nobody has" in refused("forget", library, "Ann Lee")
+    assert b"Ann Lee" not in b"".join(path.read_bytes() for path in library.rglob("*") if path.is_file())
+
+
+def test_learning_of_few_people_is_one_clear_line(library: Path) -> None:
+    assert "Learning needs 8 named people" in refused("people", "learn", library)
+    assert facetl("people", "learn", library, "--apply", "--back").exit_code == 2
+    assert "used one run only" in refused("people", "learn", library, "--back")
+    assert told("people", "learn", library, "--discard") == {"discarded": True}
+
+
+def test_collecting_the_cache_of_a_library_keeps_its_faces(room: Path, library: Path) -> None:
+    before = told("cache", "info", "--cache", library / "cache")["extractors"]
+    assert sum(extractor["rows"] for extractor in before) >= 8
+    collected = told("cache", "gc", "--cache", library / "cache")
+    assert collected["dropped"] == 0
+    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+    shutil.rmtree(room / "album")
+    told("cache", "gc", "--cache", library / "cache")
+    # The photos may lie on a disk that is not connected: the library knows them still.
+    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+
+
+def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
+    told("people", "name", library, stacks(library)[ANNS]["id"], "Ann Lee")
+    done = told("people", "export", library, room / "out", "--as", "folders", "--as", "csv", "--copy")
+    assert (done["people"], done["files"], done["rows"]) == (1, 4, 8)
+    assert sorted(path.name for path in (room / "out/Ann Lee").iterdir()) == [f"{name}.png" for name in ANNS.split()]
+    assert facetl("people", "export", library, room / "x", "--as", "csv", "--copy", "--link").exit_code == 2
+
+
+# The page's engine
+
+
+def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) -> None:
+    with Library.open(library) as opened:
+        engine = RunningEngine(opened, verbose=False)
+        possible = engine.engine()
+        assert all(getattr(possible, name) is not None for name in ("look", "learn", "recognise", "questions", "alike"))
+        seen: list[tuple[int, int]] = []
+        photo(room / "album" / "later.png", (205, 65, 55), seed=80)
+        assert engine.look(lambda *at: seen.append(at)) == "1 new photos with 1 faces."
+        assert seen
+        assert engine.stack(lambda *at: None) == "3 stacks of 9 faces."
+        anns = next(stack.id for stack in opened.stacks() if stack.size == 5)
+        opened.name_stack(anns, "Ann Lee")
+        others = {stack.id: stack.size for stack in opened.stacks() if stack.id != anns}
+        # Bob is on a photo with Ann: he is not asked about.
+        alike = engine.alike(anns, 5)
+        assert len(others) == 2
+        [other] = alike
+        assert {
+            Path(opened.photo(opened.face(member.face).photo).paths[0]).stem for member in opened.stack(other.stack)[1]
+        } == {
+            "eve_0",
+            "eve_1",
+        }
+        party = cv2.imread(str(photo(room / "party.png", EVE, ANN, seed=81)))[:, :, ::-1]
+        stranger, ann = engine.recognise(np.ascontiguousarray(party))
+        assert (stranger.name, ann.name) == (None, "Ann Lee")
+        assert ann.probability is not None
+        assert opened.named()[ann.nearest[0][0]] == "Ann Lee"
+        chances = [probability for _, probability in ann.nearest]
+        assert chances == sorted(chances, reverse=True)
+        order = ExportOrder(folder=room / "o", kinds=frozenset({"csv"}), links="hard", names=None)
+        assert engine.export(order, lambda *at: None).startswith("1 people on 5 photos")
+        with pytest.raises(DataError, match="Learning needs"):
+            engine.learn(lambda *at: None)
+
+
+def test_without_a_run_the_page_still_exports(tmp_path: Path) -> None:
+    with Library.open(tmp_path / "lib", create=True) as library:
+        engine = RunningEngine(library, verbose=False)
+        possible = engine.engine()
+        assert possible.export is not None
+        assert possible.look is None
+        with pytest.raises(LibraryError, match="No run is chosen"):
+            engine.recognizer()
+
+
+def test_a_run_that_is_gone_is_one_clear_line(room: Path, library: Path) -> None:
+    shutil.rmtree(room / "models")
+    assert "the run that this library uses is gone" in refused("people", "cluster", library)
+    with pytest.raises((RunError, LibraryError)):
+        RunningEngine(Library.open(library), verbose=False).recognizer()

@@ -1,0 +1,124 @@
+"""The options of training: the same for every verb that trains, and each of them reaches the settings."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from facetl.cli.app import app
+from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.training.settings import TrainingSettings
+
+# Each with a value that is no preset's.
+GIVEN: dict[str, tuple[str, Any]] = {
+    "margin": ("0.37", 0.37),
+    "temperature": ("1.5:0.25", (1.5, 0.25)),
+    "candidates": ("700:70", (700, 70)),
+    "uniform_share": ("0.45", 0.45),
+    "warmup": ("7", 7),
+    "widths": ("40,20", (40, 20)),
+    "activations": ("tanh", ("tanh", "tanh")),
+    "dropout": ("0.15", 0.15),
+    "standardise": ("within", "within"),
+    "components": ("77", 77),
+    "learning_rate": ("0.007", 0.007),
+    "schedule": ("decay", "decay"),
+    "batch_size": ("33", 33),
+    "epochs": ("5", 5),
+    "patience": ("3", 3),
+    "seed": ("9", 9),
+}
+GIVEN_IN_BATCHES: dict[str, tuple[str, Any]] = {
+    "loss": ("circle", "circle"),
+    "loss_scale": ("70", 70.0),
+    "people_per_batch": ("12", 12),
+    "photos_per_person": ("3", 3),
+}
+MINED: dict[str, tuple[str, Any]] = {"sampler": ("pk", "pk"), "mining": ("semi-hard", "semi-hard")}
+PAIRED: dict[str, tuple[str, Any]] = {"sampler": ("pairs", "pairs"), "most_pairs": ("900", 900), "batch_size": ("8", 8)}
+
+
+def taken(arguments: list[str]) -> tuple[str, TrainingSettings]:
+    """Return what a verb that takes the options receives."""
+    received: list[tuple[str, TrainingSettings]] = []
+    verb = typer.Typer()
+
+    @verb.command()
+    @takes_training_options
+    def train(folder: str, training: TrainingOptions, loudly: bool = False) -> None:
+        received.append((folder, training.settings(validation=0.31)))
+
+    result = CliRunner().invoke(verb, ["photos", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return received[0]
+
+
+def as_arguments(given: dict[str, tuple[str, Any]]) -> list[str]:
+    return [part for name, (text, _) in given.items() for part in (f"--{name.replace('_', '-')}", text)]
+
+
+@pytest.mark.parametrize(
+    "given", [GIVEN, GIVEN_IN_BATCHES, MINED, PAIRED], ids=["triplets", "batches", "mined", "pairs"]
+)
+def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) -> None:
+    folder, settings = taken(as_arguments(given))
+    assert folder == "photos"
+    assert settings.validation == 0.31
+    for name, (_, value) in given.items():
+        assert getattr(settings, name) == value, name
+
+
+def test_every_option_is_tested_here() -> None:
+    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == {
+        field.name for field in fields(TrainingOptions)
+    }
+
+
+def test_without_options_the_preset_stands() -> None:
+    assert taken([])[1] == TrainingSettings(validation=0.31)
+    assert taken(["--preset", "tutorial"])[1].sampler == "random"
+
+
+def test_the_fallback_is_the_presets_unless_given() -> None:
+    assert [taken(given)[1].fallback for given in ([], ["--no-fallback"])] == [True, False]
+    tutorial = ["--preset", "tutorial"]
+    assert [taken([*tutorial, *given])[1].fallback for given in ([], ["--fallback"])] == [False, True]
+
+
+def test_whole_numbers_stay_whole() -> None:
+    candidates = taken(["--candidates", "50"])[1].candidates
+    assert (candidates, type(candidates)) == (50, int)
+
+
+def test_verbs_that_train_share_the_options() -> None:
+    root = typer.main.get_command(app)
+    train, lfw = root.commands["train"], root.commands["benchmark"].commands["lfw"]  # type: ignore[attr-defined]
+    for field in fields(TrainingOptions):
+        one, other = (next(option for option in verb.params if option.name == field.name) for verb in (train, lfw))
+        assert one.opts == other.opts == [f"--{field.name.replace('_', '-')}"]
+        assert one.help == other.help
+        assert one.default == other.default == field.default
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--temperature", "sharp"],
+        ["--temperature", "1:2:3"],
+        ["--temperature", ""],
+        ["--candidates", "2.5"],
+        ["--candidates", "100:nan"],
+        ["--candidates", "inf"],
+        ["--people-per-batch", "1"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_number_or_course_is_wrong_usage(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, ["train", "photos", "--run", "x", *arguments])
+    assert result.exit_code == click.UsageError.exit_code == 2
+    assert arguments[0] in result.output

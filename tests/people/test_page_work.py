@@ -1,0 +1,241 @@
+"""Running work: one at a time, with progress, a way to stop it, and one line when it ends; learning and export."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import Album
+from served import Page, serving
+
+from facetl.errors import DataError
+from facetl.people.library import Library
+from facetl.people.web.engine import Change, Engine, ExportOrder, Learnt
+from facetl.people.web.jobs import OnProgress, Work
+
+Serve = Callable[[Engine], Page]
+
+
+@pytest.fixture
+def serve(library: Library) -> Iterator[Serve]:
+    """Return a function that serves the library with an engine."""
+    running: list[Iterator[Page]] = []
+
+    def start(engine: Engine) -> Page:
+        running.append(serving(library, engine))
+        return next(running[-1])
+
+    yield start
+    for one in running:
+        assert next(one, None) is None
+
+
+def ended(page: Page) -> dict[str, Any]:
+    state: dict[str, Any] = page.site.work.wait(30).to_json()
+    assert not state["running"]
+    assert page.get("/tasks/state").json() == state
+    return state
+
+
+def test_progress_is_told_and_the_end_too(serve: Serve) -> None:
+    go, told = threading.Event(), threading.Event()
+
+    def stack(on_progress: OnProgress) -> str:
+        on_progress(3, 8)
+        told.set()
+        assert go.wait(30)
+        return "Stacked."
+
+    page = serve(Engine(stack=stack, look=stack))
+    assert page.get("/tasks/state").json()["number"] == 0
+    page.say("/tasks/stack")
+    assert told.wait(30)
+    state = page.get("/tasks/state").json()
+    assert (state["done"], state["total"], state["running"]) == (3, 8, True)
+    assert "Stacking all faces anew" in page.html("/people")
+    refused = page.post("/tasks/look")
+    assert refused.status_code == 409
+    assert "Stacking all faces anew" in refused.json()["error"]
+    go.set()
+    assert ended(page)["message"] == "Stacked."
+    page.say("/tasks/look")
+    assert ended(page)["number"] == 2
+
+
+def test_work_stops_at_its_next_progress(serve: Serve) -> None:
+    steps: list[int] = []
+    first = threading.Event()
+
+    def look(on_progress: OnProgress) -> str:
+        for step in range(100_000):
+            steps.append(step)
+            on_progress(step, 100_000)
+            first.set()
+            time.sleep(0.001)
+        return "Never."
+
+    page = serve(Engine(look=look))
+    page.say("/tasks/look")
+    assert first.wait(30)
+    page.say("/tasks/cancel")
+    state = ended(page)
+    assert state["message"] == "Stopped. What was finished is kept."
+    assert not state["failed"]
+    assert len(steps) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DataError("A folder is missing."), "A folder is missing."),
+        (
+            ZeroDivisionError("division by zero"),
+            "It ended with an error of its own: ZeroDivisionError: division by zero",
+        ),
+    ],
+)
+def test_work_that_fails_says_so_in_a_line(serve: Serve, error: Exception, message: str) -> None:
+    def stack(_: OnProgress) -> str:
+        raise error
+
+    page = serve(Engine(stack=stack))
+    page.say("/tasks/stack")
+    state = ended(page)
+    assert (state["message"], state["failed"]) == (message, True)
+    assert message in page.html("/tasks")
+
+
+def test_the_server_ends_while_work_runs(library: Library) -> None:
+    begun = threading.Event()
+
+    def look(on_progress: OnProgress) -> str:
+        while True:
+            on_progress(1, 2)
+            begun.set()
+            time.sleep(0.01)
+
+    for page in serving(library, Engine(look=look)):
+        page.say("/tasks/look")
+        assert begun.wait(30)
+        work = page.site.work
+    assert work.state().message.startswith("Stopped")
+
+
+def test_without_a_run_there_is_no_work(bare_page: Page) -> None:
+    for path in ("look", "stack", "learn", "apply"):
+        assert bare_page.post(f"/tasks/{path}").status_code == 409
+    assert bare_page.post("/learn/discard").status_code == 409
+    assert bare_page.post("/tasks/nothing").status_code == 422
+    assert bare_page.html("/tasks").count("disabled") >= 3
+
+
+def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> None:
+    calls: list[str] = []
+
+    def learn(on_progress: OnProgress) -> Learnt:
+        on_progress(1, 1)
+        calls.append("learn")
+        faces = tuple(album.faces_of(1)[:3])
+        changes = (Change("faces would get another suggestion", 3, faces), Change("stacks would be joined", 12))
+        return Learnt(
+            f"Proposal {calls.count('learn')}.", (("Right name", 0.812, 0.907), ("Strangers", 0.5, 0.25)), changes, 5
+        )
+
+    def apply(learnt: Learnt) -> str:
+        calls.append(f"apply {learnt.headline}")
+        return "Applied."
+
+    def discard(learnt: Learnt) -> str:
+        calls.append(f"discard {learnt.headline}")
+        return "Discarded."
+
+    page = serve(Engine(learn=learn, apply=apply, discard=discard))
+    page.say("/answers/name", {"faces": [1], "name": "Ada"})
+    assert page.post("/tasks/apply").status_code == 409
+    assert page.post("/learn/discard").status_code == 409
+    page.say("/tasks/learn")
+    ended(page)
+    html = page.html("/learn")
+    for text in ("Proposal 1.", "81.2%", '<td class="better">90.7%', '<td class="worse">25.0%', "<b>12</b>"):
+        assert text in html
+    assert html.count("/thumbs/") == 3
+    assert calls == ["learn"]
+    page.say("/tasks/learn")
+    ended(page)
+    assert calls[1:] == ["learn", "discard Proposal 1."]
+    page.say("/tasks/apply")
+    assert ended(page)["message"] == "Applied."
+    assert calls[-1] == "apply Proposal 2."
+    assert "Proposal" not in page.html("/learn")
+    page.say("/tasks/learn")
+    ended(page)
+    assert page.say("/learn/discard")["message"] == "Discarded."
+    assert page.post("/tasks/apply").status_code == 409
+
+
+def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
+    worse = Learnt("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
+    page = serve(Engine(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted."))
+    page.say("/tasks/learn")
+    assert ended(page)["message"] == "No better."
+    assert 'data-start="apply"' not in page.html("/learn")
+    assert page.post("/tasks/apply").status_code == 409
+    assert page.say("/learn/discard")["message"] == "Deleted."
+
+
+def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
+    tries: list[int] = []
+
+    def apply(_: Learnt) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise DataError("The disk is full.")
+        return "Applied."
+
+    page = serve(Engine(learn=lambda _: Learnt("Better.", (), (), None), apply=apply, discard=lambda _: ""))
+    page.say("/tasks/learn")
+    ended(page)
+    page.say("/tasks/apply")
+    assert ended(page)["failed"]
+    page.say("/tasks/apply")
+    assert ended(page)["message"] == "Applied."
+
+
+def test_an_export_is_ordered_as_the_form_says(serve: Serve, library: Library, album: Album, own_home: Path) -> None:
+    orders: list[ExportOrder] = []
+
+    def export(order: ExportOrder, on_progress: OnProgress) -> str:
+        orders.append(order)
+        return "Exported."
+
+    library.say_name(album.faces_of(0), "Ada")
+    library.say_name(album.faces_of(1), "Bob")
+    bob = library.person("Bob")
+    assert bob
+    page = serve(Engine(export=export))
+    body = {"folder": "~/People", "kinds": ["folders", "csv"], "links": "copy", "people": [bob.id]}
+    page.say("/tasks/export", body)
+    assert ended(page)["message"] == "Exported."
+    page.say("/tasks/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
+    ended(page)
+    assert orders == [
+        ExportOrder(folder=own_home / "People", kinds=frozenset({"folders", "csv"}), links="copy", names=("Bob",)),
+        ExportOrder(folder=Path("/a"), kinds=frozenset({"xmp"}), links="hard", names=None),
+    ]
+    for wrong in ({"folder": "here"}, {"folder": " "}, {"kinds": []}, {"kinds": ["zip"]}, {"links": "move"}):
+        assert page.post("/tasks/export", body | wrong).status_code == 422
+    assert len(orders) == 2
+
+
+def test_work_begins_anew_after_it_was_stopped() -> None:
+    work = Work()
+    assert work.start("one", lambda on_progress: on_progress(1, 1) or "first")
+    assert work.wait(30).message == "first"
+    work.cancel()
+    assert not work.state().stopping
+    assert work.start("two", lambda on_progress: on_progress(1, 1) or "second")
+    assert work.wait(30).message == "second"

@@ -1,0 +1,56 @@
+"""What a run under evaluation says of itself: its methods, its margin, and whom it knows."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corners import FLOOR_THRESHOLDS, THRESHOLD, make_subject
+
+from facetl.data.manifest import Manifest
+from facetl.runs import evaluated_run as subject_module
+from facetl.runs.evaluated_run import Acquaintance
+
+
+def test_the_methods_are_the_floors_and_then_the_trained_head(tmp_path: Path, make_people: Callable[..., Path]) -> None:
+    photos = make_people(tmp_path / "photos", people=3, photos=3)
+    subject = make_subject(tmp_path, photos)
+    embedded = subject.embed(Manifest.from_folder(photos), cache=tmp_path / "cache")
+    methods = list(subject.methods(embedded))
+    assert [(name, threshold) for name, _, threshold in methods] == [*FLOOR_THRESHOLDS.items(), ("trained", THRESHOLD)]
+    for _, embeddings, _ in methods:
+        assert len(embeddings) == 9
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
+    np.testing.assert_array_equal(methods[-1][1], embedded.embeddings)
+
+
+def test_people_are_known_by_their_composed_name(tmp_path: Path, make_people: Callable[..., Path]) -> None:
+    jose = unicodedata.normalize("NFC", "José")
+    photos = make_people(tmp_path / "photos", people=2, photos=2)
+    subject = make_subject(tmp_path, photos, known=frozenset({jose, "Zoe"}))
+    acquaintance = subject.acquaintance([unicodedata.normalize("NFD", jose), "Ann", jose, "Bob"])
+    assert acquaintance == Acquaintance(3, (jose,))
+    assert acquaintance.to_json() == {"people": 3, "people_in_training": 1}
+    assert acquaintance.warning is not None
+    assert "1 of the 3 people" in acquaintance.warning
+    assert subject.strangers(["Ann", unicodedata.normalize("NFD", jose)]) == {"Ann"}
+    assert subject.acquaintance(["Ann"]).warning is None
+    assert "does not say" in (Acquaintance(3, None).warning or "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "margin"),
+    [
+        ({"loss": "triplet", "margin": 0.35}, 0.35),
+        ({"margin": 0.5}, 0.5),
+        ({"loss": "arcface", "margin": 0.5}, 0.2),
+        ({"loss": "triplet", "margin": None}, 0.2),
+    ],
+)
+def test_the_margin_is_that_of_a_triplet_loss(tmp_path: Path, settings: dict[str, object], margin: float) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    assert subject_module._margin(tmp_path) == margin
