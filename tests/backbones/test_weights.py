@@ -181,7 +181,8 @@ class TestOrder:
     def test_finding_a_file_imports_no_tensorflow(self, own_home: Path) -> None:
         keras_file(own_home / ".keras")
         code = (
-            "import sys; from facetl.backbones.weights import resolve; from facetl.backbones.spec import ExtractorSpec; "
+            "import sys; from facetl.backbones.weights import resolve\n"
+            "from facetl.backbones.spec import ExtractorSpec; "
             "print(resolve(ExtractorSpec()).source, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ from facetl.people.library import Library
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
-CHILD = Path(__file__).resolve().parents[1] / "web" / "serve_made_up.py"
+CHILD = Path(__file__).resolve().parents[1] / "support" / "serve_made_up.py"
 SCRIPT = '<img src=x onerror=alert(1)><script>alert("x")</script>'
 # The two faces of the question that is asked, as Python would write a list.
 PAIR = """

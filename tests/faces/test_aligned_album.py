@@ -303,7 +303,7 @@ import os, signal, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import cv2
-from test_aligning import RULE, Marks
+from test_aligned_album import RULE, Marks
 from facetl.features.aligning import AlignSettings, align_album
 
 cv2.setNumThreads(1)

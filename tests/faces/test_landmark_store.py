@@ -351,7 +351,7 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from facetl.features import sqlite_file
-from test_landmarks import Counting, search
+from test_landmark_store import Counting, search
 
 shas = {Path(path): sha for path, sha in json.load(sys.stdin).items()}
 attach = sqlite_file.attach

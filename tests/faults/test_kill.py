@@ -21,7 +21,7 @@ import pytest
 from facetl.embeddings.embedding_cache import EmbeddingCache, verify
 from facetl.errors import CacheError
 
-NURSERY = Path(__file__).with_name("nursery.py")
+NURSERY = Path(__file__).parents[1] / "support" / "nursery.py"
 PHOTOS = 40
 KILLS = 50
 

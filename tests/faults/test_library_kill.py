@@ -23,7 +23,7 @@ import pytest
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store.resolve import replay
 
-NURSERY = Path(__file__).with_name("library_nursery.py")
+NURSERY = Path(__file__).parents[1] / "support" / "library_nursery.py"
 PHOTOS = 24
 KILLS = 100
 KILLS_A_LIBRARY = 5

@@ -17,7 +17,7 @@ from facetl.errors import DataError
 from facetl.people.library import Library
 from facetl.people.web.server import Server, _listen
 
-CHILD = Path(__file__).with_name("serve_made_up.py")
+CHILD = Path(__file__).parents[1] / "support" / "serve_made_up.py"
 
 
 def test_ctrl_c_ends_it_in_order(drawn: tuple[Path, Album], tmp_path: Path) -> None:

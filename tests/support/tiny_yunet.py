@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "features"))
-
 from tiny_onnx import FLOAT, message, model, node, tensor, value_info
 
 STRIDES = (8, 16, 32)

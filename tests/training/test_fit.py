@@ -242,7 +242,7 @@ class TestResuming:
 
     def test_after_sigkill_at_a_random_moment(self, uninterrupted: FittedHead, tmp_path: Path) -> None:
         checkpoint = tmp_path / "state.npz"
-        folder = Path(__file__).parent
+        folder = Path(__file__).parents[1] / "support"
         paths = [str(folder), str(folder.parents[1]), os.environ.get("PYTHONPATH", "")]
         child = subprocess.Popen(
             [sys.executable, str(folder / "fit_in_child.py"), str(checkpoint)],

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 def serve_page(library: Library, *, port: int, browser: bool, as_json: bool, verbose: bool) -> None:
     """Serve the page until Ctrl-C; its address is printed, and opened in a browser where one is asked for."""
-    # MOVED
     from facetl.people.web.server import serve
 
     def ready(address: str) -> None:

@@ -130,8 +130,8 @@ def _stand_in(net: Any) -> str:
     nsfwjs_weights.verify(archive)
     nsfwjs_weights.assign_by_name(net, nsfwjs_weights.read(archive, net=_STAND_IN_NET))
     return (
-        f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} (uint8-quantised, fine-tuned for "
-        "another task)"
+        f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} (uint8-quantised, "
+        "fine-tuned for another task)"
     )
 
 

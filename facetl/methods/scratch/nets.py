@@ -11,7 +11,6 @@ import keras
 
 from facetl.errors import TrainingError
 from facetl.methods.scratch import facenet
-from facetl.methods.scratch import nets as nets_module
 from facetl.methods.scratch.blocks import INITIALISER, begin, end
 
 
@@ -34,34 +33,6 @@ class Design:
     title: str
     side: int
     build: Build
-
-
-DESIGNS: Mapping[str, Design] = MappingProxyType(
-    {
-        "small": Design("a small convolutional net", nets_module.SIDE, nets_module.small),
-        "nn1": Design("FaceNet NN1 (Zeiler-Fergus, maxout)", facenet.SIDE, facenet.nn1),
-        "nn1-relu": Design("FaceNet NN1 (Zeiler-Fergus, ReLU and dropout)", facenet.SIDE, facenet.nn1_relu),
-        "nn2": Design("FaceNet NN2 (Inception)", facenet.NN2_SIDE, facenet.nn2),
-        "nns1": Design("FaceNet NNS1 (mini Inception, our reading)", facenet.NNS1_SIDE, facenet.nns1),
-        "nns2": Design("FaceNet NNS2 (tiny Inception, our reading)", facenet.NNS2_SIDE, facenet.nns2),
-    }
-)
-# Below it some map of some net has no pixel left.
-LEAST_SIDE = 32
-
-
-def build_net(name: str, *, side: int | None = None, width: int = 128, grey: bool = False, seed: int) -> keras.Model:
-    """Build a net of DESIGNS with weights that follow from the seed; TrainingError for none of them or too few pixels.
-
-    Sets the seed of Python, NumPy and TensorFlow.
-    """
-    if name not in DESIGNS:
-        raise TrainingError(f"net: expected one of {', '.join(DESIGNS)}, got {name!r}.")
-    side = DESIGNS[name].side if side is None else side
-    if side < LEAST_SIDE or width < 2:
-        raise TrainingError(f"net: expected at least {LEAST_SIDE} pixels and a width from 2, got {side} and {width}.")
-    keras.utils.set_random_seed(seed)
-    return DESIGNS[name].build(side, width=width, grey=grey)
 
 
 SIDE = 96
@@ -100,3 +71,31 @@ def _block(maps: Any, filters: int, *, strides: int, name: str) -> Any:
     )(maps)
     maps = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}-norm")(maps)
     return keras.layers.ReLU(name=f"{name}-relu")(maps)
+
+
+DESIGNS: Mapping[str, Design] = MappingProxyType(
+    {
+        "small": Design("a small convolutional net", SIDE, small),
+        "nn1": Design("FaceNet NN1 (Zeiler-Fergus, maxout)", facenet.SIDE, facenet.nn1),
+        "nn1-relu": Design("FaceNet NN1 (Zeiler-Fergus, ReLU and dropout)", facenet.SIDE, facenet.nn1_relu),
+        "nn2": Design("FaceNet NN2 (Inception)", facenet.NN2_SIDE, facenet.nn2),
+        "nns1": Design("FaceNet NNS1 (mini Inception, our reading)", facenet.NNS1_SIDE, facenet.nns1),
+        "nns2": Design("FaceNet NNS2 (tiny Inception, our reading)", facenet.NNS2_SIDE, facenet.nns2),
+    }
+)
+# Below it some map of some net has no pixel left.
+LEAST_SIDE = 32
+
+
+def build_net(name: str, *, side: int | None = None, width: int = 128, grey: bool = False, seed: int) -> keras.Model:
+    """Build a net of DESIGNS with weights that follow from the seed; TrainingError for none of them or too few pixels.
+
+    Sets the seed of Python, NumPy and TensorFlow.
+    """
+    if name not in DESIGNS:
+        raise TrainingError(f"net: expected one of {', '.join(DESIGNS)}, got {name!r}.")
+    side = DESIGNS[name].side if side is None else side
+    if side < LEAST_SIDE or width < 2:
+        raise TrainingError(f"net: expected at least {LEAST_SIDE} pixels and a width from 2, got {side} and {width}.")
+    keras.utils.set_random_seed(seed)
+    return DESIGNS[name].build(side, width=width, grey=grey)

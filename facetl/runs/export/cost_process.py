@@ -1,6 +1,7 @@
 """A process that loads one net, embeds photos of noise on one core, and prints what that took as a line of JSON.
 
-`python -m facetl.runs.export.cost_process MODEL PHOTOS`, MODEL being a run's folder or a LiteRT file; see `cost.measure`.
+`python -m facetl.runs.export.cost_process MODEL PHOTOS`, MODEL being a run's folder or a LiteRT file;
+see `cost.measure`.
 """
 
 from __future__ import annotations
