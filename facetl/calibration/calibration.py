@@ -17,7 +17,7 @@ from facetl.calibration.error_rates import ErrorsAt, PeoplePairs, interval_elsew
 from facetl.calibration.identification import Identification, Rehearsed, rehearse
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
-from facetl.evaluation.stored_fields import StoredFields
+from facetl.io.json_fields import StoredFields
 from facetl.metrics.bootstrap import LEVEL, Interval
 from facetl.metrics.roc import Floats
 from facetl.metrics.verification import threshold_from

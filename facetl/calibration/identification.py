@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from facetl.calibration.error_rates import RULE_OF_THREE, Distances, ascending, interval_elsewhere
 from facetl.errors import DataError
-from facetl.evaluation.stored_fields import StoredFields
+from facetl.io.json_fields import StoredFields
 from facetl.metrics.bootstrap import Interval
 from facetl.metrics.ranking import SHRINKAGE, Gallery, checked_embeddings
 from facetl.metrics.roc import Bools, Floats

@@ -18,9 +18,9 @@ from facetl.embeddings.face_features import FacePlace, face_features, face_key, 
 from facetl.errors import DataError
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import Face
-from facetl.features.digests import digests
 from facetl.images.decode import read_photo
-from facetl.recognition import calibration_files
+from facetl.io.digests import digests
+from facetl.io.files import write_atomic
 from facetl.recognition.embedded_face import own_detector
 from facetl.recognition.photo_embeddings import refuse_other_weights
 from facetl.recognition.recognizer import Recognizer
@@ -62,7 +62,7 @@ class AlbumStacks:
         rows = [(face.path, face.face, face.stack, f"{face.confidence:.4f}") for face in self.faces]
         csv.writer(table, lineterminator="\n").writerows([COLUMNS, *rows])
         # A file name that is not UTF-8 keeps its bytes.
-        calibration_files.replace(path, table.getvalue().encode("utf-8", "surrogateescape"))
+        write_atomic(path, table.getvalue().encode("utf-8", "surrogateescape"))
 
     def to_json(self) -> dict[str, Any]:
         """Return how many `photos`, `faces` and `stacks` there are, and what was left out."""

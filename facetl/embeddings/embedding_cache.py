@@ -23,9 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 from facetl.embeddings.index import Extractor, Index, Slot
 from facetl.embeddings.maintenance import ExtractorInfo, GcReport, InfoReport, VerifyReport, gc, info, verify
 from facetl.embeddings.rows import CachedRows
-from facetl.embeddings.shards import DTYPE, Shard, Tail, checksum, disk_errors_told, make_private_folder
+from facetl.embeddings.shards import DTYPE, Shard, Tail
 from facetl.errors import CacheError
-from facetl.features.lock import WriterLock
+from facetl.io.files import checksum, make_private_folder, translate_disk_errors
+from facetl.io.lock import WriterLock
 
 __all__ = [
     "CachedRows",
@@ -94,7 +95,7 @@ class EmbeddingCache:
             )
         lock = None
         if write:
-            with disk_errors_told(folder):
+            with translate_disk_errors(folder):
                 make_private_folder(folder)
                 lock = WriterLock(folder / "writer.lock")
                 lock.acquire()
@@ -190,7 +191,7 @@ class EmbeddingCache:
         if self._extractor is None:
             self._extractor = self._index.register(self.fingerprint, halves.shape[1], self.description)
         try:
-            with disk_errors_told(self.folder):
+            with translate_disk_errors(self.folder):
                 self._append_new([bytes.fromhex(shas[place]) for place in places], halves[places])
         except BaseException:
             # What was written past the last commit counts for nothing: begin there again.
@@ -270,7 +271,7 @@ class EmbeddingCache:
         if self._extractor is None:
             return
         layout = self._extractor.layout(self.folder)
-        with disk_errors_told(self.folder):
+        with translate_disk_errors(self.folder):
             for number in self._index.shards(self._extractor.id):
                 whole = layout.whole_rows(number)
                 if whole < layout.capacity:

@@ -23,8 +23,8 @@ from facetl.errors import DataError
 from facetl.faces.aligner import NO_FACE, aligned
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
-from facetl.features.digests import digests, sha256_of
 from facetl.images.decode import read_photo
+from facetl.io.digests import digests, sha256_of
 
 Progress = Callable[[int, int], None]
 Decode = Callable[[bytes], NDArray[np.uint8]]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from facetl.backbones.feature_map import Layout
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
-from facetl.features.digests import digests
 from facetl.images.reader import Decode, ReadPhoto, read_batches
+from facetl.io.digests import digests
 
 
 class Fingerprinted(Protocol):

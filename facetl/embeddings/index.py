@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from facetl.embeddings.shards import Layout, Tail, capacity, disk_errors_told, open_private
+from facetl.embeddings.shards import Layout, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
-from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
+from facetl.io.files import open_private, translate_disk_errors
+from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction
 
 FILE_NAME = "index.sqlite"
 
@@ -101,7 +102,7 @@ class Index:
         is no index.
         """
         path = folder / FILE_NAME
-        with disk_errors_told(folder), _told_when_damaged(folder):
+        with translate_disk_errors(folder), _told_when_damaged(folder):
             if write:
                 # SQLite gives its -wal and -shm files the mode of this one.
                 os.close(open_private(path, os.O_RDWR))
@@ -258,13 +259,13 @@ class Index:
         return [(key, Slot(*slot)) for key, *slot in records]
 
     def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder):
+        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[Run]:
         told = _told_when_damaged(self.folder)
-        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as run:
             yield run
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.embeddings.index import FILE_NAME, Extractor, Index, MissingCacheError, Slot
-from facetl.embeddings.shards import Shard, Tail, checksum, disk_bytes, disk_errors_told, sync_folder
+from facetl.embeddings.shards import Shard, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
-from facetl.features.digests import digests
-from facetl.features.lock import WriterLock
+from facetl.io.digests import digests
+from facetl.io.files import checksum, disk_bytes, sync_folder, translate_disk_errors
+from facetl.io.lock import WriterLock
 
 _BLOCK = 2**24  # bytes copied, and synced, at a time while compacting
 
@@ -160,7 +161,7 @@ def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
     lock = WriterLock(folder / "writer.lock")
     lock.acquire()
     try:
-        with ExitStack() as opened, disk_errors_told(folder):
+        with ExitStack() as opened, translate_disk_errors(folder):
             index = Index.open(folder, write=True)
             opened.callback(index.close)
             return _gc(index, _landmarks(index, opened, write=True), {bytes.fromhex(key) for key in faces})
@@ -181,7 +182,7 @@ def keep(folder: Path, living: Collection[str]) -> int:
     lock = WriterLock(folder / "writer.lock")
     lock.acquire()
     try:
-        with ExitStack() as opened, disk_errors_told(folder):
+        with ExitStack() as opened, translate_disk_errors(folder):
             index = Index.open(folder, write=True)
             opened.callback(index.close)
             index.forget([path for path, sha in index.photos() if sha not in wanted])

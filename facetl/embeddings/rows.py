@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from facetl.embeddings.index import Slot
-from facetl.embeddings.shards import DTYPE, Shard, checksum
+from facetl.embeddings.shards import DTYPE, Shard
 from facetl.errors import CacheCorruptError
+from facetl.io.files import checksum
 
 _WIDE = 8192  # bytes of a row from which copying row by row beats going through a buffer
 _BUFFER = 2**19  # bytes; stays in the second-level cache

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from facetl.embeddings.shards import open_private, sync_folder, write_fully
 from facetl.errors import DataError
 from facetl.faces.detectors import Face
 from facetl.faces.quality import FaceQuality, Pose
+from facetl.io.files import open_private, sync_folder, write_fully
 
 FILE_NAME = ".facetl-align.jsonl"
 POOR = "_poor"

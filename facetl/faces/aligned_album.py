@@ -22,17 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.data.album import Album, walk
-from facetl.embeddings.shards import sync_folder
 from facetl.errors import DataError
 from facetl.faces.align_journal import FILE_NAME, POOR, SUFFIX, AlignedFace, DonePhoto, Journal, Names
 from facetl.faces.alignment import VERSION, align, template
 from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Face, choose
 from facetl.faces.quality import QualityRule, face_quality
-from facetl.features.digests import digests
-from facetl.features.lock import WriterLock
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
+from facetl.io.digests import digests
+from facetl.io.files import sync_folder
+from facetl.io.lock import WriterLock
 
 TABLE = "faces.csv"
 _LOCK = ".facetl-align.lock"

@@ -21,10 +21,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from facetl.embeddings.shards import checksum, disk_errors_told, make_private_folder, open_private
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.faces.detectors import Face
-from facetl.features.sqlite_file import Run, Schema, connect, parts, transaction
+from facetl.io.files import checksum, make_private_folder, open_private, translate_disk_errors
+from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction
 
 FILE_NAME = "landmarks.sqlite"
 
@@ -86,7 +86,7 @@ class LandmarkStore:
         is none.
         """
         path = Path(folder) / FILE_NAME
-        with disk_errors_told(path.parent), _told_when_damaged(path):
+        with translate_disk_errors(path.parent), _told_when_damaged(path):
             if write:
                 make_private_folder(path.parent)
                 # SQLite gives its -wal and -shm files the mode of this one.
@@ -202,13 +202,13 @@ class LandmarkStore:
         return found
 
     def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock, disk_errors_told(self.folder), _told_when_damaged(self.folder / FILE_NAME):
+        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
             return self._connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[Run]:
         told = _told_when_damaged(self.folder / FILE_NAME)
-        with self._lock, disk_errors_told(self.folder), told, transaction(self._connection) as run:
+        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as run:
             yield run
 
 

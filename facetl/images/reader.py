@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import PhotoError
-from facetl.features.digests import sha256_of
+from facetl.io.digests import sha256_of
 
 Decode = Callable[[bytes], NDArray[np.uint8]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from facetl.data.names import person_name
 from facetl.errors import LibraryError
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store import answer_log, persons, stack_rows
 from facetl.people.store.database import Database
 from facetl.people.store.models import Answer, Said

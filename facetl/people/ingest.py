@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from facetl.data.metadata.regions import Region
-from facetl.features.sqlite_file import Run
 from facetl.images.perceptual_hash import NEAR, near
+from facetl.io.sqlite_file import Run
 from facetl.people.box_match import matched
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module

@@ -15,9 +15,9 @@ from typing import Any
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError, LibraryError
+from facetl.io.files import write_atomic
 from facetl.people.library import Library
 from facetl.people.store.models import LibraryFace, Photo
-from facetl.recognition import calibration_files
 
 KINDS = ("folders", "csv", "xmp")
 LINKS = ("hard", "symbolic", "copy")
@@ -200,7 +200,7 @@ class _Export:
             else:
                 target = self.folder / path.relative_to(self._root()).with_name(f"{path.name}.xmp")
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                calibration_files.replace(target, sidecar_content(path, regions))
+                write_atomic(target, sidecar_content(path, regions))
         except DataError:
             self.skipped["sidecar-refused"] += 1
             return
@@ -227,7 +227,7 @@ class _Export:
             table = io.StringIO(newline="")
             csv.writer(table, lineterminator="\n").writerows([COLUMNS, *self.rows])
             # A file name that is not UTF-8 keeps its bytes.
-            calibration_files.replace(self.folder / TABLE, table.getvalue().encode("utf-8", "surrogateescape"))
+            write_atomic(self.folder / TABLE, table.getvalue().encode("utf-8", "surrogateescape"))
         return ExportReport(
             folder=str(self.folder),
             people=len(self.people),

@@ -27,10 +27,10 @@ from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Detector, Face
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule, face_quality
-from facetl.features.digests import digests
 from facetl.images.decode import read_photo
 from facetl.images.perceptual_hash import perceptual_hash
 from facetl.images.reader import read_batches
+from facetl.io.digests import digests
 from facetl.people import ingest
 from facetl.people.ingest import Arrival, Arrived
 from facetl.people.library import Library

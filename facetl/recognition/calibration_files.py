@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from facetl.calibration.calibration import Calibrated, Calibration
 from facetl.errors import RunError
+from facetl.io.files import write_atomic
 
 CALIBRATION = "calibration.json"
 RELIABILITY = "reliability.png"
@@ -22,9 +21,9 @@ def write(folder: Path, calibrated: Calibrated) -> None:
         # matplotlib takes a second to import, and whoever only reads needs none of it.
         from facetl.report.plots import figure_png, reliability_plot
 
-        replace(folder / RELIABILITY, figure_png(reliability_plot(calibrated.reliability)))
+        write_atomic(folder / RELIABILITY, figure_png(reliability_plot(calibrated.reliability)))
     content = json.dumps(calibrated.calibration.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    replace(folder / CALIBRATION, (content + "\n").encode())
+    write_atomic(folder / CALIBRATION, (content + "\n").encode())
 
 
 def read(folder: Path) -> Calibration:
@@ -35,18 +34,3 @@ def read(folder: Path) -> Calibration:
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: expected the run's calibration ({error}). Run facetl calibrate.") from error
     return Calibration.from_json(content, name=str(path))
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    written = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(written, path)
-    except BaseException:
-        written.unlink(missing_ok=True)
-        raise

@@ -17,8 +17,8 @@ from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Detector, Face, MtcnnSpec, choose
 from facetl.faces.quality import FaceQuality, face_quality
 from facetl.faces.whole_photo import CroppedSpec
-from facetl.features.digests import sha256_of_file
 from facetl.images.decode import read_photo
+from facetl.io.digests import sha256_of_file
 
 if TYPE_CHECKING:
     from facetl.recognition.recognizer import Recognizer

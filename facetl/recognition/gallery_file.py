@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from facetl.data.names import person_name
 from facetl.errors import CacheLockedError, DataError, RunError
-from facetl.features.lock import WriterLock
+from facetl.io.files import write_atomic
+from facetl.io.lock import WriterLock
 from facetl.metrics.ranking import checked_embeddings
-from facetl.recognition import calibration_files
 from facetl.recognition.embedded_face import SeenFace
 from facetl.recognition.run_folder import CONFIG, HEAD
 
@@ -158,7 +158,7 @@ class GalleryFile:
             boxes=self.boxes,
             embeddings=self.embeddings,
         )
-        calibration_files.replace(path, content.getvalue())
+        write_atomic(path, content.getvalue())
 
     def _row(self, sha: str, box: tuple[float, float, float, float] | NDArray[np.float64]) -> int | None:
         """Return the row of a face of that photo, whose box may have moved by a little since."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.errors import RunError
-from facetl.recognition import calibration_files
+from facetl.io.files import write_atomic
 
 PEOPLE = "people.json"
 # Side → people.
@@ -24,7 +24,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 def write_people(folder: Path, people: Mapping[str, Iterable[str]]) -> None:
     """Write side → people into a run folder, readable by its owner alone."""
     content = json.dumps({side: sorted(people[side]) for side in SIDES}, ensure_ascii=False, indent=2)
-    calibration_files.replace(folder / PEOPLE, f"{content}\n".encode())
+    write_atomic(folder / PEOPLE, f"{content}\n".encode())
 
 
 def read(folder: Path) -> People | None:

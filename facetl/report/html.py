@@ -22,10 +22,10 @@ import pandas as pd
 
 from facetl.calibration.probability import Reliability
 from facetl.errors import DataError, RunError
-from facetl.evaluation.report_stylesheet import STYLESHEET
 from facetl.metrics.verification import Verification
 from facetl.report import plots
 from facetl.report.plots import reliability_plot
+from facetl.report.report_stylesheet import STYLESHEET
 from facetl.report.tables import MISSING, NEEDS, method_title, results_table
 
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))

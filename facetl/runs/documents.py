@@ -16,8 +16,8 @@ from facetl.backbones.spec import ExtractorSpec
 from facetl.calibration.calibration import Calibrated, Calibration
 from facetl.embeddings.dataset import Collection
 from facetl.images.decode import read_photo
+from facetl.io.files import write_atomic
 from facetl.metrics.verification import hardest_mistakes
-from facetl.recognition import calibration_files
 from facetl.report.html import HeldOut, Mistake, write_report
 from facetl.report.tables import results_table
 from facetl.runs import model_card
@@ -121,7 +121,7 @@ def update_calibration(folder: Path, calibration: Calibration) -> None:
     path = folder / MODEL_CARD
     if path.is_file():
         card = model_card.put_into(path.read_text(), calibration)
-        calibration_files.replace(path, card.encode())
+        write_atomic(path, card.encode())
 
 
 def thumbnail(path: Path, side: int) -> np.ndarray:

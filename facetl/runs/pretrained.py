@@ -14,7 +14,8 @@ from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import resolve
 from facetl.data.splits import SIDES
-from facetl.recognition import calibration_files, run_folder, sides
+from facetl.io.files import write_atomic
+from facetl.recognition import run_folder, sides
 from facetl.recognition.recognizer import Recognizer
 from facetl.runs import documents
 from facetl.runs.reference_net import PUBLISHED
@@ -66,7 +67,7 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
         threshold=recognizer.threshold,
         published=PUBLISHED[name],
     )
-    calibration_files.replace(partial / documents.MODEL_CARD, card.encode())
+    write_atomic(partial / documents.MODEL_CARD, card.encode())
     run_folder.complete(partial, folder)
     return recognizer
 

@@ -23,9 +23,9 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import with_faces
 from facetl.embeddings.fill import Mapped
 from facetl.errors import DataError
-from facetl.features.digests import digests
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, read_batches
+from facetl.io.digests import digests
 from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe
 
 Progress = Callable[[int, int], None]

@@ -20,6 +20,7 @@ from facetl.embeddings import rows as rows_module
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import CachedRows, EmbeddingCache
 from facetl.errors import CacheCorruptError, CacheError, CacheLockedError
+from facetl.io import files
 
 FINGERPRINT = "0123456789abcdef" * 4
 DIM = 5
@@ -118,7 +119,7 @@ def test_a_full_shard_takes_no_disk_before_it_is_written(tmp_path: Path) -> None
     filled(tmp_path / "c", 2, dim=14112)
     (file,) = (tmp_path / "c" / FINGERPRINT[:16]).iterdir()
     assert file.stat().st_size > 200 * 2**20
-    assert shards.disk_bytes(file) < 2**20
+    assert files.disk_bytes(file) < 2**20
 
 
 def test_rows_after_the_last_committed_are_never_returned(tmp_path: Path) -> None:

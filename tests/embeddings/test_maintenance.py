@@ -13,7 +13,7 @@ import pytest
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache, gc, info, verify
 from facetl.errors import CacheError, CacheLockedError
-from facetl.features.digests import digests, sha256_of_file
+from facetl.io.digests import digests, sha256_of_file
 
 FINGERPRINT = "0123456789abcdef" * 4
 DIM = 6
@@ -214,7 +214,7 @@ def test_digests_are_those_of_hashlib(tmp_path: Path, monkeypatch: pytest.Monkey
         paths.append(path)
     expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert digests(paths) == expected
-    monkeypatch.setattr("facetl.features.digests._AT_ONCE", 10)  # the way of large files
+    monkeypatch.setattr("facetl.io.digests._AT_ONCE", 10)  # the way of large files
     assert digests(paths, threads=1) == expected
     assert digests([tmp_path / "gone", tmp_path, paths[3]]) == [None, None, expected[3]]
     assert digests([]) == []

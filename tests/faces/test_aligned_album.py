@@ -25,7 +25,7 @@ from facetl.faces.alignment import align, template
 from facetl.faces.detectors import Face
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.faces.whole_photo import CroppedSpec
-from facetl.features.lock import WriterLock
+from facetl.io.lock import WriterLock
 
 # What is made up here is sharp where it is good, and 100 pixels large.
 RULE = QualityRule(min_size=40, min_sharpness=5)
@@ -303,8 +303,9 @@ import os, signal, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 import cv2
+sys.path.insert(0, str(Path(sys.argv[3]).parent / "support"))
 from test_aligned_album import RULE, Marks
-from facetl.features.aligning import AlignSettings, align_album
+from facetl.faces.aligned_album import AlignSettings, align_album
 
 cv2.setNumThreads(1)
 album, out = Path(sys.argv[1]), Path(sys.argv[2])

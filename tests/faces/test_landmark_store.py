@@ -164,7 +164,7 @@ class TestStore:
         other.close()
 
     def test_what_stays_locked_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("facetl.features.sqlite_file.PATIENCE", 0.05)
+        monkeypatch.setattr("facetl.io.sqlite_file.PATIENCE", 0.05)
         other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(CacheError, match="database is locked"):
@@ -350,7 +350,7 @@ _KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from facetl.features import sqlite_file
+from facetl.io import sqlite_file
 from test_landmark_store import Counting, search
 
 shas = {Path(path): sha for path, sha in json.load(sys.stdin).items()}

@@ -365,7 +365,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from facetl.errors import PhotoError
-from facetl.imaging.decode import read_photo
+from facetl.images.decode import read_photo
 
 outcomes = set()
 for path in sorted(Path(sys.argv[1]).iterdir()):

@@ -1,4 +1,4 @@
-"""Evaluation needs no TensorFlow."""
+"""Metrics and calibration need no TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import pkgutil
 import subprocess
 import sys
 
-import facetl.evaluation
+import facetl.calibration
+import facetl.metrics
 
 
-def test_evaluation_imports_no_tensorflow():
-    modules = [module.name for module in pkgutil.iter_modules(facetl.evaluation.__path__)]
-    assert "verification" in modules
-    script = "".join(f"import facetl.evaluation.{module}\n" for module in modules)
+def test_metrics_and_calibration_import_no_tensorflow():
+    modules = [
+        f"{package.__name__}.{module.name}"
+        for package in (facetl.metrics, facetl.calibration)
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    assert {"facetl.metrics.verification", "facetl.calibration.calibration"} <= set(modules)
+    script = "".join(f"import {module}\n" for module in modules)
     script += "import sys\nassert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -25,7 +25,7 @@ from forking import serve
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache, gc
 from facetl.embeddings.fill import fill
-from facetl.features import sqlite_file
+from facetl.io import sqlite_file
 
 DIM = 24
 BATCH = 4

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from facetl.errors import RunError
-from facetl.recognition import calibration_files
+from facetl.io.files import write_atomic
 
 
 def write(path: Path, **arrays: Any) -> None:
     """Write arrays by name, none of them of objects."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    calibration_files.replace(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 @contextmanager

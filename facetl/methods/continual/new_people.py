@@ -16,7 +16,7 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError
-from facetl.features.digests import digests
+from facetl.io.digests import digests
 from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.fine_tuning import People
 from facetl.methods.continual.stacked_rows import StackedRows

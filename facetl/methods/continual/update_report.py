@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.calibration.calibration import Calibrated
+from facetl.io.files import write_atomic
 from facetl.methods.continual.head_comparison import Found, Gain, Verified
 from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.update_enrolment import Enrolment
@@ -126,7 +127,7 @@ class NewVersion:
                 shutil.copy2(folder / name, partial / name)
         if (folder / MODEL_CARD).is_file():
             card = self._card((folder / MODEL_CARD).read_text())
-            calibration_files.replace(partial / MODEL_CARD, card.encode())
+            write_atomic(partial / MODEL_CARD, card.encode())
 
     def _card(self, before: str) -> str:
         """Return the model card with this version's figures in place of those before."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from facetl.faces.detectors import Face
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import rows_of

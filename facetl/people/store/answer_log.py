@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from facetl.errors import LibraryError
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Answer, Said
 from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, replay

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facetl.embeddings.shards import open_private
 from facetl.errors import LibraryError
-from facetl.features.sqlite_file import PATIENCE, Run, attach, make_durable, parts, transaction
+from facetl.io.files import open_private
+from facetl.io.sqlite_file import PATIENCE, Run, attach, make_durable, parts, transaction
 from facetl.people.store.schema import MIGRATIONS
 
 _BRIEFLY = 5  # seconds for which emptying the log waits for readers

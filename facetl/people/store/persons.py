@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store.models import Person
 
 # The cover is a face that was said to be the person, a good one, and the largest of those: SQLite takes the other

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from facetl.embeddings.face_features import packed
 from facetl.errors import LibraryError
 from facetl.faces.detectors import Face
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryFace, NewFace, NewPhoto, Photo
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store.answer_log import people_ids
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Said

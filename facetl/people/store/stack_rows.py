@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from facetl.errors import LibraryError
-from facetl.features.sqlite_file import Run
+from facetl.io.sqlite_file import Run
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Answer, Member, Said, Stack, StackDraft
 from facetl.people.store.resolve import DIFFERENT, NAME, SAME

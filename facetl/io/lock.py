@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facetl.embeddings.shards import open_private
 from facetl.errors import CacheLockedError
+from facetl.io.files import open_private
 
 
 class WriterLock:

@@ -1,1 +1,0 @@
-"""Metrics, protocols' scoring, baselines, plots and the report. Imports no TensorFlow."""

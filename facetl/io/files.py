@@ -1,0 +1,118 @@
+"""Files on disk: for their owner alone, whole or as they were, with errors that a user can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facetl.errors import CacheError, CacheFullError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+
+
+@contextmanager
+def translate_disk_errors(folder: Path) -> Iterator[None]:
+    """Turns the errors of files and of SQLite into `CacheError`, a full disk's into `CacheFullError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
+        raise _disk_error(folder, reason, full=error.errno in _FULL) from error
+    except sqlite3.OperationalError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        raise _disk_error(folder, f"index: {error}", full=name in _SQLITE_FULL) from error
+
+
+def _disk_error(folder: Path, reason: str, *, full: bool) -> CacheError:
+    if not full:
+        return CacheError(
+            f"A cache must be on a disk that can be read and written; {folder} gave: {reason}. "
+            "Check its permissions and the disk, or choose another cache folder."
+        )
+    return CacheFullError(
+        f"The cache needs room on its disk; {folder} gave: {reason}. Every row committed before is safe: "
+        "make room and run the same command again, it goes on from there."
+    )
+
+
+def make_private_folder(folder: Path) -> None:
+    """Creates a folder that only its owner can enter, whatever the umask; an existing one stays as it is."""
+    if folder.is_dir():
+        return
+    # Asked in this order: another process may make the folder meanwhile.
+    if folder.exists() and not folder.is_dir():
+        raise CacheError(f"A cache is a folder; {folder} is a file. Choose another place, or move the file away.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)
+        sync_folder(folder.parent)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Opens (or creates, for its owner alone, whatever the umask) a file and returns its descriptor."""
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return descriptor
+    except FileExistsError:
+        return os.open(path, flags & ~os.O_CREAT)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a creation or a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_fully(descriptor: int, data: memoryview | bytes, offset: int) -> None:
+    """Writes all of `data` at `offset`, however the system cuts it into pieces."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest, offset = rest[written:], offset + written
+
+
+def disk_bytes(path: Path) -> int:
+    """Bytes that a file really takes on its disk (holes of a sparse one take none); 0 where it is missing."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return 0
+    blocks: int = getattr(status, "st_blocks", -1)
+    return status.st_size if blocks < 0 else blocks * 512
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    written = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(written, path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
+
+
+def checksum(key: bytes, row: NDArray[np.float16] | bytes) -> int:
+    """CRC-32 over a photo's sha256 and the bytes of its row: under another photo's name it is wrong."""
+    return zlib.crc32(memoryview(row), zlib.crc32(key))  # type: ignore[arg-type]
