@@ -1,0 +1,1 @@
+"""Faces grouped into people: neighbours, similarity, constraints, linkage, active learning."""

@@ -1,0 +1,1 @@
+"""The embedding cache on disk, and what fills it."""

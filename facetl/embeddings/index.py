@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from facetl.embeddings.shards import Layout, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.io.files import open_private, translate_disk_errors
-from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction
+from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction, vacuum
 
 FILE_NAME = "index.sqlite"
 
@@ -238,6 +238,11 @@ class Index:
     def settle(self) -> None:
         """Takes what is committed over into the main file and empties the log, as far as readers let it."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def vacuum(self) -> None:
+        """Write the file anew without a trace of what was deleted, and empty the log."""
+        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
+            vacuum(self._connection)
 
     def _extractor(self, record: tuple[Any, ...]) -> Extractor:
         number, fingerprint, folder, dim, rows, next_shard, description = record

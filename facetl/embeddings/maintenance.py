@@ -194,7 +194,7 @@ def keep(folder: Path, living: Collection[str]) -> int:
                 layout, tail = extractor.layout(folder), index.tail(extractor)
                 if tail.shard is not None:
                     layout.blank(tail.shard, tail.used)
-            index.settle()
+            index.vacuum()
             return dropped
     finally:
         lock.release()

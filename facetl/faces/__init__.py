@@ -1,0 +1,1 @@
+"""Finding, judging and aligning the faces in photos."""

@@ -24,7 +24,7 @@ import numpy as np
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.faces.detectors import Face
 from facetl.io.files import checksum, make_private_folder, open_private, translate_disk_errors
-from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction
+from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction, vacuum
 
 FILE_NAME = "landmarks.sqlite"
 
@@ -188,8 +188,9 @@ class LandmarkStore:
         with self._transaction() as run:
             for key in dead:
                 run("DELETE FROM searched WHERE detector = ? AND sha = ?", key)
-        # The log would keep what was dropped, people's names in paths among it.
-        self._all("PRAGMA wal_checkpoint(TRUNCATE)")
+        # The file and its log would keep what was dropped, people's names in paths among it.
+        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
+            vacuum(self._connection)
         return len({sha for _, sha in dead})
 
     # SQL

@@ -1,0 +1,1 @@
+"""Photos as pixels: decoding, resizing, reading ahead, perceptual hashes."""

@@ -15,6 +15,7 @@ from facetl.errors import CacheError
 
 Run = Callable[..., sqlite3.Cursor]
 PATIENCE = 60.0  # seconds for which one writer waits for another
+_BRIEFLY = 5  # seconds for which emptying the log waits for readers
 _AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
 
 
@@ -90,6 +91,18 @@ def transaction(connection: sqlite3.Connection) -> Iterator[Run]:
         if connection.in_transaction:
             run("ROLLBACK")
         raise
+
+
+def vacuum(connection: sqlite3.Connection) -> None:
+    """Write the file anew without a trace of what was deleted, and empty the log as far as readers let it.
+
+    `secure_delete` alone is not enough: a cell that SQLite moved to another page leaves its old bytes behind.
+    """
+    connection.execute("VACUUM")
+    # Who reads just now holds the log back; who reads for ever, for ever.
+    connection.execute(f"PRAGMA busy_timeout = {_BRIEFLY * 1000}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
 
 
 def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

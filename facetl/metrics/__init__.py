@@ -1,0 +1,1 @@
+"""Metrics, protocols and baselines as functions on arrays. No TensorFlow here."""

@@ -1,0 +1,1 @@
+"""A photo collection and its people: import, clusters, answers, export, erasure."""

@@ -1,0 +1,1 @@
+"""A run: trained, evaluated, calibrated anew, documented."""

@@ -301,7 +301,7 @@ def test_a_row_is_checked_once_a_process(tmp_path: Path, monkeypatch: pytest.Mon
 
     def counted(key: bytes, row: np.ndarray) -> int:
         sums.append(key)
-        return shards.checksum(key, row)
+        return files.checksum(key, row)
 
     monkeypatch.setattr(rows_module, "checksum", counted)
     with reader(tmp_path / "c") as cache:

@@ -12,6 +12,7 @@ import pytest
 
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache, gc, info, verify
+from facetl.embeddings.maintenance import keep
 from facetl.errors import CacheError, CacheLockedError
 from facetl.io.digests import digests, sha256_of_file
 
@@ -189,6 +190,29 @@ def test_upkeep_of_no_cache_is_an_error_and_makes_none(tmp_path: Path) -> None:
         with pytest.raises(CacheError, match="facetl cache"):
             verb(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_dropped_are_not_left_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this seed SQLite's secure_delete alone leaves a key behind, in a cell that it moved to another page."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 2 * 2)
+    seed, folder = 24, tmp_path / "c"
+    rng = np.random.default_rng(seed)
+    names = [hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in range(int(rng.integers(30, 400)))]
+    alive: set[str] = set()
+    for _ in range(4):
+        new = rng.permutation([name for name in names if name not in alive])[:60].tolist()
+        for fingerprint in ("f" * 64, "a" * 64):
+            with EmbeddingCache.open(folder, fingerprint=fingerprint, description={}, write=True) as cache:
+                cache.remember_paths({Path("/x/" + name[:9]): name for name in new[::3]})
+                for start in range(0, len(new), 13):
+                    part = new[start : start + 13]
+                    cache.append(part, np.ones((len(part), 2), np.float16))
+        alive |= set(new)
+        size = max(1, len(alive) - int(rng.integers(1, 30)))
+        alive = set(rng.choice(sorted(alive), size, replace=False).tolist())
+        keep(folder, alive)
+        content = (folder / "index.sqlite").read_bytes()
+        assert not [name for name in names if name not in alive and bytes.fromhex(name) in content]
 
 
 def test_paths_dropped_are_not_left_in_the_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from patches import write_run
 
 from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face
-from facetl.recognition import gallery_file
+from facetl.io import files
 from facetl.recognition.embedded_face import SeenFace
 from facetl.recognition.gallery_file import GalleryFile, changing, head_digest, stored_gallery
 
@@ -151,7 +151,7 @@ def test_an_interrupted_write_leaves_the_old_gallery(run: Path, monkeypatch: pyt
     def fail(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery_file.calibration_files.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(KeyboardInterrupt):
         more.write(run)
     assert GalleryFile.read(run).names == ("Ann",)

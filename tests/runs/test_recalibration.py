@@ -21,6 +21,7 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.errors import DataError, RunError
 from facetl.images.decode import read_photo
+from facetl.io import files
 from facetl.io.files import write_atomic
 from facetl.recognition import calibration_files, sides
 from facetl.recognition.recognizer import Recognizer
@@ -197,7 +198,7 @@ def test_an_interrupted_write_leaves_the_old_file(made, monkeypatch):
     def fail(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibration_files.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, b"new")
     assert path.read_text() == "old"

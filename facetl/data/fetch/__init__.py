@@ -1,0 +1,1 @@
+"""Named sources of faces, each made into a folder of people on this machine."""

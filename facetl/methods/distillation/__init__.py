@@ -1,0 +1,1 @@
+"""Small nets that learn to give the embeddings of a larger one."""

@@ -1,0 +1,1 @@
+"""A library's SQLite file: photos, faces, people, stacks, answers."""

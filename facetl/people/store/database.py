@@ -12,10 +12,9 @@ from typing import Any
 
 from facetl.errors import LibraryError
 from facetl.io.files import open_private
-from facetl.io.sqlite_file import PATIENCE, Run, attach, make_durable, parts, transaction
+from facetl.io.sqlite_file import Run, attach, make_durable, parts, transaction, vacuum
 from facetl.people.store.schema import MIGRATIONS
 
-_BRIEFLY = 5  # seconds for which emptying the log waits for readers
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
 
@@ -85,11 +84,7 @@ class Database:
         """Write the file anew without a trace of what was deleted, and empty the log."""
         with self.told(), self._writing:
             self._expect_open()
-            self._writer.execute("VACUUM")
-            # Who reads just now holds the log back; who reads for ever, for ever.
-            self._writer.execute(f"PRAGMA busy_timeout = {_BRIEFLY * 1000}")
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
+            vacuum(self._writer)
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -1,0 +1,1 @@
+"""The page of a library, served on this machine alone."""

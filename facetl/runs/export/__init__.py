@@ -1,0 +1,1 @@
+"""A run as SavedModel, Keras, LiteRT or ONNX file, compared with the run."""
