@@ -135,6 +135,13 @@ def test_facts_are_shown(html, contents):
     assert f"too few pairs of different people to see so small a FAR: here are {negatives}." in text
 
 
+def test_every_rule_of_the_style_sheet_is_closed(html):
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)[1]
+    depths = np.cumsum([{"{": 1, "}": -1}.get(character, 0) for character in style])
+    assert depths.max() == 2, "a rule in a media query; deeper, a query was left open"
+    assert depths[-1] == 0
+
+
 def test_identifiers_are_unique(html):
     ids = re.findall(r' id="([^"]*)"', html)
     assert len(ids) == len(set(ids))
