@@ -93,10 +93,11 @@ def _read(path: Path) -> Album:
 
 def _make(arguments: argparse.Namespace) -> Album:
     from facetl._tensorflow import start_tensorflow
+    from facetl.backbones.backbone import Backbone
     from facetl.backbones.spec import ExtractorSpec
     from facetl.calibration.calibration import Target, calibrate_pairs
     from facetl.data.manifest import Manifest
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.metrics.baselines import Raw
 
     start_tensorflow()
@@ -111,7 +112,7 @@ def _make(arguments: argparse.Namespace) -> Album:
         else ExtractorSpec.of(arguments.extractor, align="mtcnn", crop=ALIGNED_CROP)
     )
     manifest = Manifest.from_folder(Path(arguments.folder) / "images")
-    collection = Collection.open(manifest, spec, cache=arguments.cache or default_cache_folder())
+    collection = dataset.embed(manifest, Backbone.from_spec(spec), cache=arguments.cache)
     labels = collection.manifest.labels
     in_album = np.bincount(labels)[labels] >= arguments.fewest
     album_features, album_labels, _ = collection.rows(in_album)

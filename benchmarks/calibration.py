@@ -54,13 +54,13 @@ def main() -> None:
 
 
 def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.calibration.calibration import Target, calibrate_pairs
     from facetl.calibration.error_rates import PeoplePairs
     from facetl.calibration.probability import expected_calibration_error
     from facetl.data.manifest import Manifest
     from facetl.data.pair_lists import read_lfw_pairs
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.metrics.verification import pair_distances
     from facetl.runs.lfw import rows_of_pairs
     from facetl.training.fit import fit_head
@@ -69,9 +69,7 @@ def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
 
     settings = replace(BALANCED, fallback=False)
     protocol = read_lfw_pairs(folder / "pairs.txt")
-    collection = Collection.open(
-        Manifest.from_folder(folder / "images"), ExtractorSpec.of(align="mtcnn", crop=0.5), cache=default_cache_folder()
-    )
+    collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(align="mtcnn", crop=0.5))
     names = np.array([photo.identity for photo in collection.manifest.photos])
     fold_of = {name: fold for fold in range(protocol.folds) for name in protocol.people(fold)}
     fold = np.array([fold_of.get(name, -1) for name in names])

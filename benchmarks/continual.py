@@ -109,18 +109,16 @@ def main() -> None:
 
 
 def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.splits import position
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.methods.continual.split_head import front_and_trunk
     from facetl.methods.continual.streams import stream
     from facetl.training.fit import fit_head
     from facetl.training.settings import BALANCED
 
-    collection = Collection.open(
-        Manifest.from_folder(folder / "images"), ExtractorSpec.of(**ALIGNED), cache=default_cache_folder()
-    )
+    collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(**ALIGNED))
     names = np.array([photo.identity for photo in collection.manifest.photos])
     at = np.array([position(name, seed=0) for name in names])
     choosing, arriving = at < _CHOOSING, np.flatnonzero(at >= _CHOOSING + _STRANGERS)
@@ -159,13 +157,14 @@ def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
 
 def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: int) -> tuple[Any, Any]:
     """Return features in which a step's photos are as in its domain, and the step without those that show no face."""
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.backbones.backbone import Backbone
+    from facetl.embeddings import dataset
     from facetl.methods.continual.stacked_rows import StackedRows
     from facetl.methods.continual.streams import write_changed
 
     rows = np.concatenate([step.photos, step.probes])
     written = write_changed(collection.manifest.select(rows), folder, step.kind, seed=seed)
-    seen = Collection.open(written, collection.spec, cache=default_cache_folder())
+    seen = dataset.embed(written, Backbone.from_spec(collection.spec))
     found = rows[[int(photo.path.stem) for photo in seen.manifest.photos]]
     print(f"{step.kind}: {len(found):,} of {len(rows):,} photos show a face", file=sys.stderr, flush=True)
     chosen = np.arange(features.shape[0])

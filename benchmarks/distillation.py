@@ -88,14 +88,15 @@ def main() -> None:
 
 def _teacher(images: Path, models: Path, cache: Path, seed: int) -> Path:
     """Train the default recipe on aligned faces."""
+    from facetl.backbones.backbone import Backbone
     from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.embeddings.dataset import Collection
+    from facetl.embeddings import dataset
     from facetl.runs.training_run import train_run
     from facetl.training.settings import preset
 
     spec = ExtractorSpec.of("inception_v3", crop=0.5, align="mtcnn")
-    collection = Collection.open(Manifest.from_folder(images), spec, cache=cache, say=_say)
+    collection = dataset.embed(Manifest.from_folder(images), Backbone.from_spec(spec, on_notice=_say), cache=cache)
     collection = collection.with_splits(seed=seed, validation=0.2, test=0.2)
     train_run(collection, preset("balanced", seed=seed), models / "teacher")
     return models / "teacher"

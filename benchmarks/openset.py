@@ -47,15 +47,15 @@ def main() -> None:
 
 
 def _measure(folder: Path, people: int, seed: int) -> dict[str, dict[str, float]]:
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.openset_split import split_openset
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.metrics.openset import identify_openset
     from facetl.training.fit import contenders, fit_head
     from facetl.training.settings import BALANCED
 
-    collection = Collection.open(Manifest.from_folder(folder), ExtractorSpec.of(), cache=default_cache_folder())
+    collection = dataset.embed(Manifest.from_folder(folder), Backbone())
     identities = np.array(collection.manifest.identities)
     dealt = np.random.default_rng(seed).permutation(identities)
     trained_on, held_out = np.split(dealt[:people], [round(0.8 * people)])

@@ -123,19 +123,15 @@ def _curve(folder: Path, arguments: argparse.Namespace) -> dict[str, list[dict[s
 
 def _folds(folder: Path, arguments: argparse.Namespace) -> Any:
     """Yield the rows behind the front, and labels, of a fold's training people and of its validation people."""
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.pair_lists import read_lfw_pairs
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.runs.lfw import sides_of_fold
     from facetl.training.settings import BALANCED
     from facetl.training.whitening import Standardisation
 
-    collection = Collection.open(
-        Manifest.from_folder(folder / "images"),
-        ExtractorSpec.of(align="mtcnn", crop=0.5),
-        cache=default_cache_folder(),
-    )
+    collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(align="mtcnn", crop=0.5))
     protocol = read_lfw_pairs(folder / "pairs.txt")
     front_settings = replace(BALANCED, standardise=arguments.front, regions=arguments.front == "discriminant")
     for fold in range(min(arguments.folds, protocol.folds)):

@@ -183,16 +183,14 @@ def _seeds_distilled(rows: np.ndarray, labels: np.ndarray, settings: Any, valida
 
 def _folds(folder: Path, extractor: dict[str, Any], folds: int) -> Any:
     """Yield the collection and each photo's side, for the first folds."""
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.pair_lists import read_lfw_pairs
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.runs.lfw import sides_of_fold
     from facetl.training.settings import BALANCED
 
-    collection = Collection.open(
-        Manifest.from_folder(folder / "images"), ExtractorSpec.of(**extractor), cache=default_cache_folder()
-    )
+    collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(**extractor))
     protocol = read_lfw_pairs(folder / "pairs.txt")
     for fold in range(min(folds, protocol.folds)):
         yield collection, sides_of_fold(collection, protocol, fold, BALANCED)

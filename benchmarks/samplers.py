@@ -107,21 +107,17 @@ def _epochs() -> int:
 
 def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     """Fit each fold's front once, for all that are compared."""
-    from facetl.backbones.spec import ExtractorSpec
+    from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.pair_lists import read_lfw_pairs
-    from facetl.embeddings.dataset import Collection, default_cache_folder
+    from facetl.embeddings import dataset
     from facetl.runs.lfw import rows_of_pairs, sides_of_fold
     from facetl.training.settings import BALANCED
     from facetl.training.whitening import Standardisation
 
     settings = replace(BALANCED, seed=seed)
     protocol = read_lfw_pairs(folder / "pairs.txt")
-    collection = Collection.open(
-        Manifest.from_folder(folder / "images"),
-        ExtractorSpec.of(align="mtcnn", crop=0.5),
-        cache=default_cache_folder(),
-    )
+    collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(align="mtcnn", crop=0.5))
     pairs, _ = rows_of_pairs(collection, protocol)
     folds = []
     for fold in range(min(count, protocol.folds)):

@@ -16,6 +16,8 @@ from facetl.faces.aligner import alignment_fingerprint
 PREPROCESSING = 1
 AVERAGE = "avg"
 ALIGNMENTS = ("none", "mtcnn")
+# Of the aligned square; this is ArcFace's crop, from brow to chin.
+ALIGNED_CROP = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +72,23 @@ class ExtractorSpec:
         *,
         tap: str | None = None,
         grid: int | None = None,
-        crop: float | Sequence[float] = 1.0,
+        crop: float | Sequence[float] | None = None,
         align: str = "none",
         mirror: bool = True,
         grey: bool = False,
     ) -> ExtractorSpec:
-        """Fill in what is not given: the tap measured best for inception_v3, the global average for others."""
+        """Fill in what is not given.
+
+        That is the tap measured best for inception_v3, the global average for others; ArcFace's crop of aligned faces,
+        the whole photo else.
+        """
         name = spelt_out(name)
         best = name == cls.name
         tap = tap or (cls.tap if best and grid is None else "mixed2" if best else AVERAGE)
         if grid is None:
             grid = 1 if tap == AVERAGE else cls.grid
+        if crop is None:
+            crop = 1.0 if align == "none" else ALIGNED_CROP
         crops = tuple(crop) if isinstance(crop, Sequence) else (crop,)
         return cls(name=name, tap=tap, grid=grid, crops=crops, align=align, mirror=mirror, grey=grey)
 

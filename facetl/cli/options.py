@@ -62,8 +62,6 @@ Align = Annotated[
 ]
 # Deep-funneled LFW shows the head in the middle 128 of 250 pixels.
 LFW_CROP = 0.512
-# Of the aligned square; 0.5 is ArcFace's crop, from brow to chin.
-ALIGNED_CROPS = (0.5,)
 BEST_CROPS = (0.36, 0.5, 0.7)
 Mirror = Annotated[
     bool | None,
@@ -107,12 +105,11 @@ def extractor_spec(
     finds_faces = family_of(spelt_out(name)).finds_faces
     if align is None:
         align = "mtcnn" if whole_photos and not tutorial and not finds_faces else "none"
-    if crop is not None:
-        crops = _fractions(crop)
-    elif align == "none":
-        crops = (LFW_CROP,) if whole_photos and not finds_faces else (1.0,)
-    else:
-        crops = BEST_CROPS if preset == "best" else ALIGNED_CROPS
+    crops = None if crop is None else _fractions(crop)
+    if crops is None and align == "none" and whole_photos and not finds_faces:
+        crops = (LFW_CROP,)
+    elif crops is None and align != "none" and preset == "best":
+        crops = BEST_CROPS
     return ExtractorSpec.of(
         name,
         tap=tap or (AVERAGE if tutorial else None),

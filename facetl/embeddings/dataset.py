@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facetl.backbones import weights as weights_module
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import Weights
 from facetl.data.manifest import Manifest
+from facetl.data.splits import SIDES
 from facetl.embeddings.featured import Featured, Progress, featured
 from facetl.embeddings.fill import FillReport
 from facetl.embeddings.rows import CachedRows, JoinedRows
+from facetl.errors import DataError
 
 
 def default_cache_folder() -> Path:
@@ -26,6 +29,25 @@ def default_cache_folder() -> Path:
     given = os.environ.get("FACETL_CACHE")
     base = os.environ.get("XDG_CACHE_HOME")
     return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "facetl" / "embeddings"
+
+
+class Rows(NamedTuple):
+    """Some photos of a Collection.
+
+    Attributes:
+        features: [photos, dim] float16 rows on disk.
+        labels: who is on each photo, int32 [photos], as in the whole Collection.
+        manifest: the photos.
+    """
+
+    features: CachedRows | JoinedRows
+    labels: NDArray[np.int32]
+    manifest: Manifest
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where each photo lies [photos]."""
+        return self.manifest.paths
 
 
 @dataclass(frozen=True)
@@ -47,48 +69,15 @@ class Collection:
     weights: Weights
     report: FillReport
 
-    @classmethod
-    def open(
-        cls,
-        manifest: Manifest,
-        spec: ExtractorSpec,
-        *,
-        cache: Path,
-        weights: Path | None = None,
-        batch_size: int = 32,
-        on_progress: Progress | None = None,
-        on_faces: Progress | None = None,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> Collection:
-        """Fill the cache for a manifest's photos and open their features.
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Who is on each photo, int32 [photos]; an index into `manifest.identities`."""
+        return self.manifest.labels
 
-        TensorFlow is imported only if a feature is missing. A photo that stands twice under one person counts
-        once (`repeated`); one that stands under several people is nobody's and is left out (`mislabelled`): on
-        both sides of a split it would leak.
-
-        Raises DataError when no photo can be read, WeightsError, CacheError.
-        """
-        found = weights_module.resolve(spec, given=weights, say=say)
-
-        def make_net(view: ExtractorSpec) -> PhotoNet:
-            from facetl._tensorflow import start_tensorflow
-
-            start_tensorflow()
-            from facetl.backbones.extractor import make_extractor
-
-            return make_extractor(view, found)
-
-        every = featured(
-            manifest,
-            spec,
-            found,
-            make_net=make_net,
-            cache=cache,
-            batch_size=batch_size,
-            on_progress=on_progress,
-            on_faces=on_faces,
-        )
-        return cls.of(every, spec, found)
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where each photo lies [photos]."""
+        return self.manifest.paths
 
     @classmethod
     def of(cls, every: Featured, spec: ExtractorSpec, weights: Weights) -> Collection:
@@ -104,19 +93,56 @@ class Collection:
             replace(every.report, skipped=skipped),
         )
 
-    def side(self, split: str) -> tuple[CachedRows | JoinedRows, np.ndarray, Manifest]:
-        """Return features, labels [photos] int32 and the manifest of one side of the split."""
+    def side(self, split: str) -> Rows:
+        """Return features, labels and the manifest of one side of the split: train, validation or test."""
+        if split not in SIDES:
+            raise DataError(f"a side is one of {', '.join(SIDES)}, got {split!r}.")
         chosen = np.array([photo.split == split for photo in self.manifest.photos])
         return self.rows(chosen)
 
-    def rows(self, which: np.ndarray) -> tuple[CachedRows | JoinedRows, np.ndarray, Manifest]:
+    def rows(self, which: np.ndarray) -> Rows:
         """Return features, labels and the manifest of a mask or of indices of photos; labels stay those of all."""
         rows = np.flatnonzero(which) if which.dtype == np.bool_ else which
-        return self.features.subset(rows), self.manifest.labels[rows], self.manifest.select(rows)
+        return Rows(self.features.subset(rows), self.manifest.labels[rows], self.manifest.select(rows))
 
     def with_splits(self, *, seed: int, validation: float, test: float) -> Collection:
         """Put every person on one side."""
         return replace(self, manifest=self.manifest.with_splits(seed=seed, validation=validation, test=test))
+
+
+def embed(
+    manifest: Manifest,
+    backbone: Backbone,
+    *,
+    cache: Path | str | None = None,
+    batch_size: int = 32,
+    on_progress: Progress | None = None,
+    on_faces: Progress | None = None,
+) -> Collection:
+    """Give a manifest's photos their features, computing only what the cache lacks.
+
+    TensorFlow is imported only if a feature is missing. A photo that cannot be read, or that shows no face where faces
+    are aligned, is counted in `report.skipped`. A photo that stands twice under one person counts once (`repeated`);
+    one that stands under several people is left out (`mislabelled`): on both sides of a split it would leak.
+
+    Args:
+        cache: folder of the cache, by default FACETL_CACHE or the user's cache folder.
+        batch_size: photos a forward pass.
+        on_progress, on_faces: called with photos done and photos in all, of features and of finding faces.
+
+    Raises DataError when no photo can be read, WeightsError, CacheError.
+    """
+    every = featured(
+        manifest,
+        backbone.spec,
+        backbone.weights,
+        make_net=backbone.view,
+        cache=default_cache_folder() if cache is None else Path(cache).expanduser(),
+        batch_size=batch_size,
+        on_progress=on_progress,
+        on_faces=on_faces,
+    )
+    return Collection.of(every, backbone.spec, backbone.weights)
 
 
 def _one_of_each(manifest: Manifest, contents: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:

@@ -11,11 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.family import Family
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import resolve
 from facetl.calibration.calibration import Calibration, Target, calibrate_pairs
 from facetl.data.published_layouts import FOLDERS, read_layout
+from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError
 from facetl.recognition import calibration_files, sides
@@ -135,4 +137,4 @@ def run_collection(
             f"{weights.sha256[:12]}. Restore that file, or train again."
         )
     manifest = read_layout(root, str(config.get("layout", FOLDERS)))
-    return Collection.open(manifest, spec, cache=cache, weights=given, on_progress=on_progress, say=say)
+    return dataset.embed(manifest, Backbone.from_spec(spec, given, on_notice=say), cache=cache, on_progress=on_progress)

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from facetl import __version__
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
+from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import RunError
 from facetl.recognition import run_folder
@@ -93,8 +95,8 @@ def write_net_run(
     partial = run_folder.begin(folder) if partial is None else partial
     trained.net.save(partial / run_folder.NET)
     spec = ExtractorSpec.of(str(partial / run_folder.NET), align=sight.align, crop=sight.crop, mirror=sight.mirror)
-    collection = Collection.open(
-        manifest, spec, cache=sight.cache, on_progress=sight.on_progress, on_faces=sight.on_faces
+    collection = dataset.embed(
+        manifest, Backbone.from_spec(spec), cache=sight.cache, on_progress=sight.on_progress, on_faces=sight.on_faces
     )
     head = identity_head(collection.features.shape[1])
     evaluated = evaluate(collection, _methods(collection, head, baselines or {}), seed=seed)

@@ -25,8 +25,33 @@ OTHER = {
     "grey": True,
 }
 
+# What a cache made by version 0.1.0 holds: a change here makes it worthless.
+KNOWN = {
+    "inception_v3": "eacbdfd278250800f1289914d063cb8d5c0e5e0eab7bae4ecb783d96b86dc7ac",
+    "resnet50": "03ce382359fdbedb7943485bcbe4359ebf49ec4cc448b9b1e5c2c15f367ae2c6",
+    "dlib": "0d7d79ee583f0e54dddf6055433d5e39576ef1f416cfd0f9c9ecb62b36fdcd2d",
+    "/a/net.keras?mean=0&std=255&channels=bgr&size=112": (
+        "d48f8f12ff7ff620e7e4db2f3e27996ff37bb851c6d207c8ec9be7a9325701c0"
+    ),
+    "onnx:/a/arc.onnx?std=128": "8cc672b91e1c2e79ff9e2b89a085ca9d13985d580f5e62c8eaa2ec7158483837",
+    "onnx:/a/arc.onnx": "f7fbcd5a7fbf987546cc51ed642c02dad0ea4433260a503ea2a7d7cd8de61eb3",
+    "/a/m/saved_model.pb": "b01e660a011407bb6b9aad38f7abd38a0a8d0b05b6eac3daba15c6b7453753d4",
+}
+
 
 class TestFingerprint:
+    @pytest.mark.parametrize(("name", "expected"), KNOWN.items())
+    def test_is_that_of_earlier_versions(self, name: str, expected: str) -> None:
+        assert ExtractorSpec.of(name).fingerprint(WEIGHTS) == expected
+
+    def test_with_settings_it_is_that_of_earlier_versions(self) -> None:
+        crops = ExtractorSpec.of(crop=(0.36, 0.5, 0.7), align="mtcnn", grey=True)
+        assert crops.fingerprint(WEIGHTS) == "1fa5b3d1bcc15b337018ea2a620f25df6e1192c56b09fc53d8f9780e4253ac4a"
+        layer = ExtractorSpec.of("xception", tap="add_3", grid=2, crop=0.5, mirror=False)
+        assert layer.fingerprint(WEIGHTS) == "706f991803f49bd93269910e33a2d79810ae4b4124d0776ffc9a4ab2fc15a498"
+        graph = ExtractorSpec.of("/a/net.pb", tap="Mixed/out:1", grid=2)
+        assert graph.fingerprint(WEIGHTS) == "7c4cfe5a7e7a850793ff62c26a597cf8b63490ae064098bdda9dae61e7f4a345"
+
     def test_is_a_sha256_that_repeats(self) -> None:
         fingerprint = ExtractorSpec().fingerprint(WEIGHTS)
         assert len(bytes.fromhex(fingerprint)) == 32

@@ -100,17 +100,20 @@ np.save(sys.argv[3], as_float)
 
 
 def test_cache_saved_model_and_single_photo_give_the_same_embedding(trained: Trained, tmp_path: Path) -> None:
+    from facetl.backbones.backbone import Backbone
     from facetl.backbones.spec import ExtractorSpec
     from facetl.data.manifest import Manifest
-    from facetl.embeddings.dataset import Collection
+    from facetl.embeddings import dataset
     from facetl.images.decode import read_photo
     from facetl.recognition.recognizer import Recognizer
     from facetl.training.head import embed
 
     recognizer = Recognizer.load(trained.folder)
     spec = ExtractorSpec.of("mobilenet_v3_small", crop=0.9, tap="conv", grid=5)
-    collection = Collection.open(
-        Manifest.from_folder(trained.photos), spec, cache=trained.machine.home / "cache", weights=Path(trained.net[3])
+    collection = dataset.embed(
+        Manifest.from_folder(trained.photos),
+        Backbone.from_spec(spec, Path(trained.net[3])),
+        cache=trained.machine.home / "cache",
     )
     assert collection.report.computed == 0
     paths = collection.manifest.paths[:7]

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from facetl.backbones import extractor as extractor_module
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import Weights
 from facetl.data.manifest import Manifest
+from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder
 from facetl.errors import DataError, WeightsError
 
@@ -71,7 +73,7 @@ def people(tmp_path: Path, make_people: Callable[..., Path]) -> Path:
 def open_collection(tmp_path: Path, weights: Path) -> Callable[..., Collection]:
     def open_(root: Path, **options: object) -> Collection:
         manifest = Manifest.from_folder(root)
-        return Collection.open(manifest, SPEC, cache=tmp_path / "cache", weights=weights, **options)
+        return dataset.embed(manifest, Backbone.from_spec(SPEC, weights), cache=tmp_path / "cache", **options)
 
     return open_
 
@@ -116,10 +118,10 @@ class TestOpen:
         expected = open_collection(people).features.array()
         code = (
             "import sys; from pathlib import Path; from facetl.data.manifest import Manifest; "
-            "from facetl.embeddings.dataset import Collection; from facetl.backbones.spec import ExtractorSpec; "
+            "from facetl.embeddings.dataset import embed; from facetl.backbones.backbone import Backbone; "
             "people, cache, weights, out = map(Path, sys.argv[1:]); import numpy; "
-            f"found = Collection.open(Manifest.from_folder(people), ExtractorSpec.of({SPEC.name!r}), "
-            "cache=cache, weights=weights); numpy.save(out, found.features.array()); "
+            f"found = embed(Manifest.from_folder(people), Backbone({SPEC.name!r}, weights=weights), cache=cache); "
+            "numpy.save(out, found.features.array()); "
             "print(found.report.computed, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
         )
         arguments = [str(path) for path in (people, tmp_path / "cache", weights, tmp_path / "rows.npy")]
@@ -136,8 +138,10 @@ class TestOpen:
 
     def test_missing_weights(self, people: Path, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match="found nothing"):
-            Collection.open(
-                Manifest.from_folder(people), SPEC, cache=tmp_path / "cache", weights=tmp_path / "nowhere.h5"
+            dataset.embed(
+                Manifest.from_folder(people),
+                Backbone.from_spec(SPEC, tmp_path / "nowhere.h5"),
+                cache=tmp_path / "cache",
             )
 
 
@@ -225,6 +229,19 @@ class TestSides:
         features, labels, manifest = found.rows(mask)
         np.testing.assert_array_equal(features.array(), expected_rows(manifest.paths))
         np.testing.assert_array_equal(labels, [1, 2])
+
+    def test_rows_have_names(self, people: Path, open_collection: Open) -> None:
+        whole = open_collection(people).with_splits(seed=4, validation=0.3, test=0.3)
+        found = whole.side("validation")
+        np.testing.assert_array_equal(found.features.array(), expected_rows(found.paths))
+        assert [whole.manifest.identities[label] for label in found.labels] == [
+            path.parent.name for path in found.paths
+        ]
+        assert (whole.paths, whole.labels.tolist()) == (whole.manifest.paths, whole.manifest.labels.tolist())
+
+    def test_a_side_that_there_is_not(self, people: Path, open_collection: Open) -> None:
+        with pytest.raises(DataError, match="a side is one of train, validation, test, got 'val'"):
+            open_collection(people).side("val")
 
 
 class TestCacheFolder:

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import pytest
 
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
 from facetl.data.splits import position
-from facetl.embeddings.dataset import Collection
+from facetl.embeddings import dataset
 from facetl.errors import DataError, RunError, TrainingError
 from facetl.methods.continual import run_update
 from facetl.methods.continual.exemplars import Exemplars
@@ -70,7 +71,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[...,
         person.rename(new / f"New_{person.name}")
     spec = ExtractorSpec.of(f"{room / 'net.keras'}", mirror=False)
     for photos in (new, old):
-        collection = Collection.open(Manifest.from_folder(photos), spec, cache=room / "cache")
+        collection = dataset.embed(Manifest.from_folder(photos), Backbone.from_spec(spec), cache=room / "cache")
     folder = room / "models" / "family"
     with pytest.MonkeyPatch.context() as patch:
         # A report takes seconds, and nothing here reads it.

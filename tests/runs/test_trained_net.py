@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from facetl.backbones.backbone import Backbone
 from facetl.calibration.calibration import Target
 from facetl.data.manifest import Manifest
-from facetl.embeddings.dataset import Collection
+from facetl.embeddings import dataset
 from facetl.errors import RunError, WeightsError
 from facetl.images.decode import read_photo
 from facetl.recognition import sides
@@ -179,7 +180,7 @@ def test_it_is_calibrated_and_evaluated_as_any_run_without_computing_again(made:
     assert embedded.report.computed == 0
     assert [name for name, _, _ in subject.methods(embedded)] == ["trained"]
     own = subject.recognizer.extractor
-    assert Collection.open(made.manifest, own.spec, cache=made.cache).report.computed == 0
+    assert dataset.embed(made.manifest, Backbone.from_spec(own.spec), cache=made.cache).report.computed == 0
 
 
 def test_a_changed_net_is_refused(made: Made, tmp_path: Path) -> None:

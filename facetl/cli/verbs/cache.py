@@ -165,21 +165,20 @@ def open_collection(
 ) -> Collection:
     """List a folder, fill the cache with a progress bar, and return the Collection."""
     from facetl._tensorflow import set_verbose
+    from facetl.backbones.backbone import Backbone
     from facetl.data.published_layouts import read_layout
-    from facetl.embeddings.dataset import Collection
+    from facetl.embeddings import dataset
 
     set_verbose(verbose)
     manifest = read_layout(folder, layout)
     with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
-        collection = Collection.open(
+        collection = dataset.embed(
             manifest,
-            spec,
+            Backbone.from_spec(spec, weights, on_notice=say),
             cache=_folder(cache),
-            weights=weights,
             batch_size=batch_size,
             on_progress=progress,
             on_faces=faces,
-            say=say,
         )
     if collection.report.flagged:
         say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")

@@ -75,6 +75,7 @@ def scratch(
 ) -> None:
     """Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME."""
     from facetl._tensorflow import set_verbose, start_tensorflow
+    from facetl.backbones.spec import ALIGNED_CROP
     from facetl.data.published_layouts import read_layout
     from facetl.errors import RunError
     from facetl.methods.scratch.scratch_settings import ScratchSettings
@@ -90,7 +91,7 @@ def scratch(
         objective=objective,
         margin=margin,
         align=align,
-        crop=crop if crop is not None else 1.0 if align == "none" else options.ALIGNED_CROPS[0],
+        crop=crop if crop is not None else 1.0 if align == "none" else ALIGNED_CROP,
         mirror=mirror,
         augment=augment,
         batch_size=batch_size,

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.family import Family
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
+from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError
 from facetl.io.digests import digests
@@ -132,13 +134,11 @@ class Arrivals:
         no photo is new.
         """
         spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
-        collection = Collection.open(
+        collection = dataset.embed(
             Manifest.from_folder(photos),
-            spec,
+            Backbone.from_spec(spec, weights.path if spec.family is Family.ZOO else None, on_notice=say),
             cache=cache,
-            weights=weights.path if spec.family is Family.ZOO else None,
             on_progress=on_progress,
-            say=say,
         )
         shas = np.array(digests(list(collection.manifest.paths)), object)
         before = known.contents()

@@ -11,12 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.feature_map import Layout
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
 from facetl.data.published_layouts import read_layout
 from facetl.data.splits import SIDES
+from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import RunError
@@ -161,14 +163,12 @@ class Teacher:
 
         Raises DataError, WeightsError, CacheError.
         """
-        collection = Collection.open(
+        collection = dataset.embed(
             read_layout(images, "auto"),
-            spec,
+            Backbone.from_spec(spec, weights, on_notice=say),
             cache=cache,
-            weights=weights,
             on_progress=on_progress,
             on_faces=on_faces,
-            say=say,
         ).with_splits(seed=seed, validation=validation, test=test)
         head = _head_of_features(collection, seed)
         extractor = make_extractor(spec, collection.weights)
