@@ -18,6 +18,7 @@ from facetl.cli.verbs import (
     cluster,
     data,
     distill,
+    embed,
     evaluate,
     export,
     forget,
@@ -50,6 +51,7 @@ app.command(name="export")(export.export)
 app.command(name="verify")(recognise.verify)
 app.command(name="enroll")(recognise.enroll)
 app.command(name="identify")(recognise.identify)
+app.command(name="embed")(embed.embed)
 app.command(name="forget")(forget.forget)
 app.command(name="cluster")(cluster.cluster)
 app.add_typer(collection.app, name="people")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -171,6 +171,35 @@ class EmbeddingCache:
         slots = [found[sha] for sha in shas]
         shards = [self._shards[number] for number in sorted({slot.shard for slot in slots})]
         return CachedRows(shards, [bytes.fromhex(sha) for sha in shas], slots, dim=self.dim or 0)
+
+    @staticmethod
+    def extractors(folder: Path) -> list[Extractor]:
+        """Return all extractors that have ever had rows in a cache; CacheError where there is none."""
+        index = Index.open(Path(folder), write=False)
+        try:
+            return index.extractors()
+        finally:
+            index.close()
+
+    def batches(self, size: int) -> Iterator[tuple[list[str], NDArray[np.float16]]]:
+        """Yield all rows as they lie on the disk, up to `size` at a time: their photos' sha256, float16 [n, dim].
+
+        Raises CacheCorruptError where bytes changed on the disk.
+        """
+        extractor = self._known()
+        for number in self._index.shards(extractor.id) if extractor else ():
+            assert extractor is not None
+            shas = [key.hex() for key, _ in self._index.rows_of(extractor.id, number)]
+            for start in range(0, len(shas), size):
+                part = shas[start : start + size]
+                yield part, self.rows(part)
+
+    def remembered_paths(self) -> dict[str, list[str]]:
+        """Return where photos were seen, by the sha256 of their bytes."""
+        paths: dict[str, list[str]] = {}
+        for path, key in self._index.photos():
+            paths.setdefault(key.hex(), []).append(path)
+        return paths
 
     def append(self, shas: Sequence[str], rows: ArrayLike) -> None:
         """Adds the rows [n, dim] of these photos as one durable batch: when it returns, they count.

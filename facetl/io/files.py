@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,19 +99,29 @@ def disk_bytes(path: Path) -> int:
     return status.st_size if blocks < 0 else blocks * 512
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing, readable by its owner alone, that takes its place when it is complete.
+
+    Until then, and after an error, `path` is as it was before.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     written = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+        with os.fdopen(descriptor, "w+b") as stream:
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(written, path)
     except BaseException:
         written.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
+    with atomic_file(path) as stream:
+        stream.write(content)
 
 
 def checksum(key: bytes, row: NDArray[np.float16] | bytes) -> int:

@@ -72,13 +72,12 @@ class FaceFinder:
 
     _made: dict[str, Detector] = field(default_factory=dict)
 
-    def find(self, image: NDArray[np.uint8], spec: DetectorSpec) -> list[tuple[Face, FaceQuality | None]]:
-        """Return the faces of a photo [height, width, 3] uint8 RGB from left to right, each with its quality."""
+    def detect(self, image: NDArray[np.uint8], spec: DetectorSpec) -> list[Face]:
+        """Return the faces of a photo [height, width, 3] uint8 RGB from left to right."""
         fingerprint = spec.fingerprint()
         if fingerprint not in self._made:
             self._made[fingerprint] = spec.make()
-        found = self._made[fingerprint].detect([image])[0]
-        return [(face, _quality(image, face)) for face in sorted(found, key=lambda face: face.box)]
+        return sorted(self._made[fingerprint].detect([image])[0], key=lambda face: face.box)
 
 
 def own_detector(spec: ExtractorSpec) -> DetectorSpec:
@@ -113,7 +112,8 @@ def see_photo(recognizer: Recognizer, path: Path) -> SeenPhoto:
     return SeenPhoto(path, sha, image.shape[:2], recognizer.faces(image))
 
 
-def _quality(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:
+def quality_of(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:
+    """Return the quality of a face of a photo, None where its landmarks do not span a face."""
     try:
         return face_quality(image, face)
     except DataError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,20 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from facetl.backbones.extractor import Extractor, make_extractor
 from facetl.backbones.photo_net import PhotoNet
 from facetl.calibration.calibration import Calibration
 from facetl.embeddings.face_features import face_image
-from facetl.errors import DataError, RunError
-from facetl.faces.aligner import Aligner
+from facetl.errors import DataError, PhotoError, RunError
+from facetl.faces.aligner import NO_FACE
 from facetl.faces.detection import DetectorSpec
+from facetl.faces.detectors import Face, choose
 from facetl.images.decode import read_photo
 from facetl.recognition import calibration_files
-from facetl.recognition.embedded_face import FaceFinder, SeenFace, own_detector
+from facetl.recognition.embedded_face import FaceFinder, SeenFace, own_detector, quality_of
+from facetl.recognition.face_embeddings import Box, FaceBatch, FaceEmbeddings, Photos, read_photos
 from facetl.recognition.run_folder import CONFIG, HEAD, stored_extractor
 from facetl.training import (
     sphere_lift,  # noqa: F401 - register the layers that a stored head may hold
@@ -42,28 +47,103 @@ class Recognizer:
         threshold: squared distance up to which two photos count as one person.
         calibration: where the threshold comes from and how often it errs, probabilities and settings for
             identification; None while a threshold is all there is.
-        aligner: finds and aligns the face of a photo, where the extractor takes aligned faces. The SavedModel does not:
+        detector: finds the faces of a photo; None for the one that the run was trained with. The SavedModel holds none:
             it takes faces that are aligned already.
-        detector: finds all faces of a photo, for `faces`; None for the one that the run was trained with.
     """
 
     extractor: PhotoNet
     head: keras.Model
     threshold: float
     calibration: Calibration | None = None
-    aligner: Aligner = field(default_factory=Aligner, repr=False)
     detector: DetectorSpec | None = None
     _finder: FaceFinder = field(default_factory=FaceFinder, repr=False, compare=False)
 
-    def embed(self, photos: Sequence[Path | bytes | np.ndarray]) -> np.ndarray:
-        """Embed photos, each a path, a file's bytes or [h, w, 3] uint8 RGB → [photos, width] float32 unit vectors.
+    def embed(
+        self,
+        photos: Photos,
+        *,
+        all_faces: bool = False,
+        batch_size: int = 32,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> FaceEmbeddings:
+        """Embed photos: a folder, at any depth, or a sequence of paths, of files' bytes and of [h, w, 3] uint8 RGB.
 
-        Raises PhotoError for a photo that cannot be read, or that shows no face where faces are aligned.
+        A photo that cannot be read, or that shows no face where faces are looked for, is counted in `skipped`; the
+        rest keep their order. Memory holds a batch of photos and the embeddings.
+
+        Args:
+            all_faces: every face, from left to right, instead of the one that a photo of one person is about. Where
+                neither `detector` nor the extractor finds faces, a photo is one cropped face.
+            batch_size: photos, or faces, in a forward pass.
+            on_progress: called with photos done and photos in all.
+
+        Raises DataError for a folder that cannot be listed.
         """
-        images = [photo if isinstance(photo, np.ndarray) else read_photo(photo) for photo in photos]
-        if self.extractor.spec.align != "none":
-            images = self.aligner(images)
+        skipped: Counter[str] = Counter()
+        parts = list(
+            self.embed_batches(
+                photos, skipped=skipped, all_faces=all_faces, batch_size=batch_size, on_progress=on_progress
+            )
+        )
+        joined = FaceEmbeddings.joined(parts, width=self.head.output_shape[-1], skipped=skipped)
+        return joined.select(np.argsort(joined.photos, kind="stable"))
+
+    def embed_batches(
+        self,
+        photos: Photos,
+        *,
+        skipped: Counter[str],
+        all_faces: bool = False,
+        batch_size: int = 32,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[FaceEmbeddings]:
+        """Embed as `embed` does, a batch at a time; photos that cannot be embedded are counted in `skipped`.
+
+        Two photos of the same bytes are read once, and their rows follow each other.
+        """
+        shown = self._all_faces if all_faces else self._main_face
+        waiting = FaceBatch()
+        for photo in read_photos(photos, skipped, batch_size=batch_size, on_progress=on_progress):
+            try:
+                waiting.add(photo, shown(photo.image))
+            except PhotoError as error:
+                skipped[error.reason] += len(photo.places)
+            while waiting.is_full(batch_size):
+                yield waiting.embedded(self._embed_images, batch_size)
+        if waiting.images:
+            yield waiting.embedded(self._embed_images, batch_size)
+
+    def _embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         return embed(self.head, self.extractor.extract(images))
+
+    def _main_face(self, image: NDArray[np.uint8]) -> list[tuple[Box, NDArray[np.uint8]]]:
+        """Return the box of the face that a photo is about, and what the extractor is shown of it."""
+        spec = self.extractor.spec
+        if self.detector is None and spec.align == "none":
+            height, width = image.shape[:2]
+            # A net that finds the face itself does not tell where.
+            whole = (0.0, 0.0, width - 1.0, height - 1.0)
+            return [((np.nan,) * 4 if spec.family.finds_faces else whole, image)]
+        found = choose(self._finder.detect(image, self.detector or own_detector(spec)), image.shape)
+        if found is None:
+            raise PhotoError(NO_FACE, "a photo to embed must show a face, none was found. Give another photo.")
+        try:
+            return [(found.box, face_image(image, found, spec))]
+        except DataError as error:
+            raise PhotoError(NO_FACE, f"a photo to embed must show a face: {error}") from error
+
+    def _all_faces(self, image: NDArray[np.uint8]) -> list[tuple[Box, NDArray[np.uint8]]]:
+        """Return the same of all faces, from left to right."""
+        seen = [(face.box, shown) for face, shown in self._shown_faces(image)]
+        if not seen:
+            raise PhotoError(NO_FACE, "a photo to embed must show a face, none was found. Give another photo.")
+        return seen
+
+    def _shown_faces(self, image: NDArray[np.uint8]) -> Iterator[tuple[Face, NDArray[np.uint8]]]:
+        for face in self._finder.detect(image, self.detector or own_detector(self.extractor.spec)):
+            # A detector may claim landmarks of anything.
+            with suppress(DataError):
+                yield face, face_image(image, face, self.extractor.spec)
 
     def faces(self, photo: Path | bytes | np.ndarray) -> tuple[SeenFace, ...]:
         """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
@@ -72,21 +152,19 @@ class Recognizer:
         What has landmarks that span no face is left out. Raises PhotoError for a photo that cannot be read.
         """
         image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
-        found, images = [], []
-        for face, quality in self._finder.find(image, self.detector or own_detector(self.extractor.spec)):
-            try:
-                images.append(face_image(image, face, self.extractor.spec))
-            except DataError:
-                continue
-            found.append((face, quality))
-        if not found:
-            return ()
-        embeddings = embed(self.head, self.extractor.extract(images))
-        return tuple(SeenFace(face, row, quality) for (face, quality), row in zip(found, embeddings, strict=True))
+        shown = list(self._shown_faces(image))
+        embeddings = self._embed_images([crop for _, crop in shown]) if shown else ()
+        return tuple(
+            SeenFace(face, row, quality_of(image, face)) for (face, _), row in zip(shown, embeddings, strict=True)
+        )
 
     def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:
-        """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`."""
-        one, other = self.embed([first, second])
+        """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`.
+
+        Raises PhotoError for a photo that cannot be read, or that shows no face where faces are looked for.
+        """
+        images = [photo if isinstance(photo, np.ndarray) else read_photo(photo) for photo in (first, second)]
+        one, other = self._embed_images([self._main_face(image)[0][1] for image in images])
         return float(np.sum(np.square(one - other)))
 
     def probability(self, distance: float, *, prior: float | None = None) -> float:

@@ -102,7 +102,7 @@ def test_enroll_then_identify_names_known_people_and_nobody_else(room: Path) -> 
     settings = recognizer.calibration.identification
     assert settings is not None
     ranked = Gallery(gallery.embeddings, gallery.names).rank(
-        Recognizer.load(room / "models/family").embed([room / "ann/0.png"]), top=1
+        Recognizer.load(room / "models/family").embed([room / "ann/0.png"]).embeddings, top=1
     )
     assert ranked.distances.shape == (1, 1)
     for face in found["faces"][:2]:

@@ -118,7 +118,7 @@ def test_cache_saved_model_and_single_photo_give_the_same_embedding(trained: Tra
     assert collection.report.computed == 0
     paths = collection.manifest.paths[:7]
     from_cache = embed(recognizer.head, collection.features.subset(range(7)))
-    single = np.concatenate([recognizer.embed([path]) for path in paths])
+    single = np.concatenate([recognizer.embed([path]).embeddings for path in paths])
     np.save(tmp_path / "images.npy", np.stack([read_photo(path) for path in paths]))
     command = [sys.executable, "-c", SERVE, str(trained.folder / "saved_model"), str(tmp_path / "images.npy")]
     done = subprocess.run([*command, str(tmp_path / "out.npy")], capture_output=True, text=True, check=False)

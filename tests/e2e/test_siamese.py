@@ -57,7 +57,7 @@ def test_colour_has_no_say(siamese: tuple[Machine, Path, Path]) -> None:
     recognizer = Recognizer.load(siamese[2])
     image = read_photo(next(siamese[1].rglob("*.png")))
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    one, other, turned = recognizer.embed([image, grey, image[:, :, ::-1].copy()])
+    one, other, turned = recognizer.embed([image, grey, image[:, :, ::-1].copy()]).embeddings
     # OpenCV rounds the luma to whole numbers; red and blue exchanged are another picture.
     assert np.linalg.norm(one - other) < 0.1 * np.linalg.norm(one - turned)
 
@@ -70,7 +70,7 @@ def test_the_threshold_is_of_validation_people_and_not_the_margin(siamese: tuple
     recognizer = Recognizer.load(run)
     people = json.loads((run / "people.json").read_text())["validation"]
     paths = [path for name in people for path in sorted((photos / name).iterdir())]
-    embeddings = recognizer.embed(paths)
+    embeddings = recognizer.embed(paths).embeddings
     expected = threshold_from(embeddings, np.repeat(np.arange(len(people)), 4), seed=0)
     metrics = json.loads((run / "metrics.json").read_text())
     # The cache holds float16.

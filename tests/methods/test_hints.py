@@ -256,7 +256,7 @@ def test_a_distillation_begins_with_the_maps(teacher: tuple[Teacher, Path], tmp_
     assert hints[2].startswith("hints, epoch 3 of 3: 0.")
     assert report.epochs == 1
     recognizer = Recognizer.load(report.folder)
-    assert recognizer.embed(told.manifest.paths[:3]).shape == (3, told.embeddings.shape[1])
+    assert recognizer.embed(told.manifest.paths[:3]).embeddings.shape == (3, told.embeddings.shape[1])
 
 
 def test_features_without_maps_give_no_hints(teacher: tuple[Teacher, Path], tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_enrolling_needs_no_training(room: Room) -> None:
     photos = sorted((room.new / "New_Person_03").iterdir())
     own = gallery.embeddings[np.array(gallery.names) == "New_Person_03"]
     # float16 lies between: the gallery's come from the cache.
-    np.testing.assert_allclose(Recognizer.load(room.folder).embed(photos), own, atol=5e-3)
+    np.testing.assert_allclose(Recognizer.load(room.folder).embed(photos).embeddings, own, atol=5e-3)
     after = {name: content for name, content in files(room.folder).items() if not name.startswith("gallery")}
     assert after == before
     assert room.update("none").enrolment.known == NEW * PHOTOS
@@ -129,7 +129,9 @@ def test_an_update_makes_a_second_version_and_keeps_the_first(updated, trained: 
     assert kept == files(trained.folder)
     assert head_digest(room.folder) != head_digest(first.folder)
     photo = next((room.old / "Person_00").iterdir())
-    assert not np.allclose(Recognizer.load(room.folder).embed([photo]), before.embed([photo]), atol=1e-3)
+    assert not np.allclose(
+        Recognizer.load(room.folder).embed([photo]).embeddings, before.embed([photo]).embeddings, atol=1e-3
+    )
 
 
 def test_the_gallery_of_the_old_version_keeps_answering(updated) -> None:
@@ -139,7 +141,7 @@ def test_the_gallery_of_the_old_version_keeps_answering(updated) -> None:
     gallery = GalleryFile.read(room.folder)
     assert gallery.head == head_digest(room.folder / "versions" / "1")
     assert json.loads((room.folder / "config.json").read_text())["compatible_heads"] == [gallery.head]
-    probe = Recognizer.load(room.folder).embed(sorted((room.new / "New_Person_05").iterdir())[:1])
+    probe = Recognizer.load(room.folder).embed(sorted((room.new / "New_Person_05").iterdir())[:1]).embeddings
     nearest = gallery.names[int(np.argmax(gallery.embeddings @ probe[0]))]
     assert nearest == "New_Person_05"
 
@@ -175,7 +177,7 @@ def test_what_is_reported_is_what_the_two_heads_do(updated) -> None:
     photos = [(name, path) for name in people for path in sorted((room.old / name).iterdir())]
     names = np.array([name for name, _ in photos])
     pairs = sample_pairs(np.unique(names, return_inverse=True)[1], seed=0)
-    rows = [head.embed([path for _, path in photos]) for head in (before, Recognizer.load(room.folder))]
+    rows = [head.embed([path for _, path in photos]).embeddings for head in (before, Recognizer.load(room.folder))]
     for own, shown in zip(rows, (report.old.auc_before, report.old.auc_after), strict=True):
         distances = np.sum((own[pairs.first] - own[pairs.second]) ** 2, axis=1)
         assert shown == pytest.approx(auc(distances, pairs.same), abs=5e-3)

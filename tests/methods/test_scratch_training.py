@@ -232,7 +232,7 @@ def test_a_run_folder_is_written_and_embeds_what_the_net_does(manifest: Manifest
     crops = Crops.open(manifest, side=SIDE, crop=0.75, align="none", cache=cache)
     own = embed_crops(net, crops.of(manifest.select([0, 9])), mirror=True)
     # The crops are rounded, the run's own pixels are not.
-    np.testing.assert_allclose(recognizer.embed([manifest.paths[0], manifest.paths[9]]), own, atol=2e-2)
+    np.testing.assert_allclose(recognizer.embed([manifest.paths[0], manifest.paths[9]]).embeddings, own, atol=2e-2)
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, CollapseError])

@@ -154,7 +154,7 @@ def test_keras_alone_loads_the_keras_file(
     command = [sys.executable, "-c", PLAIN, str(forms["net.keras"].path), "in.npy", "out.npy"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), recognizer.embed(list(faces.paths)), atol=2e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), recognizer.embed(faces.paths).embeddings, atol=2e-5)
 
 
 def test_a_tapped_net_of_keras_applications(small_net_weights: Path, faces: Faces, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_scaling_that_mixes_channels_is_kept(run: Path, recognizer: Recognizer, 
     spec = ExtractorSpec.of(f"{path}?mean=120,110,90&std=60,50,40&channels=bgr")
     extractor = make_extractor(spec, resolve(spec))
     whole = Recognizer(extractor, identity_head(extractor.dim), 0.5)
-    expected = whole.embed(list(faces.paths))
+    expected = whole.embed(faces.paths).embeddings
     told = keras_model(whole)(faces.pixels(SIDE, 1.0))
     np.testing.assert_allclose(told, expected, atol=2e-5)
 
@@ -259,7 +259,7 @@ def test_facetl_reads_its_onnx_file_as_an_extractor(
 ) -> None:
     spec = ExtractorSpec.of(f"onnx:{forms['net.onnx'].path}?mean=0&std=1", crop=0.8, mirror=False)
     told = make_extractor(spec, resolve(spec)).extract(faces.images)
-    np.testing.assert_allclose(told, recognizer.embed(list(faces.paths)), atol=2e-5)
+    np.testing.assert_allclose(told, recognizer.embed(faces.paths).embeddings, atol=2e-5)
 
 
 def test_a_missing_extra_is_named(recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def by_hand(net: keras.Model, path: Path) -> np.ndarray:
 def test_the_embedding_is_that_of_the_net(made: Made) -> None:
     recognizer = Recognizer.load(made.folder)
     paths = made.manifest.paths[:5]
-    embeddings = recognizer.embed(paths)
+    embeddings = recognizer.embed(paths).embeddings
     np.testing.assert_allclose(embeddings, [by_hand(made.net, path) for path in paths], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     assert np.abs(embeddings[0] - embeddings[-1]).max() > 1e-2
@@ -111,13 +111,13 @@ import sys
 import numpy as np
 from pathlib import Path
 from facetl.recognition.recognizer import Recognizer
-np.save(sys.argv[3], Recognizer.load(Path(sys.argv[1])).embed([Path(sys.argv[2])]))
+np.save(sys.argv[3], Recognizer.load(Path(sys.argv[1])).embed([Path(sys.argv[2])]).embeddings)
 """
 
 
 def test_a_fresh_process_and_a_moved_folder_give_the_same(made: Made, tmp_path: Path) -> None:
     path = made.manifest.paths[7]
-    expected = Recognizer.load(made.folder).embed([path])
+    expected = Recognizer.load(made.folder).embed([path]).embeddings
     moved = shutil.copytree(made.folder, tmp_path / "elsewhere" / "renamed")
     kept = made.folder.rename(made.folder.with_name("away"))
     try:

@@ -23,7 +23,7 @@ AUTO_PEOPLE = 150  # by whom `--tap auto` chooses, at most
 
 app = typer.Typer(
     cls=group_with_default("fill"),
-    help="Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info.",
+    help="Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info, export.",
     no_args_is_help=True,
 )
 
@@ -151,6 +151,36 @@ def info(cache: options.Cache = None, json: options.Json = False) -> None:
             f"{detector.fingerprint[:16]}  {detector.faces:,} faces in {detector.photos:,} photos, none in "
             f"{detector.without_face:,}  {detector.description.get('name')} {detector.description.get('version')}"
         )
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="File to write: .csv or .parquet with the columns path, sha256, e0, e1, …; .npy with the features "
+            "[rows, dim] float16, and the other columns beside it in NAME.rows.csv.",
+        ),
+    ],
+    fingerprint: Annotated[
+        str | None,
+        typer.Option("--fingerprint", help="Start of the fingerprint of the extractor, as facetl cache info shows it."),
+    ] = None,
+    cache: options.Cache = None,
+    json: options.Json = False,
+) -> None:
+    """Write the features of one extractor, with the photos' paths, to a file."""
+    from facetl.embeddings.feature_export import export_features
+
+    report = export_features(_folder(cache), out, fingerprint=fingerprint)
+    if json:
+        put_json({**report.to_json(), "out": str(out)})
+        return
+    put(f"rows      {report.rows:,} × {report.dim:,} of extractor {report.fingerprint[:16]}")
+    if report.with_path < report.rows:
+        put(f"no path   {report.rows - report.with_path:,}: faces of a library, or photos that were never listed")
+    put(f"file      {out}")
 
 
 def open_collection(
