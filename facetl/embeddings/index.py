@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from facetl.embeddings.shards import Layout, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.io.files import open_private, translate_disk_errors
-from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction, vacuum
+from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
 
 FILE_NAME = "index.sqlite"
 
@@ -126,8 +126,8 @@ class Index:
     def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> Extractor:
         """Enters a new extractor; its shards will lie in a folder named by the start of its fingerprint."""
         text = json.dumps(dict(description), sort_keys=True, default=str)
-        with self._transaction() as run:
-            run(
+        with self._transaction() as sql:
+            sql(
                 "INSERT INTO extractors (fingerprint, folder, dim, capacity, description) VALUES (?,?,?,?,?)",
                 (fingerprint, fingerprint[:16], dim, capacity(dim), text),
             )
@@ -142,16 +142,16 @@ class Index:
         found: dict[bytes, Slot] = {}
         for part in parts(list(dict.fromkeys(keys))):
             marks = ",".join("?" * len(part))
-            sql = f"SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND sha IN ({marks})"
-            found.update(self._slots(sql, extractor, *part))
+            query = f"SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND sha IN ({marks})"
+            found.update(self._slots(query, extractor, *part))
         # A damaged index may answer with what was not asked for.
         wanted = set(keys)
         return {key: slot for key, slot in found.items() if key in wanted}
 
     def rows_of(self, extractor: int, shard: int) -> list[tuple[bytes, Slot]]:
         """All committed rows of one shard, in the order in which they lie."""
-        sql = "SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND shard = ? ORDER BY row"
-        return self._slots(sql, extractor, shard)
+        query = "SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND shard = ? ORDER BY row"
+        return self._slots(query, extractor, shard)
 
     def count(self, extractor: int) -> int:
         return int(self._all("SELECT count(*) FROM rows WHERE extractor = ?", extractor)[0][0])
@@ -165,37 +165,37 @@ class Index:
         shards = self.shards(extractor.id)
         used = 0
         if shards:
-            sql = "SELECT coalesce(max(row) + 1, 0) FROM rows WHERE extractor = ? AND shard = ?"
-            used = self._all(sql, extractor.id, shards[-1])[0][0]
+            query = "SELECT coalesce(max(row) + 1, 0) FROM rows WHERE extractor = ? AND shard = ?"
+            used = self._all(query, extractor.id, shards[-1])[0][0]
         last = shards[-1] if shards else None
         next_shard = self._all("SELECT next_shard FROM extractors WHERE id = ?", extractor.id)[0][0]
         return Tail(extractor.layout(self.folder), shard=last, used=used, next_shard=next_shard)
 
     def commit(self, extractor: int, slots: Mapping[bytes, Slot], *, next_shard: int) -> None:
         """Makes rows count, all or none; a photo that had a row elsewhere has only the new one."""
-        with self._transaction() as run:
+        with self._transaction() as sql:
             # Numbers of shards are never used twice, so a reader's open map never changes its meaning.
-            run("UPDATE extractors SET next_shard = ? WHERE id = ?", (next_shard, extractor))
+            sql("UPDATE extractors SET next_shard = ? WHERE id = ?", (next_shard, extractor))
             for shard in {slot.shard for slot in slots.values()}:
-                run("INSERT OR IGNORE INTO shards VALUES (?, ?)", (extractor, shard))
+                sql("INSERT OR IGNORE INTO shards VALUES (?, ?)", (extractor, shard))
             for key, slot in slots.items():
-                run(_PUT_ROW, (extractor, key, *slot))
+                sql(_PUT_ROW, (extractor, key, *slot))
 
     def drop_rows(self, extractor: int, keys: Iterable[bytes]) -> None:
-        with self._transaction() as run:
+        with self._transaction() as sql:
             for key in keys:
-                run("DELETE FROM rows WHERE extractor = ? AND sha = ?", (extractor, key))
+                sql("DELETE FROM rows WHERE extractor = ? AND sha = ?", (extractor, key))
 
     def drop_torn(self, extractor: int, shard: int, whole: int) -> int:
         """Forgets the rows of a shard from row `whole` on; returns how many those were."""
-        with self._transaction() as run:
-            sql = "DELETE FROM rows WHERE extractor = ? AND shard = ? AND row >= ?"
-            return run(sql, (extractor, shard, whole)).rowcount
+        with self._transaction() as sql:
+            query = "DELETE FROM rows WHERE extractor = ? AND shard = ? AND row >= ?"
+            return sql(query, (extractor, shard, whole)).rowcount
 
     def drop_shard(self, extractor: int, shard: int) -> None:
-        with self._transaction() as run:
-            run("DELETE FROM rows WHERE extractor = ? AND shard = ?", (extractor, shard))
-            run("DELETE FROM shards WHERE extractor = ? AND shard = ?", (extractor, shard))
+        with self._transaction() as sql:
+            sql("DELETE FROM rows WHERE extractor = ? AND shard = ?", (extractor, shard))
+            sql("DELETE FROM shards WHERE extractor = ? AND shard = ?", (extractor, shard))
 
     # Photos
 
@@ -217,14 +217,14 @@ class Index:
         return found
 
     def remember(self, photos: Mapping[str, bytes]) -> None:
-        with self._transaction() as run:
+        with self._transaction() as sql:
             for path, sha in photos.items():
-                run("INSERT OR REPLACE INTO photos VALUES (?, ?)", (os.fsencode(path), sha))
+                sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", (os.fsencode(path), sha))
 
     def forget(self, paths: Iterable[str]) -> None:
-        with self._transaction() as run:
+        with self._transaction() as sql:
             for path in paths:
-                run("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+                sql("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
 
     # SQL
 
@@ -256,22 +256,22 @@ class Index:
                 raise sqlite3.DatabaseError(f"extractor {number} has impossible values")
         return Extractor(number, fingerprint, folder, dim, rows, next_shard, settings)
 
-    def _slots(self, sql: str, *parameters: object) -> list[tuple[bytes, Slot]]:
-        records = self._all(sql, *parameters)
+    def _slots(self, query: str, *parameters: object) -> list[tuple[bytes, Slot]]:
+        records = self._all(query, *parameters)
         with _told_when_damaged(self.folder):
             if not all(isinstance(key, bytes) and _counts(*slot) for key, *slot in records):
                 raise sqlite3.DatabaseError("a row has an impossible place")
         return [(key, Slot(*slot)) for key, *slot in records]
 
-    def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(query, parameters).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Run]:
+    def _transaction(self) -> Iterator[Execute]:
         told = _told_when_damaged(self.folder)
-        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as run:
-            yield run
+        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as sql:
+            yield sql
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import numpy as np
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.faces.detectors import Face
 from facetl.io.files import checksum, make_private_folder, open_private, translate_disk_errors
-from facetl.io.sqlite_file import Run, Schema, connect, parts, transaction, vacuum
+from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
 
 FILE_NAME = "landmarks.sqlite"
 
@@ -114,11 +114,11 @@ class LandmarkStore:
         found: dict[str, Faces] = {}
         for part in parts(list(dict.fromkeys(shas))):
             marks = ",".join("?" * len(part))
-            sql = (
+            query = (
                 "SELECT sha, faces, checksum FROM searched JOIN detectors ON detector = id "
                 f"WHERE fingerprint = ? AND sha IN ({marks})"
             )
-            for sha, packed, stored in self._all(sql, fingerprint, *map(bytes.fromhex, part)):
+            for sha, packed, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
                 if _sound(sha, packed, stored):
                     found[sha.hex()] = _unpacked(packed)
         return found
@@ -129,12 +129,12 @@ class LandmarkStore:
         Raises CacheFullError where the disk takes no more.
         """
         text = json.dumps(dict(description), sort_keys=True)
-        with self._transaction() as run:
-            run("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
-            detector = run("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
+        with self._transaction() as sql:
+            sql("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
+            detector = sql("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
             for name, found in faces.items():
                 sha, packed = bytes.fromhex(name), _packed(found)
-                run(
+                sql(
                     "INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)",
                     (detector, sha, packed, checksum(sha, packed)),
                 )
@@ -158,9 +158,9 @@ class LandmarkStore:
         """Note where each photo was seen and with which content, for `cache gc` to look there again."""
         photos = _photos(shas)
         if self._remembered(photos) != photos:
-            with self._transaction() as run:
+            with self._transaction() as sql:
                 for path, sha in photos.items():
-                    run("INSERT OR REPLACE INTO photos VALUES (?, ?)", (path, sha))
+                    sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", (path, sha))
 
     def remembers(self, shas: Mapping[Path, str]) -> bool:
         """Whether all of these photos are noted with this content."""
@@ -177,17 +177,17 @@ class LandmarkStore:
 
     def forget(self, paths: Iterable[str]) -> None:
         """Forget that photos were seen there."""
-        with self._transaction() as run:
+        with self._transaction() as sql:
             for path in paths:
-                run("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+                sql("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
 
     def keep(self, living: Collection[bytes]) -> int:
         """Drop the faces of all other photos, and those that were changed on the disk; return of how many photos."""
         records = self._all("SELECT detector, sha, faces, checksum FROM searched")
         dead = [(detector, sha) for detector, sha, *rest in records if sha not in living or not _sound(sha, *rest)]
-        with self._transaction() as run:
+        with self._transaction() as sql:
             for key in dead:
-                run("DELETE FROM searched WHERE detector = ? AND sha = ?", key)
+                sql("DELETE FROM searched WHERE detector = ? AND sha = ?", key)
         # The file and its log would keep what was dropped, people's names in paths among it.
         with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
             vacuum(self._connection)
@@ -202,15 +202,15 @@ class LandmarkStore:
             found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
         return found
 
-    def _all(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._connection.execute(query, parameters).fetchall()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Run]:
+    def _transaction(self) -> Iterator[Execute]:
         told = _told_when_damaged(self.folder / FILE_NAME)
-        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as run:
-            yield run
+        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as sql:
+            yield sql
 
 
 def _packed(faces: Sequence[Face]) -> bytes:

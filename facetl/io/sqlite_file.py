@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from facetl.errors import CacheError
 
-Run = Callable[..., sqlite3.Cursor]
+Execute = Callable[..., sqlite3.Cursor]
 PATIENCE = 60.0  # seconds for which one writer waits for another
 _BRIEFLY = 5  # seconds for which emptying the log waits for readers
 _AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
@@ -43,11 +43,11 @@ def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> 
     try:
         if write:
             make_durable(connection)
-            with transaction(connection) as run:
+            with transaction(connection) as sql:
                 if _version(connection, path, schema) == 0:
                     for statement in schema.sql.split(";"):
-                        run(statement)
-                    run(f"PRAGMA user_version = {schema.version}")
+                        sql(statement)
+                    sql(f"PRAGMA user_version = {schema.version}")
             return connection
         try:
             version = _version(connection, path, schema)
@@ -80,16 +80,16 @@ def make_durable(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[Run]:
+def transaction(connection: sqlite3.Connection) -> Iterator[Execute]:
     """Give a function that runs SQL in one transaction, durable when the block ends, or undone."""
-    run = connection.execute
-    run("BEGIN IMMEDIATE")
+    sql = connection.execute
+    sql("BEGIN IMMEDIATE")
     try:
-        yield run
-        run("COMMIT")
+        yield sql
+        sql("COMMIT")
     except BaseException:
         if connection.in_transaction:
-            run("ROLLBACK")
+            sql("ROLLBACK")
         raise
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from facetl.data.metadata.regions import Region
 from facetl.images.perceptual_hash import NEAR, near
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.box_match import matched
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
@@ -66,61 +66,61 @@ class Met:
 def finished(library: Library, detector: str, shas: Sequence[str]) -> set[str]:
     """Return the photos that are there with the faces of this detector, and the picture of each face."""
     keys = [bytes.fromhex(sha) for sha in shas]
-    sql = """SELECT photos.id, sha FROM photos JOIN detectors ON detectors.id = photos.detector
+    query = """SELECT photos.id, sha FROM photos JOIN detectors ON detectors.id = photos.detector
         WHERE detectors.fingerprint = ? AND sha IN ({marks})"""
-    with library.database.read() as run:
-        photos = {number: sha.hex() for number, sha in rows_of(run, sql, keys, detector)}
-        faces = rows_of(run, "SELECT photo, key FROM faces WHERE photo IN ({marks})", list(photos))
+    with library.database.read() as sql:
+        photos = {number: sha.hex() for number, sha in rows_of(sql, query, keys, detector)}
+        faces = rows_of(sql, "SELECT photo, key FROM faces WHERE photo IN ({marks})", list(photos))
     lost = {photo for photo, key in faces if not is_there(library.thumb(key.hex()))}
     return {sha for number, sha in photos.items() if number not in lost}
 
 
-def meet(run: Run, library: Library, sha: str, paths: Sequence[Path], regions: Sequence[Region]) -> Met:
+def meet(sql: Execute, library: Library, sha: str, paths: Sequence[Path], regions: Sequence[Region]) -> Met:
     """Note where a known photo was seen, and the names that its sidecar gives by now."""
-    number = photos_module.photo_ids(run, [sha])[sha]
-    [photo] = photos_module.photos_of(run, [number])
-    moved = _place(run, photo, paths)
-    faces = photos_module.faces_by(run, "photo", [number])
+    number = photos_module.photo_ids(sql, [sha])[sha]
+    [photo] = photos_module.photos_of(sql, [number])
+    moved = _place(sql, photo, paths)
+    faces = photos_module.faces_by(sql, "photo", [number])
     names = _names(photo.width, photo.height, faces, regions)
-    return Met(moved, library.hear_metadata(run, names))
+    return Met(moved, library.hear_metadata(sql, names))
 
 
-def arrive(run: Run, library: Library, arrival: Arrival, detector: int) -> Arrived:
+def arrive(sql: Execute, library: Library, arrival: Arrival, detector: int) -> Arrived:
     """Enter a photo and its faces; LibraryError."""
     new = arrival.photo
-    known = photos_module.photo_ids(run, [new.sha]).get(new.sha)
-    number = known if known is not None else _predecessor(run, arrival)
+    known = photos_module.photo_ids(sql, [new.sha]).get(new.sha)
+    number = known if known is not None else _predecessor(sql, arrival)
     how: How = "changed"
     if known is not None:
-        (before,) = run("SELECT detector FROM photos WHERE id = ?", (known,)).fetchone()
+        (before,) = sql("SELECT detector FROM photos WHERE id = ?", (known,)).fetchone()
         how = "known" if before == detector else "searched_again"
     moved = False
     stale: tuple[str, ...] = ()
     if number is None:
-        how, number = "added", photos_module.put_photo(run, new)
-        photos_module.put_paths(run, number, arrival.paths)
-        photos_module.put_faces(run, number, arrival.faces)
+        how, number = "added", photos_module.put_photo(sql, new)
+        photos_module.put_paths(sql, number, arrival.paths)
+        photos_module.put_faces(sql, number, arrival.faces)
     else:
-        run(
+        sql(
             "UPDATE photos SET sha = ?, width = ?, height = ?, taken_at = ?, phash = ? WHERE id = ?",
             (bytes.fromhex(new.sha), new.width, new.height, new.taken_at, new.phash, number),
         )
-        [photo] = photos_module.photos_of(run, [number])
-        moved = _place(run, photo, arrival.paths)
-        stale = _replace_faces(run, library, number, arrival.faces)
-    run("UPDATE photos SET detector = ? WHERE id = ?", (detector, number))
-    names = _names(new.width, new.height, photos_module.faces_by(run, "photo", [number]), arrival.regions)
+        [photo] = photos_module.photos_of(sql, [number])
+        moved = _place(sql, photo, arrival.paths)
+        stale = _replace_faces(sql, library, number, arrival.faces)
+    sql("UPDATE photos SET detector = ? WHERE id = ?", (detector, number))
+    names = _names(new.width, new.height, photos_module.faces_by(sql, "photo", [number]), arrival.regions)
     return Arrived(number, how, moved, names, stale)
 
 
-def hear_names(run: Run, library: Library, arrived: Sequence[Arrived]) -> int:
+def hear_names(sql: Execute, library: Library, arrived: Sequence[Arrived]) -> int:
     """Take over the names that the metadata of photos gives; return how many faces have one since now."""
-    return library.hear_metadata(run, {face: name for one in arrived for face, name in one.names.items()})
+    return library.hear_metadata(sql, {face: name for one in arrived for face, name in one.names.items()})
 
 
-def mark_near_duplicates(run: Run) -> int:
+def mark_near_duplicates(sql: Execute) -> int:
     """Say of each photo that nearly is another which one, the largest of its like; return of how many anew."""
-    photos = run("SELECT id, phash, width * height, duplicate_of FROM photos WHERE phash IS NOT NULL").fetchall()
+    photos = sql("SELECT id, phash, width * height, duplicate_of FROM photos WHERE phash IS NOT NULL").fetchall()
     originals: dict[int, int] = {}
     for group in near(np.array([phash for _, phash, _, _ in photos], np.int64)):
         alike = [photos[place] for place in group.tolist()]
@@ -130,25 +130,25 @@ def mark_near_duplicates(run: Run) -> int:
     for number, _, _, before in photos:
         now = originals.get(number)
         if now != before:
-            run("UPDATE photos SET duplicate_of = ? WHERE id = ?", (now, number))
+            sql("UPDATE photos SET duplicate_of = ? WHERE id = ?", (now, number))
             fresh += before is None
     return fresh
 
 
-def _place(run: Run, photo: Photo, paths: Sequence[Path]) -> bool:
+def _place(sql: Execute, photo: Photo, paths: Sequence[Path]) -> bool:
     """Note where a photo was seen; return whether it lies nowhere any more where it was seen before."""
     fresh = set(paths) - set(photo.paths)
-    photos_module.put_paths(run, photo.id, fresh)
+    photos_module.put_paths(sql, photo.id, fresh)
     gone = [path for path in photo.paths if path not in paths and not os.path.lexists(path)] if fresh else []
-    photos_module.drop_paths(run, gone)
+    photos_module.drop_paths(sql, gone)
     return bool(gone) and len(gone) == len(photo.paths)
 
 
-def _predecessor(run: Run, arrival: Arrival) -> int | None:
+def _predecessor(sql: Execute, arrival: Arrival) -> int | None:
     """Return the photo that lay at these paths alone, if this one looks the same: its metadata was changed."""
     places = [os.fsencode(path) for path in arrival.paths]
-    for (number,) in rows_of(run, "SELECT DISTINCT photo FROM paths WHERE path IN ({marks})", places):
-        [photo] = photos_module.photos_of(run, [number])
+    for (number,) in rows_of(sql, "SELECT DISTINCT photo FROM paths WHERE path IN ({marks})", places):
+        [photo] = photos_module.photos_of(sql, [number])
         size = (photo.width, photo.height) == (arrival.photo.width, arrival.photo.height)
         alone = not set(photo.paths) - set(arrival.paths)
         if size and alone and _alike(photo.phash, arrival.photo.phash):
@@ -160,25 +160,25 @@ def _alike(one: int | None, other: int | None) -> bool:
     return one is not None and other is not None and ((one ^ other) & (1 << 64) - 1).bit_count() <= NEAR
 
 
-def _replace_faces(run: Run, library: Library, photo: int, faces: Sequence[NewFace]) -> tuple[str, ...]:
+def _replace_faces(sql: Execute, library: Library, photo: int, faces: Sequence[NewFace]) -> tuple[str, ...]:
     """Let the faces that were found before and now stay who they are; drop the rest, but for those somebody spoke of.
 
     Returns the keys that no face has any more.
     """
-    old = photos_module.faces_by(run, "photo", [photo])
+    old = photos_module.faces_by(sql, "photo", [photo])
     pairs = matched([face.face.box for face in old], [face.face.box for face in faces], least=_SAME_FACE)
     for before, _ in pairs:
         # Two faces may change their keys for each other's.
-        run("UPDATE faces SET key = randomblob(32) WHERE id = ?", (old[before].id,))
+        sql("UPDATE faces SET key = randomblob(32) WHERE id = ?", (old[before].id,))
     for before, now in pairs:
-        photos_module.replace_face(run, old[before].id, photo, faces[now])
+        photos_module.replace_face(sql, old[before].id, photo, faces[now])
     lost = [face.id for place, face in enumerate(old) if place not in {before for before, _ in pairs}]
-    spoken_of = {face for (face,) in rows_of(run, "SELECT face FROM answer_faces WHERE face IN ({marks})", lost)}
-    library.drop_faces(run, [face for face in lost if face not in spoken_of])
+    spoken_of = {face for (face,) in rows_of(sql, "SELECT face FROM answer_faces WHERE face IN ({marks})", lost)}
+    library.drop_faces(sql, [face for face in lost if face not in spoken_of])
     photos_module.put_faces(
-        run, photo, [face for place, face in enumerate(faces) if place not in {now for _, now in pairs}]
+        sql, photo, [face for place, face in enumerate(faces) if place not in {now for _, now in pairs}]
     )
-    living = {face.key for face in photos_module.faces_by(run, "photo", [photo])}
+    living = {face.key for face in photos_module.faces_by(sql, "photo", [photo])}
     return tuple(face.key for face in old if face.key not in living)
 
 

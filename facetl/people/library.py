@@ -90,22 +90,22 @@ class Library(Sayings):
 
     def setting(self, name: str) -> str | None:
         """Return a setting, `run` for the folder of the run in use; None where it was never set."""
-        with self.database.read() as run:
-            found = run("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        with self.database.read() as sql:
+            found = sql("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
 
     def set_setting(self, name: str, value: str | None) -> None:
         """Keep a setting; None forgets it."""
-        with self.database.write() as run:
+        with self.database.write() as sql:
             if value is None:
-                run("DELETE FROM settings WHERE name = ?", (name,))
+                sql("DELETE FROM settings WHERE name = ?", (name,))
             else:
-                run("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+                sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def counts(self) -> dict[str, int]:
         """Return how many photos, faces, people, stacks and answers there are."""
-        with self.database.read() as run:
-            return persons.counts(run)
+        with self.database.read() as sql:
+            return persons.counts(sql)
 
     # Photos and faces
 
@@ -120,31 +120,31 @@ class Library(Sayings):
         phash: int | None = None,
     ) -> int:
         """Enter a photo and where it was seen; one with the same bytes is there once. Return its id."""
-        with self.database.write() as run:
-            photo = photos_module.put_photo(run, NewPhoto(sha, width, height, taken_at, phash))
-            photos_module.put_paths(run, photo, paths)
+        with self.database.write() as sql:
+            photo = photos_module.put_photo(sql, NewPhoto(sha, width, height, taken_at, phash))
+            photos_module.put_paths(sql, photo, paths)
             return photo
 
     def add_faces(self, photo: int, faces: Sequence[NewFace]) -> list[int]:
         """Enter faces of a photo; one with the same key is there once. Return their ids."""
-        with self.database.write() as run:
-            photos_module.photos_of(run, [photo])
-            return photos_module.put_faces(run, photo, faces)
+        with self.database.write() as sql:
+            photos_module.photos_of(sql, [photo])
+            return photos_module.put_faces(sql, photo, faces)
 
     def photos(self, *, offset: int = 0, limit: int = 100, name: str | None = None) -> list[Photo]:
         """Return a page of photos, oldest first, those without a date last; with `name`, those that show somebody."""
-        with self.database.read() as run:
-            return photos_module.photos_by_time(run, person=name, offset=offset, limit=limit)
+        with self.database.read() as sql:
+            return photos_module.photos_by_time(sql, person=name, offset=offset, limit=limit)
 
     def photo(self, photo: int) -> Photo:
         """Return a photo."""
-        with self.database.read() as run:
-            return photos_module.photos_of(run, [photo])[0]
+        with self.database.read() as sql:
+            return photos_module.photos_of(sql, [photo])[0]
 
     def faces_of(self, photo: int) -> list[LibraryFace]:
         """Return the faces of a photo."""
-        with self.database.read() as run:
-            return photos_module.faces_by(run, "photo", [photo])
+        with self.database.read() as sql:
+            return photos_module.faces_by(sql, "photo", [photo])
 
     def face(self, face: int) -> LibraryFace:
         """Return a face."""
@@ -152,26 +152,26 @@ class Library(Sayings):
 
     def faces(self, faces: Sequence[int]) -> list[LibraryFace]:
         """Return faces, in the order of their ids given."""
-        with self.database.read() as run:
-            return photos_module.faces_of_ids(run, [int(face) for face in faces])
+        with self.database.read() as sql:
+            return photos_module.faces_of_ids(sql, [int(face) for face in faces])
 
     def face_ids(self, kind: str | None = "good") -> NDArray[np.int64]:
         """Return the ids [n] int64 of the faces of a kind, ascending; of all with None."""
-        with self.database.read() as run:
-            return photos_module.face_ids(run, kind)
+        with self.database.read() as sql:
+            return photos_module.face_ids(sql, kind)
 
     def face_of_key(self, key: str) -> LibraryFace | None:
         """Return the face that has this key, None where there is none."""
-        with self.database.read() as run:
-            found = photos_module.faces_by(run, "key", [bytes.fromhex(key)])
+        with self.database.read() as sql:
+            found = photos_module.faces_by(sql, "key", [bytes.fromhex(key)])
         return found[0] if found else None
 
     # People
 
     def people(self) -> list[Person]:
         """Return everybody who was named and has a face, by name."""
-        with self.database.read() as run:
-            return persons.everybody(run)
+        with self.database.read() as sql:
+            return persons.everybody(sql)
 
     def person(self, name: str) -> Person | None:
         """Return who has this name, None where nobody has."""
@@ -183,8 +183,8 @@ class Library(Sayings):
 
     def shown(self) -> dict[int, str]:
         """Return the name under which each face is shown: what was said, or else the name of its stack."""
-        with self.database.read() as run:
-            return persons.shown(run)
+        with self.database.read() as sql:
+            return persons.shown(sql)
 
     # Stacks
 
@@ -194,25 +194,25 @@ class Library(Sayings):
         What was said wins, also what was said while the clustering was computed: faces that are none are left out,
         and stacks are divided and joined as answers ask. A stack that stays mostly the same keeps its number.
         """
-        with self.database.write() as run:
-            stack_rows.write(run, drafts, self.ledger.said(run), touched=touched)
+        with self.database.write() as sql:
+            stack_rows.write(sql, drafts, self.ledger.said(sql), touched=touched)
 
     def stacks(
         self, *, order: stack_rows.Order = "size", named: bool | None = None, offset: int = 0, limit: int = 60
     ) -> list[Stack]:
         """Return a page of stacks: the biggest first, the least certain first, or by name."""
-        with self.database.read() as run:
-            return stack_rows.page(run, order=order, named=named, offset=offset, limit=limit)
+        with self.database.read() as sql:
+            return stack_rows.page(sql, order=order, named=named, offset=offset, limit=limit)
 
     def stack_count(self, *, named: bool | None = None) -> int:
         """Return how many stacks there are, of all or of those with or without a name."""
-        with self.database.read() as run:
-            return stack_rows.count(run, named=named)
+        with self.database.read() as sql:
+            return stack_rows.count(sql, named=named)
 
     def stack(self, stack: int) -> tuple[Stack, list[Member]]:
         """Return a stack and its faces, the surest first."""
-        with self.database.read() as run:
-            return stack_rows.one_stack(run, stack)
+        with self.database.read() as sql:
+            return stack_rows.one_stack(sql, stack)
 
     def stack_of(self, face: int) -> int | None:
         """Return the stack in which a face lies, None where it lies in none."""
@@ -220,16 +220,16 @@ class Library(Sayings):
 
     def stacks_of(self, faces: Sequence[int]) -> dict[int, int]:
         """Return the stack of each of these faces that lies in one."""
-        with self.database.read() as run:
-            return stack_rows.stacks_of(run, faces)
+        with self.database.read() as sql:
+            return stack_rows.stacks_of(sql, faces)
 
     def _catch_up(self) -> None:
         """Bring what follows from the ledger in line with it, after a migration."""
-        with self.database.read() as run:
-            if self.ledger.derived(run):
+        with self.database.read() as sql:
+            if self.ledger.derived(sql):
                 return
-        with self.database.write() as run:
-            self.ledger.derive(run)
+        with self.database.write() as sql:
+            self.ledger.derive(sql)
 
 
 def _make(folder: Path) -> None:

@@ -70,8 +70,8 @@ def library_features(
     wanted = library.faces([int(face) for face in faces])
     keys = [face.key for face in wanted]
     lacking = set(missing_faces(keys, spec, weights, cache=cache))
-    with library.database.read() as run:
-        photos = photos_of(run, sorted({face.photo for face in wanted if face.key in lacking}))
+    with library.database.read() as sql:
+        photos = photos_of(sql, sorted({face.photo for face in wanted if face.key in lacking}))
     photo_of = {photo.id: photo for photo in photos}
     places = {
         face.key: FacePlace(_lying(photo_of[face.photo].paths), photo_of[face.photo].sha, face.face)

@@ -154,8 +154,8 @@ class _Import:
             store = opened.enter_context(LandmarkStore.open(self.library.cache_folder, write=True))
             for start in range(0, len(paths), _AT_ONCE):
                 self._some(store, paths[start : start + _AT_ONCE])
-        with self.library.database.write() as run:
-            return ingest.mark_near_duplicates(run)
+        with self.library.database.write() as sql:
+            return ingest.mark_near_duplicates(sql)
 
     def _some(self, store: LandmarkStore, paths: Sequence[Path]) -> None:
         found: dict[str, list[Path]] = {}
@@ -178,9 +178,9 @@ class _Import:
     def _meet(self, known: Mapping[str, list[Path]]) -> None:
         """Note where photos are that need no work, and what their sidecars say now."""
         regions = {sha: self._regions(paths[0]) for sha, paths in known.items() if sidecar_of(paths[0])}
-        with self.library.database.write() as run:
+        with self.library.database.write() as sql:
             for sha, paths in known.items():
-                met = ingest.meet(run, self.library, sha, paths, regions.get(sha, ()))
+                met = ingest.meet(sql, self.library, sha, paths, regions.get(sha, ()))
                 self.counted["known"] += sha not in self.seen
                 self.counted["moved"] += met.moved
                 self.counted["named_from_regions"] += met.named
@@ -239,10 +239,10 @@ class _Import:
 
     def _take_in(self, arrivals: Sequence[Arrival]) -> None:
         done: list[Arrived] = []
-        with self.library.database.write() as run:
-            detector = photos_module.put_detector(run, self.detector.fingerprint(), self.detector.to_json())
-            done = [ingest.arrive(run, self.library, arrival, detector) for arrival in arrivals]
-            self.counted["named_from_regions"] += ingest.hear_names(run, self.library, done)
+        with self.library.database.write() as sql:
+            detector = photos_module.put_detector(sql, self.detector.fingerprint(), self.detector.to_json())
+            done = [ingest.arrive(sql, self.library, arrival, detector) for arrival in arrivals]
+            self.counted["named_from_regions"] += ingest.hear_names(sql, self.library, done)
         for arrival, arrived in zip(arrivals, done, strict=True):
             self.counted[arrived.how] += 1
             self.counted["known"] += arrived.how == "searched_again"

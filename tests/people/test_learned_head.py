@@ -70,10 +70,10 @@ def test_what_belongs_together_is_held_out_together(library: Library, tmp_path: 
         photo, [face] = put_photo(library, tmp_path / "copies" / f"{number}.png", taken_at="2020-05-01T10:00:00")
         library.say_name([face], "Copied")
         copies[face] = photo
-    with library.database.write() as run:
+    with library.database.write() as sql:
         originals = sorted(copies.values())
         for photo in originals[1:3]:
-            run("UPDATE photos SET duplicate_of = ? WHERE id = ?", (originals[0], photo))
+            sql("UPDATE photos SET duplicate_of = ? WHERE id = ?", (originals[0], photo))
     for seed in range(6):
         held = hold_out(library, seed=seed)
         kept = dict(zip(held.faces.tolist(), held.kept.tolist(), strict=True))

@@ -264,10 +264,10 @@ class TestSharing:
 
     def test_a_reader_sees_one_state(self, library: Library) -> None:
         ids = made_up(library, 2)
-        with library.database.read() as run:
-            before = run("SELECT count(*) FROM answers").fetchone()
+        with library.database.read() as sql:
+            before = sql("SELECT count(*) FROM answers").fetchone()
             library.say_name(ids, "Ann")
-            assert run("SELECT count(*) FROM answers").fetchone() == before == (0,)
+            assert sql("SELECT count(*) FROM answers").fetchone() == before == (0,)
         assert len(library.answers()) == 1
 
     def test_nothing_stays_of_what_failed(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,8 +289,8 @@ class TestSharing:
     def test_a_full_disk_is_told_and_loses_nothing(self, library: Library) -> None:
         ids = made_up(library, 50)
         library.say_name(ids[:1], "Ann")
-        run = library.database._writer.execute
-        run(f"PRAGMA max_page_count = {run('PRAGMA page_count').fetchone()[0]}")
+        sql = library.database._writer.execute
+        sql(f"PRAGMA max_page_count = {sql('PRAGMA page_count').fetchone()[0]}")
 
         def fill() -> None:
             for place in range(200):
@@ -298,7 +298,7 @@ class TestSharing:
 
         with pytest.raises(LibraryError, match="room on its disk"):
             fill()
-        run("PRAGMA max_page_count = 1000000")
+        sql("PRAGMA max_page_count = 1000000")
         said = len(library.answers(limit=500))
         library.say_name(ids, "Zoe")
         assert len(library.answers(limit=500)) == said + 1

@@ -190,8 +190,8 @@ def test_what_is_left_is_told(family: Family) -> None:
 
 def test_a_reader_that_holds_on_is_told_of(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facetl.io.sqlite_file._BRIEFLY", 0)
-    with family.library.database.read() as run:
-        run("SELECT count(*) FROM faces").fetchone()
+    with family.library.database.read() as sql:
+        sql("SELECT count(*) FROM faces").fetchone()
         report = forget(family.library, "Ann")
     assert report.remains
     assert any("Stop it" in line for line in report.advice)

@@ -232,9 +232,9 @@ def test_two_faces_may_change_keys(library: Library) -> None:
     number = library.add_photo(photo.sha, width=100, height=80)
     ids = library.add_faces(number, [one, apart])
     swapped = (replace(one, key=apart.key), replace(apart, key=one.key))
-    with library.database.write() as run:
-        detector = put_detector(run, "hats", {})
-        arrived = arrive(run, library, Arrival(photo, (), swapped, ()), detector)
+    with library.database.write() as sql:
+        detector = put_detector(sql, "hats", {})
+        arrived = arrive(sql, library, Arrival(photo, (), swapped, ()), detector)
     assert (arrived.photo, arrived.how, arrived.stale) == (number, "searched_again", ())
     assert [face.key for face in library.faces(ids)] == [apart.key, one.key]
 

@@ -105,11 +105,11 @@ def feature(image: np.ndarray) -> np.ndarray:
 def made_up(library: Library, photos: int, faces: int = 1) -> list[int]:
     """Enter made-up photos with some faces each; the faces' ids, photo after photo."""
     ids = []
-    with library.database.write() as run:
+    with library.database.write() as sql:
         for photo in range(photos):
-            number = photos_module.put_photo(run, NewPhoto(digest("photo", photo), 100, 80))
-            photos_module.put_paths(run, number, [Path(f"/album/{photo}.jpg")])
-            ids += photos_module.put_faces(run, number, [new_face(photo * 100 + face) for face in range(faces)])
+            number = photos_module.put_photo(sql, NewPhoto(digest("photo", photo), 100, 80))
+            photos_module.put_paths(sql, number, [Path(f"/album/{photo}.jpg")])
+            ids += photos_module.put_faces(sql, number, [new_face(photo * 100 + face) for face in range(faces)])
     return ids
 
 

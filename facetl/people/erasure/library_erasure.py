@@ -73,18 +73,18 @@ def forget(library: Library, name: str) -> ForgetReport:
     """
     began = time.perf_counter()
     name = person_name(name)
-    with library.database.read() as run:
-        held = belongings(run, name)
-        unfinished = run("SELECT 1 FROM settings WHERE name = ?", (_UNDER_WAY,)).fetchone() is not None
+    with library.database.read() as sql:
+        held = belongings(sql, name)
+        unfinished = sql("SELECT 1 FROM settings WHERE name = ?", (_UNDER_WAY,)).fetchone() is not None
     if held is None and not unfinished:
         raise LibraryError(f"somebody is forgotten by a name that is there, got {name!r}, which nobody has.")
     held = held or Belongings((), (), {})
     _clean_landmarks(library, held)
-    with library.database.write() as run:
-        answers = unsay(run, library, name, held)
-        run("INSERT OR REPLACE INTO settings VALUES (?, '')", (_UNDER_WAY,))
-    with library.database.read() as run:
-        living = {key.hex() for (key,) in run("SELECT key FROM faces")}
+    with library.database.write() as sql:
+        answers = unsay(sql, library, name, held)
+        sql("INSERT OR REPLACE INTO settings VALUES (?, '')", (_UNDER_WAY,))
+    with library.database.read() as sql:
+        living = {key.hex() for (key,) in sql("SELECT key FROM faces")}
     windows = _dead_windows(library.cache_folder, living)
     rows = 0
     with suppress(MissingCacheError):
@@ -108,9 +108,9 @@ def forget(library: Library, name: str) -> ForgetReport:
 def _clean_landmarks(library: Library, held: Belongings) -> None:
     """Drop what detectors told of photos that go, or never came into the library, and of the person in the others."""
     gone = {photo.sha for photo in held.alone}
-    with library.database.read() as run:
-        shas = {sha.hex() for (sha,) in run("SELECT sha FROM photos")} - gone
-        shared = {photo.sha: held.shared[photo.id] for photo in photos_module.photos_of(run, list(held.shared))}
+    with library.database.read() as sql:
+        shas = {sha.hex() for (sha,) in sql("SELECT sha FROM photos")} - gone
+        shared = {photo.sha: held.shared[photo.id] for photo in photos_module.photos_of(sql, list(held.shared))}
     if not (library.cache_folder / LANDMARKS).is_file():
         return
     with LandmarkStore.open(library.cache_folder, write=True) as store:
@@ -184,8 +184,8 @@ def _name(library: Library, name: str) -> Wanted:
 
 def _rest(library: Library, held: Belongings, windows: Collection[bytes]) -> list[Wanted]:
     paths = {os.fsencode(path) for photo in held.alone for path in photo.paths}
-    with library.database.read() as run:
-        longer = {path for (path,) in run("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
+    with library.database.read() as sql:
+        longer = {path for (path,) in sql("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
     shas, keys = ([bytes.fromhex(one) for one in ones] for ones in _digests(held))
     return [
         Wanted("path of a photo", paths, within=longer),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from facetl.errors import LibraryError
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Answer, Said
 from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, replay
@@ -21,24 +21,24 @@ _HOLDS, _UNDONE, _GONE = 0, 1, 2
 class Ledger:
     """The answers of one library; what holds of them is kept until one comes or goes.
 
-    Every method runs inside the transaction of `run`.
+    Every method runs inside the transaction of `sql`.
     """
 
     def __init__(self) -> None:
         self._said: tuple[int, Said] | None = None
 
-    def said(self, run: Run) -> Said:
+    def said(self, sql: Execute) -> Said:
         """Return what holds of everything that was said."""
-        version = _counter(run, "ledger")
+        version = _counter(sql, "ledger")
         known = self._said
         if known is None or known[0] != version:
-            known = (version, replay(_read(run, "WHERE state = 0")))
+            known = (version, replay(_read(sql, "WHERE state = 0")))
             self._said = known
         return known[1]
 
     def add(
         self,
-        run: Run,
+        sql: Execute,
         kind: str,
         left: Collection[int],
         right: Collection[int] = (),
@@ -50,116 +50,116 @@ class Ledger:
         """Enter an answer; LibraryError where its faces are none."""
         faces = [*left, *right]
         known = {
-            one for (one,) in rows_of(run, "SELECT id FROM faces WHERE id IN ({marks})", list(dict.fromkeys(faces)))
+            one for (one,) in rows_of(sql, "SELECT id FROM faces WHERE id IN ({marks})", list(dict.fromkeys(faces)))
         }
         missing = [face for face in faces if face not in known]
         if missing:
             raise LibraryError(f"an answer is about faces of the library, got number {missing[0]}, which is none.")
         if origin == "user":
-            run("UPDATE answers SET state = ? WHERE state = ?", (_GONE, _UNDONE))
+            sql("UPDATE answers SET state = ? WHERE state = ?", (_GONE, _UNDONE))
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        number = run(
+        number = sql(
             "INSERT INTO answers (at, kind, origin, name, old) VALUES (?, ?, ?, ?, ?)", (at, kind, origin, name, old)
         ).lastrowid
         for side, listed in enumerate((left, right)):
             for face in sorted(set(listed)):
-                run("INSERT INTO answer_faces VALUES (?, ?, ?)", (number, side, face))
-        Ledger.touch(run)
-        return read_answer(run, int(number or 0))
+                sql("INSERT INTO answer_faces VALUES (?, ?, ?)", (number, side, face))
+        Ledger.touch(sql)
+        return read_answer(sql, int(number or 0))
 
-    def undo(self, run: Run) -> Answer | None:
+    def undo(self, sql: Execute) -> Answer | None:
         """Take the user's last answer back; None where there is none."""
-        return self._turn(run, "SELECT max(id) FROM answers WHERE origin = 'user' AND state = ?", _HOLDS, _UNDONE)
+        return self._turn(sql, "SELECT max(id) FROM answers WHERE origin = 'user' AND state = ?", _HOLDS, _UNDONE)
 
-    def redo(self, run: Run) -> Answer | None:
+    def redo(self, sql: Execute) -> Answer | None:
         """Let what was undone last hold again; None where there is nothing, or something was said since."""
-        return self._turn(run, "SELECT min(id) FROM answers WHERE origin = 'user' AND state = ?", _UNDONE, _HOLDS)
+        return self._turn(sql, "SELECT min(id) FROM answers WHERE origin = 'user' AND state = ?", _UNDONE, _HOLDS)
 
     @staticmethod
-    def touch(run: Run) -> None:
+    def touch(sql: Execute) -> None:
         """Say that the ledger is another; never by a number that a transaction rolled back has used."""
-        run("INSERT OR REPLACE INTO counters VALUES ('ledger', ?)", (secrets.randbits(62) + 1,))
+        sql("INSERT OR REPLACE INTO counters VALUES ('ledger', ?)", (secrets.randbits(62) + 1,))
 
     @staticmethod
-    def _turn(run: Run, sql: str, before: int, after: int) -> Answer | None:
-        (number,) = run(sql, (before,)).fetchone()
+    def _turn(sql: Execute, query: str, before: int, after: int) -> Answer | None:
+        (number,) = sql(query, (before,)).fetchone()
         if number is None:
             return None
-        run("UPDATE answers SET state = ? WHERE id = ?", (after, number))
-        Ledger.touch(run)
-        return read_answer(run, number)
+        sql("UPDATE answers SET state = ? WHERE id = ?", (after, number))
+        Ledger.touch(sql)
+        return read_answer(sql, number)
 
-    def derived(self, run: Run) -> bool:
+    def derived(self, sql: Execute) -> bool:
         """Whether the labels are in line with the ledger."""
-        return _counter(run, "derived") == _counter(run, "ledger")
+        return _counter(sql, "derived") == _counter(sql, "ledger")
 
-    def derive(self, run: Run) -> set[int]:
+    def derive(self, sql: Execute) -> set[int]:
         """Bring the labels of faces in line with the ledger; return the faces of which something else holds now."""
-        said = self.said(run)
+        said = self.said(sql)
         labels = {face: (NAME, name) for face, name in said.names.items()}
         labels |= dict.fromkeys(said.not_faces, (NOT_A_FACE, "")) | dict.fromkeys(said.strangers, (STRANGER, ""))
         before = {
             face: (label, name or "")
-            for face, label, name in run(
+            for face, label, name in sql(
                 "SELECT face, label, name FROM labels LEFT JOIN people ON people.id = labels.person"
             )
         }
-        people = people_ids(run, {name for label, name in labels.values() if label == NAME})
+        people = people_ids(sql, {name for label, name in labels.values() if label == NAME})
         gone = before.keys() - labels.keys()
         fresh = {face: label for face, label in labels.items() if before.get(face) != label}
         for face in gone:
-            run("DELETE FROM labels WHERE face = ?", (face,))
+            sql("DELETE FROM labels WHERE face = ?", (face,))
         for face, (label, name) in fresh.items():
-            run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", (face, label, people.get(name)))
-        run("INSERT OR REPLACE INTO counters VALUES ('derived', ?)", (_counter(run, "ledger"),))
+            sql("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", (face, label, people.get(name)))
+        sql("INSERT OR REPLACE INTO counters VALUES ('derived', ?)", (_counter(sql, "ledger"),))
         return gone | fresh.keys()
 
 
-def people_ids(run: Run, names: Collection[str]) -> dict[str, int]:
+def people_ids(sql: Execute, names: Collection[str]) -> dict[str, int]:
     """Return the ids of people, who are entered where they are new."""
-    known: dict[str, int] = {name: one for one, name in run("SELECT id, name FROM people")}
+    known: dict[str, int] = {name: one for one, name in sql("SELECT id, name FROM people")}
     for name in sorted(set(names) - known.keys()):
-        known[name] = int(run("INSERT INTO people (name) VALUES (?)", (name,)).lastrowid or 0)
+        known[name] = int(sql("INSERT INTO people (name) VALUES (?)", (name,)).lastrowid or 0)
     return known
 
 
-def read_answer(run: Run, number: int) -> Answer:
+def read_answer(sql: Execute, number: int) -> Answer:
     """Return one answer."""
-    [answer] = _read(run, "WHERE id = ?", number)
+    [answer] = _read(sql, "WHERE id = ?", number)
     return answer
 
 
-def names_by_metadata(run: Run, faces: Sequence[int]) -> dict[int, str]:
+def names_by_metadata(sql: Execute, faces: Sequence[int]) -> dict[int, str]:
     """Return the last name that a photo's metadata gave to each of these faces."""
-    sql = """SELECT face, name FROM answers JOIN answer_faces ON answer = id
+    query = """SELECT face, name FROM answers JOIN answer_faces ON answer = id
         WHERE origin = 'region' AND face IN ({marks}) ORDER BY id"""
-    return dict(rows_of(run, sql, list(faces)))
+    return dict(rows_of(sql, query, list(faces)))
 
 
-def newest(run: Run, *, offset: int, limit: int) -> list[Answer]:
+def newest(sql: Execute, *, offset: int, limit: int) -> list[Answer]:
     """Return a page of the ledger, newest first."""
-    return _read(run, "ORDER BY id DESC LIMIT ? OFFSET ?", limit, offset)
+    return _read(sql, "ORDER BY id DESC LIMIT ? OFFSET ?", limit, offset)
 
 
-def put_moves(run: Run, number: int, moves: Mapping[str, Any]) -> None:
+def put_moves(sql: Execute, number: int, moves: Mapping[str, Any]) -> None:
     """Keep which faces an answer moved from which stack to which."""
-    run("UPDATE answers SET moves = ? WHERE id = ?", (json.dumps(moves), number))
+    sql("UPDATE answers SET moves = ? WHERE id = ?", (json.dumps(moves), number))
 
 
-def read_moves(run: Run, number: int) -> dict[str, Any] | None:
+def read_moves(sql: Execute, number: int) -> dict[str, Any] | None:
     """Return what `put_moves` was given, if it was."""
-    (text,) = run("SELECT moves FROM answers WHERE id = ?", (number,)).fetchone()
+    (text,) = sql("SELECT moves FROM answers WHERE id = ?", (number,)).fetchone()
     return dict(json.loads(text)) if text else None
 
 
-def _read(run: Run, rest: str, *parameters: Any) -> list[Answer]:
-    records = run(f"SELECT id, at, kind, origin, name, old, state FROM answers {rest}", parameters).fetchall()
+def _read(sql: Execute, rest: str, *parameters: Any) -> list[Answer]:
+    records = sql(f"SELECT id, at, kind, origin, name, old, state FROM answers {rest}", parameters).fetchall()
     sides: dict[tuple[int, int], list[int]] = {}
     if len(records) > 1000:
-        listed = run("SELECT answer, side, face FROM answer_faces").fetchall()
+        listed = sql("SELECT answer, side, face FROM answer_faces").fetchall()
     else:
         numbers = [record[0] for record in records]
-        listed = rows_of(run, "SELECT answer, side, face FROM answer_faces WHERE answer IN ({marks})", numbers)
+        listed = rows_of(sql, "SELECT answer, side, face FROM answer_faces WHERE answer IN ({marks})", numbers)
     for number, side, face in listed:
         sides.setdefault((number, side), []).append(face)
     return [
@@ -178,6 +178,6 @@ def _read(run: Run, rest: str, *parameters: Any) -> list[Answer]:
     ]
 
 
-def _counter(run: Run, name: str) -> int:
-    found = run("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+def _counter(sql: Execute, name: str) -> int:
+    found = sql("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
     return int(found[0]) if found else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from facetl.errors import LibraryError
 from facetl.io.files import open_private
-from facetl.io.sqlite_file import Run, attach, make_durable, parts, transaction, vacuum
+from facetl.io.sqlite_file import Execute, attach, make_durable, parts, transaction, vacuum
 from facetl.people.store.schema import MIGRATIONS
 
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
@@ -58,7 +58,7 @@ class Database:
             self._idle.clear()
 
     @contextmanager
-    def read(self) -> Iterator[Run]:
+    def read(self) -> Iterator[Execute]:
         """Give a function that runs SQL on one unchanging state of the file."""
         with self.told():
             connection = self._take()
@@ -73,12 +73,12 @@ class Database:
                     self._idle.append(connection)
 
     @contextmanager
-    def write(self) -> Iterator[Run]:
+    def write(self) -> Iterator[Execute]:
         """Give a function that runs SQL in one transaction, which is durable when the block ends, or undone."""
         with self.told(), self._writing:
             self._expect_open()
-            with transaction(self._writer) as run:
-                yield run
+            with transaction(self._writer) as sql:
+                yield sql
 
     def vacuum(self) -> None:
         """Write the file anew without a trace of what was deleted, and empty the log."""
@@ -128,11 +128,11 @@ class Database:
 
     def _migrate(self) -> None:
         """Take the file, in one transaction a step, from the schema it has to the newest."""
-        run = self._writer.execute
+        sql = self._writer.execute
         while True:
-            run("BEGIN IMMEDIATE")
+            sql("BEGIN IMMEDIATE")
             try:
-                version = int(run("PRAGMA user_version").fetchone()[0])
+                version = int(sql("PRAGMA user_version").fetchone()[0])
                 if version > len(MIGRATIONS):
                     raise LibraryError(
                         f"This facetl reads libraries up to schema {len(MIGRATIONS)}; {self.path} has schema "
@@ -141,17 +141,17 @@ class Database:
                 if version == len(MIGRATIONS):
                     return
                 for statement in MIGRATIONS[version].split(";"):
-                    run(statement)
-                run(f"PRAGMA user_version = {version + 1}")
-                run("COMMIT")
+                    sql(statement)
+                sql(f"PRAGMA user_version = {version + 1}")
+                sql("COMMIT")
             finally:
                 if self._writer.in_transaction:
-                    run("ROLLBACK")
+                    sql("ROLLBACK")
 
 
-def rows_of(run: Run, sql: str, values: Sequence[Any], *before: Any) -> list[tuple[Any, ...]]:
+def rows_of(sql: Execute, query: str, values: Sequence[Any], *before: Any) -> list[tuple[Any, ...]]:
     """Run a SELECT whose `{marks}` stands for any number of values, after the parameters `before`."""
     found: list[tuple[Any, ...]] = []
     for part in parts(values):
-        found += run(sql.format(marks=",".join("?" * len(part))), (*before, *part)).fetchall()
+        found += sql(query.format(marks=",".join("?" * len(part))), (*before, *part)).fetchall()
     return found

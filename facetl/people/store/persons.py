@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.store.models import Person
 
 # The cover is a face that was said to be the person, a good one, and the largest of those: SQLite takes the other
@@ -31,30 +31,30 @@ _COUNTS = {
 }
 
 
-def everybody(run: Run) -> list[Person]:
+def everybody(sql: Execute) -> list[Person]:
     """Return everybody who was named and has a face, by name."""
-    return [Person(*record[:-1]) for record in run(_EVERYBODY)]
+    return [Person(*record[:-1]) for record in sql(_EVERYBODY)]
 
 
-def shown(run: Run) -> dict[int, str]:
+def shown(sql: Execute) -> dict[int, str]:
     """Return the name under which each face is shown."""
-    return dict(run("SELECT face, name FROM shown JOIN people ON people.id = shown.person ORDER BY face").fetchall())
+    return dict(sql("SELECT face, name FROM shown JOIN people ON people.id = shown.person ORDER BY face").fetchall())
 
 
-def counts(run: Run) -> dict[str, int]:
+def counts(sql: Execute) -> dict[str, int]:
     """Return how many there are of everything."""
-    return {name: int(run(sql).fetchone()[0]) for name, sql in _COUNTS.items()}
+    return {name: int(sql(query).fetchone()[0]) for name, query in _COUNTS.items()}
 
 
-def has_faces(run: Run, name: str) -> bool:
+def has_faces(sql: Execute, name: str) -> bool:
     """Whether somebody of this name is said to be on a photo."""
-    sql = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
-    return run(sql, (name,)).fetchone() is not None
+    query = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
+    return sql(query, (name,)).fetchone() is not None
 
 
-def change_name(run: Run, old: str, new: str) -> None:
+def change_name(sql: Execute, old: str, new: str) -> None:
     """Let somebody keep his number, and what is suggested of him, under a name that nobody has now."""
     spare = "\0"  # no name holds it
     for before, after in ((new, spare), (old, new), (spare, old)):
-        run("UPDATE people SET name = ? WHERE name = ?", (after, before))
-    run("UPDATE stacks SET suggestion = ? WHERE suggestion = ?", (new, old))
+        sql("UPDATE people SET name = ? WHERE name = ?", (after, before))
+    sql("UPDATE stacks SET suggestion = ? WHERE suggestion = ?", (new, old))

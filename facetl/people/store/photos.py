@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from facetl.embeddings.face_features import packed
 from facetl.errors import LibraryError
 from facetl.faces.detectors import Face
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryFace, NewFace, NewPhoto, Photo
 
@@ -33,102 +33,102 @@ def unpacked(numbers: bytes) -> Face:
 # Photos
 
 
-def photos_of(run: Run, ids: Sequence[int]) -> list[Photo]:
+def photos_of(sql: Execute, ids: Sequence[int]) -> list[Photo]:
     """Return photos in the order of their ids; LibraryError where there is none of an id."""
     records = {
-        record[0]: record for record in rows_of(run, _PHOTO + " WHERE id IN ({marks})", list(dict.fromkeys(ids)))
+        record[0]: record for record in rows_of(sql, _PHOTO + " WHERE id IN ({marks})", list(dict.fromkeys(ids)))
     }
     missing = [one for one in ids if one not in records]
     if missing:
         raise LibraryError(f"a photo is asked for by its number in the library, got {missing[0]}, which is none.")
     paths: dict[int, list[Path]] = {}
     for photo, path in rows_of(
-        run, "SELECT photo, path FROM paths WHERE photo IN ({marks}) ORDER BY path", list(records)
+        sql, "SELECT photo, path FROM paths WHERE photo IN ({marks}) ORDER BY path", list(records)
     ):
         paths.setdefault(photo, []).append(Path(os.fsdecode(path)))
     return [_photo(records[one], tuple(sorted(paths.get(one, ())))) for one in ids]
 
 
-def photos_by_time(run: Run, *, person: str | None, offset: int, limit: int) -> list[Photo]:
+def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int) -> list[Photo]:
     """Return a page of photos, oldest first, those without a date last; with `person`, those that show somebody."""
     where, parameters = "", ()  # type: tuple[str, tuple[Any, ...]]
     if person is not None:
         where = """WHERE id IN (SELECT photo FROM faces JOIN shown ON shown.face = faces.id
             JOIN people ON people.id = shown.person WHERE people.name = ?)"""
         parameters = (person,)
-    sql = f"SELECT id FROM photos {where} ORDER BY taken_at IS NULL, taken_at, id LIMIT ? OFFSET ?"
-    return photos_of(run, [one for (one,) in run(sql, (*parameters, limit, offset))])
+    query = f"SELECT id FROM photos {where} ORDER BY taken_at IS NULL, taken_at, id LIMIT ? OFFSET ?"
+    return photos_of(sql, [one for (one,) in sql(query, (*parameters, limit, offset))])
 
 
-def photo_ids(run: Run, shas: Collection[str]) -> dict[str, int]:
+def photo_ids(sql: Execute, shas: Collection[str]) -> dict[str, int]:
     """Return the ids of those photos that are there, by their sha256."""
     keys = [bytes.fromhex(sha) for sha in dict.fromkeys(shas)]
-    return {sha.hex(): one for sha, one in rows_of(run, "SELECT sha, id FROM photos WHERE sha IN ({marks})", keys)}
+    return {sha.hex(): one for sha, one in rows_of(sql, "SELECT sha, id FROM photos WHERE sha IN ({marks})", keys)}
 
 
-def put_photo(run: Run, photo: NewPhoto) -> int:
+def put_photo(sql: Execute, photo: NewPhoto) -> int:
     """Enter a photo, or return the id of the one with the same bytes."""
     sha = bytes.fromhex(photo.sha)
-    run(
+    sql(
         "INSERT INTO photos (sha, width, height, taken_at, phash) VALUES (?, ?, ?, ?, ?) ON CONFLICT (sha) DO NOTHING",
         (sha, photo.width, photo.height, photo.taken_at, photo.phash),
     )
-    return int(run("SELECT id FROM photos WHERE sha = ?", (sha,)).fetchone()[0])
+    return int(sql("SELECT id FROM photos WHERE sha = ?", (sha,)).fetchone()[0])
 
 
-def put_paths(run: Run, photo: int, paths: Collection[Path]) -> None:
+def put_paths(sql: Execute, photo: int, paths: Collection[Path]) -> None:
     """Note where a photo was seen; what was seen there before lies there no more."""
     for path in paths:
-        run("INSERT OR REPLACE INTO paths VALUES (?, ?)", (os.fsencode(os.path.abspath(path)), photo))
+        sql("INSERT OR REPLACE INTO paths VALUES (?, ?)", (os.fsencode(os.path.abspath(path)), photo))
 
 
-def drop_paths(run: Run, paths: Collection[Path]) -> None:
+def drop_paths(sql: Execute, paths: Collection[Path]) -> None:
     """Forget that a photo was seen there."""
     for path in paths:
-        run("DELETE FROM paths WHERE path = ?", (os.fsencode(path),))
+        sql("DELETE FROM paths WHERE path = ?", (os.fsencode(path),))
 
 
 # Faces
 
 
-def faces_by(run: Run, column: str, values: Sequence[Any]) -> list[LibraryFace]:
+def faces_by(sql: Execute, column: str, values: Sequence[Any]) -> list[LibraryFace]:
     """Return the faces with these values in a column, by id."""
-    records = rows_of(run, f"{_FACE} WHERE {column} IN ({{marks}})", list(dict.fromkeys(values)))
+    records = rows_of(sql, f"{_FACE} WHERE {column} IN ({{marks}})", list(dict.fromkeys(values)))
     return sorted((_face(record) for record in records), key=lambda face: face.id)
 
 
-def faces_of_ids(run: Run, ids: Sequence[int]) -> list[LibraryFace]:
+def faces_of_ids(sql: Execute, ids: Sequence[int]) -> list[LibraryFace]:
     """Return faces in the order of their ids; LibraryError where there is none of an id."""
-    found = {face.id: face for face in faces_by(run, "id", [int(one) for one in ids])}
+    found = {face.id: face for face in faces_by(sql, "id", [int(one) for one in ids])}
     missing = [one for one in ids if one not in found]
     if missing:
         raise LibraryError(f"a face is asked for by its number in the library, got {missing[0]}, which is none.")
     return [found[one] for one in ids]
 
 
-def face_ids(run: Run, kind: str | None) -> NDArray[np.int64]:
+def face_ids(sql: Execute, kind: str | None) -> NDArray[np.int64]:
     """Return the ids of all faces, or of those of a kind, ascending."""
-    sql = "SELECT id FROM faces WHERE ? IS NULL OR kind = ? ORDER BY id"
-    return np.array([one for (one,) in run(sql, (kind, kind))], np.int64)
+    query = "SELECT id FROM faces WHERE ? IS NULL OR kind = ? ORDER BY id"
+    return np.array([one for (one,) in sql(query, (kind, kind))], np.int64)
 
 
-def put_faces(run: Run, photo: int, faces: Sequence[NewFace]) -> list[int]:
+def put_faces(sql: Execute, photo: int, faces: Sequence[NewFace]) -> list[int]:
     """Enter a photo's faces, those that are there already once; return their ids."""
     ids = []
     for face in faces:
         key = bytes.fromhex(face.key)
-        run(
+        sql(
             "INSERT INTO faces (key, photo, numbers, size, sharpness, yaw, pitch, roll, kind) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
             (key, photo, packed(face.face), *_quality(face)),
         )
-        ids.append(int(run("SELECT id FROM faces WHERE key = ?", (key,)).fetchone()[0]))
+        ids.append(int(sql("SELECT id FROM faces WHERE key = ?", (key,)).fetchone()[0]))
     return ids
 
 
-def replace_face(run: Run, old: int, photo: int, face: NewFace) -> None:
+def replace_face(sql: Execute, old: int, photo: int, face: NewFace) -> None:
     """Let a face stay who it is, with what another detector tells of it."""
-    run(
+    sql(
         "UPDATE faces SET key = ?, photo = ?, numbers = ?, size = ?, sharpness = ?, yaw = ?, pitch = ?, roll = ?, "
         "kind = ? WHERE id = ?",
         (bytes.fromhex(face.key), photo, packed(face.face), *_quality(face), old),
@@ -138,11 +138,11 @@ def replace_face(run: Run, old: int, photo: int, face: NewFace) -> None:
 # Detectors
 
 
-def put_detector(run: Run, fingerprint: str, description: Mapping[str, Any]) -> int:
+def put_detector(sql: Execute, fingerprint: str, description: Mapping[str, Any]) -> int:
     """Return the id of a detector, which is entered where it is new."""
     text = json.dumps(dict(description), sort_keys=True, default=str)
-    run("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
-    return int(run("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0])
+    sql("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
+    return int(sql("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0])
 
 
 def _quality(face: NewFace) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.store.answer_log import people_ids
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Said
@@ -25,8 +25,8 @@ class _Pile:
 class Board:
     """Stacks in memory: which face lies in which, by number; new ones have negative numbers until they are put back."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, sql: Execute) -> None:
+        self._sql = sql
         self.piles: dict[int, _Pile] = {}
         self.place: dict[int, int] = {}
         self.confidence: dict[int, float] = {}
@@ -40,7 +40,7 @@ class Board:
     def lay_out(self, faces: Collection[int]) -> None:
         """Take every stack that has one of these faces."""
         stacks = {
-            one for (one,) in rows_of(self._run, "SELECT stack FROM members WHERE face IN ({marks})", list(faces))
+            one for (one,) in rows_of(self._sql, "SELECT stack FROM members WHERE face IN ({marks})", list(faces))
         }
         self._take(stacks - self._loaded)
 
@@ -50,18 +50,18 @@ class Board:
 
     def lay_out_all(self) -> None:
         """Take every stack."""
-        self._take({one for (one,) in self._run("SELECT id FROM stacks")} - self._loaded)
+        self._take({one for (one,) in self._sql("SELECT id FROM stacks")} - self._loaded)
 
     def _take(self, stacks: Collection[int]) -> None:
         numbers = list(stacks)
         self._loaded.update(numbers)
         for number, *pile in rows_of(
-            self._run, "SELECT id, cover, confidence, suggestion FROM stacks WHERE id IN ({marks})", numbers
+            self._sql, "SELECT id, cover, confidence, suggestion FROM stacks WHERE id IN ({marks})", numbers
         ):
             self.piles[number] = _Pile(*pile)
             self._were[number] = pile
         for face, stack, confidence in rows_of(
-            self._run, "SELECT face, stack, confidence FROM members WHERE stack IN ({marks})", numbers
+            self._sql, "SELECT face, stack, confidence FROM members WHERE stack IN ({marks})", numbers
         ):
             self._before[face] = (stack, confidence)
             self.place[face], self.confidence[face] = stack, confidence
@@ -122,20 +122,20 @@ class Board:
     def put_back(self, said: Said) -> dict[str, Any]:
         """Write what changed; return the moves and what the stacks were, by which `take_back` undoes them."""
         members = self.members()
-        people = people_ids(self._run, {said.names[face] for face in self.place if face in said.names})
+        people = people_ids(self._sql, {said.names[face] for face in self.place if face in said.names})
         numbers = {}
         for stack, pile in self.piles.items():
             faces = members.get(stack)
             if faces:
                 numbers[stack] = self._put_pile(stack, pile, faces, said, people)
         for face in self._before.keys() - self.place.keys():
-            self._run("DELETE FROM members WHERE face = ?", (face,))
+            self._sql("DELETE FROM members WHERE face = ?", (face,))
         for face, stack in self.place.items():
             now = (numbers[stack], self.confidence[face])
             if self._before.get(face) != now:
-                self._run("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (face, *now))
+                self._sql("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (face, *now))
         for stack in self._loaded - numbers.keys():
-            self._run("DELETE FROM stacks WHERE id = ?", (stack,))
+            self._sql("DELETE FROM stacks WHERE id = ?", (stack,))
         moves = self._moves(numbers)
         left = {stack for _, stack, *_ in moves}
         return {"moves": moves, "piles": {str(stack): pile for stack, pile in self._were.items() if stack in left}}
@@ -147,15 +147,15 @@ class Board:
         person = None if name is None else people[name]
         values = (pile.cover, len(faces), pile.confidence, person, pile.suggestion)
         if stack > 0:
-            self._run(
+            self._sql(
                 "INSERT INTO stacks (id, cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET cover = excluded.cover, size = excluded.size, "
                 "confidence = excluded.confidence, person = excluded.person, suggestion = excluded.suggestion",
                 (stack, *values),
             )
             return stack
-        sql = "INSERT INTO stacks (cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?)"
-        return int(self._run(sql, values).lastrowid or 0)
+        query = "INSERT INTO stacks (cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?)"
+        return int(self._sql(query, values).lastrowid or 0)
 
     def _moves(self, numbers: dict[int, int]) -> list[Any]:
         moves = []
@@ -170,7 +170,7 @@ class Board:
         """Undo moves, of faces that still lie where these brought them."""
         self.lay_out([face for face, *_ in moves])
         stacks = list({stack for _, stack, *_ in moves if stack is not None})
-        there = rows_of(self._run, "SELECT id FROM stacks WHERE id IN ({marks})", stacks)
+        there = rows_of(self._sql, "SELECT id FROM stacks WHERE id IN ({marks})", stacks)
         self._take({one for (one,) in there} - self._loaded)
         for face, stack, confidence, now in moves:
             if self.place.get(face) != now:

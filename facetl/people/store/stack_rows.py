@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from facetl.errors import LibraryError
-from facetl.io.sqlite_file import Run
+from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import Answer, Member, Said, Stack, StackDraft
 from facetl.people.store.resolve import DIFFERENT, NAME, SAME
@@ -27,33 +27,33 @@ _ORDERS = {
 # Reading
 
 
-def page(run: Run, *, order: Order, named: bool | None, offset: int, limit: int) -> list[Stack]:
+def page(sql: Execute, *, order: Order, named: bool | None, offset: int, limit: int) -> list[Stack]:
     """Return a page of stacks."""
     if order not in _ORDERS:
         raise LibraryError(f"stacks are ordered by {', '.join(_ORDERS)}, got {order!r}.")
-    sql = f"{_STACK} {_which(named)} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
-    return [Stack(*record) for record in run(sql, (limit, offset))]
+    query = f"{_STACK} {_which(named)} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+    return [Stack(*record) for record in sql(query, (limit, offset))]
 
 
-def count(run: Run, *, named: bool | None) -> int:
+def count(sql: Execute, *, named: bool | None) -> int:
     """Return how many stacks there are."""
-    return int(run(f"SELECT count(*) FROM stacks {_which(named)}").fetchone()[0])
+    return int(sql(f"SELECT count(*) FROM stacks {_which(named)}").fetchone()[0])
 
 
-def one_stack(run: Run, stack: int) -> tuple[Stack, list[Member]]:
+def one_stack(sql: Execute, stack: int) -> tuple[Stack, list[Member]]:
     """Return a stack and its faces, the surest first; LibraryError where there is none of this id."""
-    record = run(f"{_STACK} WHERE stacks.id = ?", (stack,)).fetchone()
+    record = sql(f"{_STACK} WHERE stacks.id = ?", (stack,)).fetchone()
     if record is None:
         raise LibraryError(
             f"a stack is asked for by its number, got {stack}, which is none now. List the stacks again."
         )
-    members = run("SELECT face, confidence FROM members WHERE stack = ? ORDER BY confidence DESC, face", (stack,))
+    members = sql("SELECT face, confidence FROM members WHERE stack = ? ORDER BY confidence DESC, face", (stack,))
     return Stack(*record), [Member(*one) for one in members]
 
 
-def stacks_of(run: Run, faces: Sequence[int]) -> dict[int, int]:
+def stacks_of(sql: Execute, faces: Sequence[int]) -> dict[int, int]:
     """Return the stack of each of these faces that lies in one."""
-    return dict(rows_of(run, "SELECT face, stack FROM members WHERE face IN ({marks})", list(faces)))
+    return dict(rows_of(sql, "SELECT face, stack FROM members WHERE face IN ({marks})", list(faces)))
 
 
 def _which(named: bool | None) -> str:
@@ -63,7 +63,9 @@ def _which(named: bool | None) -> str:
 # Answers
 
 
-def show(run: Run, answer: Answer, said: Said, changed: Collection[int], *, keep: int | None = None) -> dict[str, Any]:
+def show(
+    sql: Execute, answer: Answer, said: Said, changed: Collection[int], *, keep: int | None = None
+) -> dict[str, Any]:
     """Let an answer be seen in the stacks; return what `hide` needs.
 
     Args:
@@ -71,10 +73,10 @@ def show(run: Run, answer: Answer, said: Said, changed: Collection[int], *, keep
         changed: the faces of which something else holds now.
         keep: of stacks that become one, which one stays.
     """
-    board = Board(run)
+    board = Board(sql)
     board.lay_out({*answer.left, *answer.right, *changed})
     if answer.kind == NAME:
-        _set_apart(board, answer, said, _stack_of_name(run, answer.name))
+        _set_apart(board, answer, said, _stack_of_name(sql, answer.name))
     elif answer.kind == SAME:
         _put_together(board, answer.left, said, keep)
     elif answer.kind == DIFFERENT:
@@ -84,9 +86,9 @@ def show(run: Run, answer: Answer, said: Said, changed: Collection[int], *, keep
     return board.put_back(said)
 
 
-def hide(run: Run, said: Said, changed: Collection[int], moved: dict[str, Any] | None) -> None:
+def hide(sql: Execute, said: Said, changed: Collection[int], moved: dict[str, Any] | None) -> None:
     """Undo in the stacks what `show` did, as far as no clustering came in between; `said` holds without the answer."""
-    board = Board(run)
+    board = Board(sql)
     board.lay_out(changed)
     if moved:
         board.take_back(moved["moves"], moved["piles"])
@@ -94,27 +96,27 @@ def hide(run: Run, said: Said, changed: Collection[int], moved: dict[str, Any] |
     board.put_back(said)
 
 
-def settle(run: Run, said: Said, changed: Collection[int]) -> None:
+def settle(sql: Execute, said: Said, changed: Collection[int]) -> None:
     """Let the stacks of these faces, of which something else holds now, obey it."""
-    board = Board(run)
+    board = Board(sql)
     board.lay_out(changed)
     board.obey(said)
     board.put_back(said)
 
 
-def drop(run: Run, faces: Collection[int], said: Said) -> None:
+def drop(sql: Execute, faces: Collection[int], said: Said) -> None:
     """Take faces that are going out of their stacks."""
-    board = Board(run)
+    board = Board(sql)
     board.lay_out(faces)
     board.take_away(faces)
     board.put_back(said)
 
 
-def _stack_of_name(run: Run, name: str | None) -> int | None:
+def _stack_of_name(sql: Execute, name: str | None) -> int | None:
     """Return the largest stack of a name."""
-    sql = """SELECT stacks.id FROM stacks JOIN people ON people.id = person WHERE people.name = ?
+    query = """SELECT stacks.id FROM stacks JOIN people ON people.id = person WHERE people.name = ?
         ORDER BY size DESC, stacks.id LIMIT 1"""
-    found = run(sql, (name,)).fetchone()
+    found = sql(query, (name,)).fetchone()
     return None if found is None else int(found[0])
 
 
@@ -165,15 +167,15 @@ def _divide(board: Board, faces: set[int], left: Collection[int], right: Collect
 # Clustering
 
 
-def write(run: Run, drafts: Sequence[StackDraft], said: Said, *, touched: Collection[int] | None) -> None:
+def write(sql: Execute, drafts: Sequence[StackDraft], said: Said, *, touched: Collection[int] | None) -> None:
     """Replace the stacks by those of a clustering, corrected by what was said while it was computed.
 
     Args:
         touched: faces that lie in a draft or in no stack from now on; all faces where it is None. Others stay.
     """
-    _check(run, drafts)
+    _check(sql, drafts)
     drawn = {face for draft in drafts for face in draft.faces}
-    board = Board(run)
+    board = Board(sql)
     if touched is None:
         board.lay_out_all()
     else:
@@ -211,7 +213,7 @@ def _correct(board: Board, said: Said) -> None:
             _put_together(board, placed, said, None)
 
 
-def _check(run: Run, drafts: Sequence[StackDraft]) -> None:
+def _check(sql: Execute, drafts: Sequence[StackDraft]) -> None:
     faces = [face for draft in drafts for face in draft.faces]
     if len(set(faces)) < len(faces):
         twice = next(face for face, times in Counter(faces).items() if times > 1)
@@ -222,7 +224,7 @@ def _check(run: Run, drafts: Sequence[StackDraft]) -> None:
                 f"a stack has faces, a confidence for each, and one as its cover; got {len(draft.faces)} faces, "
                 f"{len(draft.confidences)} confidences and cover {draft.cover}."
             )
-    known = {one for (one,) in run("SELECT id FROM faces")}
+    known = {one for (one,) in sql("SELECT id FROM faces")}
     unknown = [face for face in faces if face not in known]
     if unknown:
         raise LibraryError(f"a stack is of faces of the library, got number {unknown[0]}, which is none.")
