@@ -1,22 +1,118 @@
-"""The options of a head's training, declared once for every verb that trains one."""
+"""Options of the command line, generated from the settings of what is trained."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from facetl.cli import options
+from facetl.errors import TrainingError
+from facetl.training.settings import (
+    PRESETS,
+    FitSettings,
+    Option,
+    Schedule,
+    TrainingSettings,
+    field_names,
+    option_of,
+)
+from facetl.training.settings import preset as preset_settings
 
-if TYPE_CHECKING:
-    from facetl.training.settings import TrainingSettings
+_SCHEDULED = " FROM:TO runs from the first epoch's to the last's."
 
 
-def number_or_course(text: str) -> float | tuple[float, float]:
+@dataclass(frozen=True)
+class Given:
+    """What a command line gives: `settings` by the names of their fields, and the names of all options given."""
+
+    settings: Mapping[str, Any]
+    options: frozenset[str]
+
+    def __contains__(self, option: str) -> bool:
+        """Whether an option is on the command line."""
+        return option in self.options
+
+
+def takes_options(settings: type[FitSettings], *, defaults: bool = True) -> Callable[..., Callable[..., None]]:
+    """Give a verb an option for every setting that has one; its `given` parameter receives those that were given.
+
+    Typer reads a function's signature: the one it is shown has the options in the parameter's place. A verb may declare
+    the option of a setting by itself.
+
+    Args:
+        settings: whose fields become options.
+        defaults: whether an option shows the field's default; without it, the default is a preset's.
+    """
+
+    def with_options(verb: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(verb, eval_str=True).parameters
+        offered = {option.name or name: (name, option) for name, option in options_of(settings) if name not in own}
+        shown = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+        for parameter in own.values():
+            if parameter.name == "given":
+                shown += [_parameter(name, settings, *offer, defaults) for name, offer in offered.items()]
+            else:
+                shown.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        @functools.wraps(verb)
+        def run(*, context: typer.Context, **values: Any) -> None:
+            named = frozenset(name for name in values if _is_given(context, name))
+            field_of = {name: name for name in field_names(settings)} | {
+                name: own for name, (own, _) in offered.items()
+            }
+            given = Given({field_of[name]: values[name] for name in values if name in named & field_of.keys()}, named)
+            verb(**{name: value for name, value in values.items() if name not in offered}, given=given)
+
+        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+        return run
+
+    return with_options
+
+
+def options_of(settings: type[FitSettings]) -> list[tuple[str, Option]]:
+    """Return the fields that are offered as options, in the order of the class."""
+    found = ((name, option_of(settings, name)) for name in field_names(settings))
+    return [(name, option) for name, option in found if option is not None]
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _parameter(name: str, settings: type[FitSettings], field: str, option: Option, defaults: bool) -> inspect.Parameter:
+    """Return the parameter that typer makes an option of."""
+    kind = get_type_hints(settings)[field]
+    default = next(each.default for each in fields(settings) if each.name == field)
+    flag = f"--{name.replace('_', '-')}"
+    more: dict[str, Any] = {"min": option.min, "help": option.help}
+    if kind is bool:
+        flag = f"{flag}/--no-{flag[2:]}" if option.negated else flag
+    elif kind == Schedule:
+        kind = Any
+        more |= {
+            "parser": whole_or_schedule if option.whole else number_or_schedule,
+            "metavar": "N[:N]",
+            "help": option.help + _SCHEDULED,
+        }
+    elif kind not in (int, float, str) and kind not in (int | None, float | None, str | None):
+        # Several values, which the verb reads.
+        kind = str
+    if not defaults:
+        kind, default = (kind if kind is Any else kind | None), None
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(flag, **more)],
+    )
+
+
+def number_or_schedule(text: str) -> Schedule:
     """Read `0.5`, or `1.0:0.3` as what the first and the last epoch have; wrong usage otherwise."""
     try:
         values = tuple(float(part) for part in text.split(":"))
@@ -27,12 +123,12 @@ def number_or_course(text: str) -> float | tuple[float, float]:
     return values[0] if len(values) == 1 else (values[0], values[1])
 
 
-def whole_or_course(text: str) -> int | tuple[int, int]:
+def whole_or_schedule(text: str) -> int | tuple[int, int]:
     """Read `2000`, or `2000:200`; wrong usage otherwise."""
-    course = number_or_course(text)
-    if isinstance(course, tuple):
-        return (_whole(text, course[0]), _whole(text, course[1]))
-    return _whole(text, course)
+    schedule = number_or_schedule(text)
+    if isinstance(schedule, tuple):
+        return (_whole(text, schedule[0]), _whole(text, schedule[1]))
+    return _whole(text, schedule)
 
 
 def _whole(text: str, value: float) -> int:
@@ -41,130 +137,18 @@ def _whole(text: str, value: float) -> int:
     return int(value)
 
 
-def _course(name: str, parser: Callable[[str], Any], meaning: str) -> Any:
-    return typer.Option(
-        name, parser=parser, metavar="N[:N]", help=f"{meaning} FROM:TO runs from the first epoch's to the last's."
-    )
+def training_settings(given: Given, preset: str, **more: Any) -> TrainingSettings:
+    """Return a preset with what is given, and `more`; TrainingError where they do not fit."""
+    base = PRESETS.get(preset, PRESETS["balanced"])
+    changes = {**given.settings, **_layers(given.settings, base), **more}
+    return preset_settings(preset, **changes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """What is given of the training's options; None keeps the preset's choice."""
-
-    preset: options.Preset = "balanced"
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            "--loss",
-            help="triplet, contrastive, n-pair, multi-similarity, supcon, softmax, arcface, cosface, proxy-anchor or "
-            "circle; all but triplet with --sampler pk, contrastive also with pairs.",
-        ),
-    ] = None
-    margin: Annotated[float | None, typer.Option("--margin", help="Of the loss. Default: its own.")] = None
-    loss_scale: Annotated[
-        float | None,
-        typer.Option("--loss-scale", help="Of the loss's similarities, 1 / temperature. Default: its own."),
-    ] = None
-    sampler: Annotated[str | None, typer.Option("--sampler", help="neighbours, random, pk or pairs.")] = None
-    most_pairs: Annotated[
-        int | None,
-        typer.Option("--most-pairs", min=0, help="Distinct pairs to draw from, with --sampler pairs; 0 for all."),
-    ] = None
-    temperature: Annotated[
-        Any, _course("--temperature", number_or_course, "Of the neighbours' weights; smaller is sharper.")
-    ] = None
-    candidates: Annotated[Any, _course("--candidates", whole_or_course, "Nearest photos of others to draw from.")] = (
-        None
-    )
-    uniform_share: Annotated[
-        Any, _course("--uniform-share", number_or_course, "Share of triplets drawn uniformly.")
-    ] = None
-    warmup: Annotated[int | None, typer.Option("--warmup", min=0, help="Epochs of uniform draws at first.")] = None
-    people_per_batch: Annotated[int | None, typer.Option("--people-per-batch", min=2, help="P, with --sampler pk.")] = (
-        None
-    )
-    photos_per_person: Annotated[
-        int | None, typer.Option("--photos-per-person", min=2, help="K at most, with --sampler pk.")
-    ] = None
-    mining: Annotated[
-        str | None,
-        typer.Option(
-            "--mining",
-            help="batch-hard, batch-all, semi-hard or distance-weighted, with --sampler pk and the triplet loss.",
-        ),
-    ] = None
-    widths: Annotated[str | None, typer.Option("--widths", help="Units of the dense layers, as 512,256,128.")] = None
-    activations: Annotated[
-        str | None, typer.Option("--activations", help="One per layer, or one for all, as sigmoid,sigmoid,tanh.")
-    ] = None
-    dropout: Annotated[float | None, typer.Option("--dropout", help="Share of the hidden layers' inputs dropped.")] = (
-        None
-    )
-    standardise: Annotated[
-        str | None, typer.Option("--standardise", help="none, features, whiten, within or discriminant.")
-    ] = None
-    components: Annotated[int | None, typer.Option("--components", min=2, help="Principal components kept.")] = None
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the first epoch.")] = None
-    schedule: Annotated[str | None, typer.Option("--schedule", help="decay or cosine.")] = None
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Triplets or pairs a step, but with --sampler pk.")
-    ] = None
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most.")] = None
-    patience: Annotated[
-        int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")
-    ] = None
-    fallback: Annotated[
-        bool | None,
-        typer.Option(
-            "--fallback/--no-fallback",
-            help="Keep the raw features where the head is not better. Default: the preset's.",
-        ),
-    ] = None
-    seed: options.Seed = 0
-
-    def settings(self, **more: Any) -> TrainingSettings:
-        """Return the settings that the options make, with `more` of them; TrainingError where they do not fit."""
-        from facetl.training.settings import preset
-
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        layers = _head_layers(given.pop("widths"), given.pop("activations"), self.preset)
-        return preset(given.pop("preset"), **given, **layers, **more)
-
-
-def takes_training_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb every field of TrainingOptions as an option; its `training` parameter receives them together.
-
-    Typer reads a function's signature: the one it is shown has the fields in the parameter's place.
-    """
-    hints = get_type_hints(TrainingOptions, include_extras=True)
-    names = [field.name for field in fields(TrainingOptions)]
-    flat = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(TrainingOptions)
-    ]
-    shown: list[inspect.Parameter] = []
-    for parameter in inspect.signature(verb, eval_str=True).parameters.values():
-        shown += flat if parameter.name == "training" else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-
-    @functools.wraps(verb)
-    def run(**given: Any) -> None:
-        training = TrainingOptions(**{name: given.pop(name) for name in names})
-        verb(**given, training=training)
-
-    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    return run
-
-
-def _head_layers(widths: str | None, activations: str | None, preset: str) -> dict[str, Any]:
+def _layers(given: Mapping[str, Any], base: TrainingSettings) -> dict[str, Any]:
     """Return the settings that `--widths` and `--activations` change; TrainingError when they do not fit."""
-    from facetl.errors import TrainingError
-    from facetl.training.settings import PRESETS
-
+    widths, activations = given.get("widths"), given.get("activations")
     if widths is None and activations is None:
         return {}
-    base = PRESETS.get(preset, PRESETS["balanced"])
     try:
         units = tuple(int(part) for part in widths.split(",")) if widths else base.widths
     except ValueError as error:

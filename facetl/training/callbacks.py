@@ -17,13 +17,13 @@ from facetl.metrics.verification import pair_distances
 from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import embed
 from facetl.training.schedules import learning_rate
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import FitSettings, TrainingSettings
 
 
 class SetLearningRate(keras.callbacks.Callback):
     """Sets each epoch's rate from `schedules.learning_rate` and logs it."""
 
-    def __init__(self, settings: TrainingSettings) -> None:
+    def __init__(self, settings: FitSettings) -> None:
         super().__init__()
         self.settings = settings
 
@@ -159,7 +159,7 @@ class CollapseGuard(keras.callbacks.Callback):
 
 
 def remedies(settings: TrainingSettings) -> str:
-    """Return what to try against a collapse, by the options that have a say in it."""
+    """Return what to try against a collapse, by the options that bear on it."""
     if settings.sampler == "neighbours":
         tried = "a higher --temperature, more --candidates, a larger --uniform-share, a longer --warmup"
     elif settings.loss == "triplet":

@@ -168,7 +168,7 @@ def fit_trunk(
     Args:
         trunk: [batch, dim] → [batch, width] unit vectors.
         rows, labels: [photos, dim] float as the front gives them, and [photos] int.
-        settings: of the sampler and of the optimiser; what they say of the front and of the layers has no say.
+        settings: of the sampler and of the optimiser; those of the front and of the layers do not count.
         validation: rows and labels of other people; the start counts as an epoch to choose.
         objective: what is minimised.
         on_epoch: called after each epoch with its number, from 0, and its logs.

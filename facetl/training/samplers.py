@@ -13,7 +13,7 @@ import numpy as np
 from facetl.errors import TrainingError
 from facetl.training.pair_sampler import PairSampler
 from facetl.training.schedules import linear
-from facetl.training.settings import Course, TrainingSettings
+from facetl.training.settings import Schedule, TrainingSettings
 
 # More positives than this per anchor are not weighed at once; a random run of them is.
 MAX_POSITIVES = 64
@@ -132,9 +132,9 @@ class NeighbourSampler:
         self,
         labels: np.ndarray,
         *,
-        temperature: Course,
-        candidates: Course,
-        uniform_share: Course,
+        temperature: Schedule,
+        candidates: Schedule,
+        uniform_share: Schedule,
         warmup: int,
         ramp: int,
         epochs: int,

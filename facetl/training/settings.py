@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from facetl.errors import TrainingError
 
@@ -17,7 +17,7 @@ INITIALISERS = ("glorot", "orthogonal", "identity")
 MININGS = ("batch-hard", "batch-all", "semi-hard", "distance-weighted")
 
 # A number, or where it begins and where it ends: linear over the epochs.
-Course = float | tuple[float, float]
+Schedule = float | tuple[float, float]
 
 
 class LossOptions(NamedTuple):
@@ -28,7 +28,7 @@ class LossOptions(NamedTuple):
     margin_below: float = math.inf
 
 
-# What each loss takes unless told otherwise: docs/recipes.md gives the papers.
+# The defaults of each loss: docs/recipes.md gives the papers.
 LOSSES: Mapping[str, LossOptions] = MappingProxyType(
     {
         "triplet": LossOptions(margin=0.2),
@@ -45,20 +45,123 @@ LOSSES: Mapping[str, LossOptions] = MappingProxyType(
 )
 
 
-def _ends(name: str, course: Course) -> tuple[float, ...]:
+def _ends(name: str, value: Schedule) -> tuple[float, ...]:
     """Return a setting's first and last value, or the one that it keeps; TrainingError for another form."""
-    values = course if isinstance(course, tuple) else (course,)
-    if len(values) > 2 or not values or not all(isinstance(value, int | float) for value in values):
-        raise TrainingError(f"{name}: expected a number or a pair of them, first and last, got {course!r}.")
+    values = value if isinstance(value, tuple) else (value,)
+    if len(values) > 2 or not values or not all(isinstance(each, int | float) for each in values):
+        raise TrainingError(f"{name}: expected a number or a pair of them, first and last, got {value!r}.")
     return tuple(values)
 
 
-def _said(course: Course) -> str:
-    return ":".join(str(value) for value in course) if isinstance(course, tuple) else str(course)
+def _text(value: Schedule) -> str:
+    return ":".join(str(each) for each in value) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is offered as an option of a command line.
+
+    Attributes:
+        help: a sentence.
+        min: the least value; the settings refuse what is below it, too.
+        name: of the option where it is another than the field's.
+        negated: whether a switch has a `--no-` form.
+        whole: whether a schedule takes whole numbers only.
+    """
+
+    help: str
+    min: float | None = None
+    name: str | None = None
+    negated: bool = True
+    whole: bool = False
+
+
+def setting(default: Any, help: str, **more: Any) -> Any:
+    """Return a dataclass field that the command line offers; `more` is of Option."""
+    return field(default=default, metadata={"option": Option(help, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
+class FitSettings:
+    """What every training by gradient descent takes; those that follow restate the defaults.
+
+    Attributes:
+        batch_size: examples a step.
+        epochs: at most; `patience` epochs without a better validation AUC end it earlier.
+        learning_rate, schedule, decay: `cosine` lowers the rate to 0, `decay` multiplies it after each epoch.
+        weight_decay: decoupled, of Adam.
+        seed: of every random choice.
+    """
+
+    batch_size: int = setting(64, "Photos a step.", min=2)
+    epochs: int = setting(20, "At most.", min=1)
+    patience: int = setting(20, "Epochs without a better validation AUC.", min=1)
+    learning_rate: float = setting(1e-3, "Of the first epoch.")
+    schedule: str = setting("cosine", "decay or cosine.")
+    decay: float = 0.95
+    weight_decay: float = 1e-4
+    seed: int = setting(0, "Of every random choice.", min=0)
+
+    def __post_init__(self) -> None:
+        self._check_choices(schedule=SCHEDULES)
+        for name in field_names(type(self)):
+            option, value = option_of(type(self), name), getattr(self, name)
+            if option is not None and option.min is not None and value is not None and not value >= option.min:
+                raise TrainingError(f"{name}: expected {option.min:g} or more, got {value:g}.")
+        self._check_positive("learning_rate")
+
+    def _check_choices(self, **allowed: Iterable[str]) -> None:
+        for name, choices in allowed.items():
+            if getattr(self, name) not in choices:
+                raise TrainingError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}.")
+
+    def _check_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if not all(0 < each < math.inf for each in _ends(name, value)):
+            raise TrainingError(f"{name}: expected a number above 0, got {_text(value)}.")
+
+    def _check_share(self, name: str) -> None:
+        value = getattr(self, name)
+        if not all(0 <= each <= 1 for each in _ends(name, value)):
+            raise TrainingError(f"{name}: expected a share in [0, 1], got {_text(value)}.")
+
+    def of_fit(self) -> dict[str, Any]:
+        """Return the settings that every training has, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(FitSettings)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain types, in the order in which the class declares them."""
+        values = {name: getattr(self, name) for name in field_names(type(self))}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild settings that `to_json` gave; TrainingError names a field that is not known."""
+        if unknown := set(values) - set(field_names(cls)):
+            raise TrainingError(f"settings: not known in this version: {', '.join(sorted(unknown))}.")
+        frozen: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**frozen)
+
+
+def field_names(settings: type[FitSettings]) -> tuple[str, ...]:
+    """Return the names of a class's fields in its own order, in which it restates those of FitSettings."""
+    return tuple(dict.fromkeys((*settings.__annotations__, *(each.name for each in fields(settings)))))
+
+
+def option_of(settings: type[FitSettings], name: str) -> Option | None:
+    """Return how a field is offered: a class that restates a default keeps the option of the class above it."""
+    for owner in settings.__mro__:
+        own = owner.__dict__.get("__dataclass_fields__", {}).get(name)
+        if own is not None and "option" in own.metadata:
+            found: Option = own.metadata["option"]
+            return found
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(FitSettings):
     """Every choice of a head's training.
 
     Attributes:
@@ -97,44 +200,51 @@ class TrainingSettings:
         people_per_batch, photos_per_person: of `pk`.
         mining: of the triplet loss in batches from `pk`.
         batch_size: triplets a step (`random`, `neighbours`), or pairs (`pairs`).
-        epochs: at most; `patience` epochs without a better validation AUC end it earlier.
-        learning_rate, schedule, decay: `decay` multiplies the rate after each epoch, `cosine` lowers it to 0.
-        weight_decay: decoupled, of Adam.
         validation: share of the training people held out to choose the epoch and the threshold.
         fallback: whether the raw features take the head's place where they tell people apart better (see fallback).
         plot_embeddings: whether TensorBoard shows a few validation people's embeddings in the plane, epoch by epoch.
-        seed: of every random choice.
+
+    The others are those of FitSettings.
     """
 
-    widths: tuple[int, ...] = (512, 256, 128)
-    activations: tuple[str, ...] = ("linear", "linear", "linear")
+    widths: tuple[int, ...] = setting((512, 256, 128), "Units of the dense layers, as 512,256,128.")
+    activations: tuple[str, ...] = setting(
+        ("linear", "linear", "linear"), "One per layer, or one for all, as sigmoid,sigmoid,tanh."
+    )
     normalised: tuple[bool, ...] = (False, False, True)
-    dropout: float = 0.0
+    dropout: float = setting(0.0, "Share of the hidden layers' inputs dropped.")
     input_dropout: float = 0.5
     root: bool = True
-    standardise: str = "discriminant"
-    components: int = 300
+    standardise: str = setting("discriminant", "none, features, whiten, within or discriminant.")
+    components: int = setting(300, "Principal components kept.", min=2)
     regions: bool = True
     joined: int = 512
     shrinkage: float = 0.05
     initialiser: str = "identity"
-    loss: str = "triplet"
-    margin: float | None = None
-    loss_scale: float | None = None
+    loss: str = setting(
+        "triplet",
+        "triplet, contrastive, n-pair, multi-similarity, supcon, softmax, arcface, cosface, proxy-anchor or circle; "
+        "all but triplet with --sampler pk, contrastive also with pairs.",
+    )
+    margin: float | None = setting(None, "Of the loss. Default: its own.")
+    loss_scale: float | None = setting(None, "Of the loss's similarities, 1 / temperature. Default: its own.")
     softness: float = 0.5
-    sampler: str = "neighbours"
-    most_pairs: int = 0
+    sampler: str = setting("neighbours", "neighbours, random, pk or pairs.")
+    most_pairs: int = setting(0, "Distinct pairs to draw from, with --sampler pairs; 0 for all.", min=0)
     rounds: int = 1
     anchors_per_person: int = 20
-    temperature: Course = 0.5
-    candidates: Course = 2000
-    uniform_share: Course = 0.2
-    warmup: int = 2
+    temperature: Schedule = setting(0.5, "Of the neighbours' weights; smaller is sharper.")
+    candidates: Schedule = setting(2000, "Nearest photos of others to draw from.", whole=True)
+    uniform_share: Schedule = setting(0.2, "Share of triplets drawn uniformly.")
+    warmup: int = setting(2, "Epochs of uniform draws at first.", min=0)
     ramp: int = 3
-    people_per_batch: int = 128
-    photos_per_person: int = 8
-    mining: str = "batch-hard"
-    batch_size: int = 256
+    people_per_batch: int = setting(128, "P, with --sampler pk.", min=2)
+    photos_per_person: int = setting(8, "K at most, with --sampler pk.", min=2)
+    mining: str = setting(
+        "batch-hard",
+        "batch-hard, batch-all, semi-hard or distance-weighted, with --sampler pk and the triplet loss.",
+    )
+    batch_size: int = setting(256, "Triplets or pairs a step, but with --sampler pk.", min=1)
     epochs: int = 14
     patience: int = 14
     learning_rate: float = 5e-4
@@ -142,11 +252,12 @@ class TrainingSettings:
     decay: float = 0.95
     weight_decay: float = 0.0
     validation: float = 0.12
-    fallback: bool = True
+    fallback: bool = setting(True, "Keep the raw features where the head is not better. Default: the preset's.")
     plot_embeddings: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not len(self.widths) == len(self.activations) == len(self.normalised) > 0:
             raise TrainingError(
                 f"head: widths, activations and normalised must be of one length, got {len(self.widths)}, "
@@ -154,27 +265,16 @@ class TrainingSettings:
             )
         if not self.normalised[-1]:
             raise TrainingError("head: the last layer must be normalised, since distances are of unit vectors.")
-        for name, allowed in (
-            ("loss", LOSSES),
-            ("sampler", SAMPLERS),
-            ("schedule", SCHEDULES),
-            ("standardise", STANDARDISATIONS),
-            ("mining", MININGS),
-            ("initialiser", INITIALISERS),
-        ):
-            if getattr(self, name) not in allowed:
-                raise TrainingError(f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
-        for name in ("temperature", "learning_rate", "epochs", "batch_size", "candidates", "rounds", "joined"):
-            if not all(0 < value < math.inf for value in _ends(name, getattr(self, name))):
-                raise TrainingError(f"{name}: expected a number above 0, got {_said(getattr(self, name))}.")
+        self._check_choices(
+            loss=LOSSES, sampler=SAMPLERS, standardise=STANDARDISATIONS, mining=MININGS, initialiser=INITIALISERS
+        )
+        for name in ("temperature", "candidates", "rounds", "joined"):
+            self._check_positive(name)
         for name in ("dropout", "input_dropout", "uniform_share", "shrinkage"):
-            if not all(0 <= value <= 1 for value in _ends(name, getattr(self, name))):
-                raise TrainingError(f"{name}: expected a share in [0, 1], got {_said(getattr(self, name))}.")
+            self._check_share(name)
         if not self.softness >= 0 or self.anchors_per_person < 0:
             raise TrainingError("softness and anchors_per_person: expected numbers from 0.")
-        if self.people_per_batch < 2 or self.photos_per_person < 2:
-            raise TrainingError("pk: a batch needs at least 2 people with 2 photos each.")
-        if self.most_pairs < 0 or self.most_pairs == 1:
+        if self.most_pairs == 1:
             raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {self.most_pairs}.")
         self._check_loss()
 
@@ -213,19 +313,7 @@ class TrainingSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types, the loss's margin and scale as they are used."""
         options = self.loss_options
-        used = {**asdict(self), "margin": options.margin, "loss_scale": options.scale}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in used.items()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainingSettings:
-        """Rebuild settings that `to_json` gave; TrainingError names a field that is not known."""
-        known = {field.name for field in fields(cls)}
-        if unknown := set(values) - known:
-            raise TrainingError(f"settings: not known in this version: {', '.join(sorted(unknown))}.")
-        frozen: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        return cls(**frozen)
+        return super().to_json() | {"margin": options.margin, "loss_scale": options.scale}
 
 
 BALANCED = TrainingSettings()
@@ -258,8 +346,8 @@ BEST = replace(BALANCED, widths=(512,), activations=("linear",), normalised=(Tru
 PRESETS = {"balanced": BALANCED, "tutorial": TUTORIAL, "best": BEST}
 
 
-# What has a say only with some samplers: refused elsewhere, when it is asked for by name.
-_APPLIES = (
+# What counts only with some samplers and losses: refused elsewhere, when it is asked for by name.
+_EFFECTIVE_WITH = (
     (
         ("mining",),
         "the sampler pk and the loss triplet",
@@ -277,24 +365,32 @@ _APPLIES = (
 
 
 def preset(name: str, **changes: Any) -> TrainingSettings:
-    """Return a preset with some settings changed; a change of None keeps the preset's value.
-
-    A loss that needs the sampler `pk` gets it unless another is named, and the sampler `pairs` gets its loss. Raises
-    TrainingError for a change that would have no effect under the sampler and the loss.
-    """
+    """Return a preset with some settings changed; see `changed`. TrainingError for a preset that is not known."""
     if name not in PRESETS:
         raise TrainingError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}.")
+    return changed(PRESETS[name], **changes)
+
+
+def changed(base: TrainingSettings, **changes: Any) -> TrainingSettings:
+    """Return settings with some of them changed; a change of None keeps the value.
+
+    A loss that needs the sampler `pk` gets it unless another is named, and the sampler `pairs` gets its loss; another
+    loss brings its own margin and scale. Raises TrainingError for a change that would have no effect under the sampler
+    and the loss.
+    """
     given = {key: value for key, value in changes.items() if value is not None}
     if given.get("loss", "triplet") in LOSSES.keys() - {"triplet"}:
         given = {"sampler": "pk", **given}
     if given.get("sampler") == "pairs":
         given = {"loss": "contrastive", **given}
-    chosen = replace(PRESETS[name], **given)
-    for names, where, applies in _APPLIES:
-        idle = [setting for setting in names if setting in given]
+    if given.get("loss", base.loss) != base.loss:
+        given = {"margin": None, "loss_scale": None, **given}
+    chosen = replace(base, **given)
+    for names, where, applies in _EFFECTIVE_WITH:
+        idle = [name for name in names if name in given]
         if idle and not applies(chosen):
             raise TrainingError(
-                f"{idle[0]}: has a say with {where}, got the sampler {chosen.sampler} and the loss {chosen.loss}. "
+                f"{idle[0]}: counts only with {where}, got the sampler {chosen.sampler} and the loss {chosen.loss}. "
                 "Leave it out."
             )
     return chosen

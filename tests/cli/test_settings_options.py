@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import click
@@ -11,7 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
-from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.cli.settings_options import Given, options_of, takes_options, training_settings
+from facetl.errors import TrainingError
+from facetl.methods.distillation.distillation_settings import DistillationSettings
+from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.training.settings import TrainingSettings
 
 # Each with a value that is no preset's.
@@ -49,9 +51,9 @@ def taken(arguments: list[str]) -> tuple[str, TrainingSettings]:
     verb = typer.Typer()
 
     @verb.command()
-    @takes_training_options
-    def train(folder: str, training: TrainingOptions, loudly: bool = False) -> None:
-        received.append((folder, training.settings(validation=0.31)))
+    @takes_options(TrainingSettings, defaults=False)
+    def train(folder: str, given: Given, preset: str = "balanced", seed: int = 0) -> None:
+        received.append((folder, training_settings(given, preset, validation=0.31)))
 
     result = CliRunner().invoke(verb, ["photos", *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -74,9 +76,8 @@ def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) ->
 
 
 def test_every_option_is_tested_here() -> None:
-    assert {"preset", "fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == {
-        field.name for field in fields(TrainingOptions)
-    }
+    offered = {name for name, _ in options_of(TrainingSettings)}
+    assert {"fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == offered
 
 
 def test_without_options_the_preset_stands() -> None:
@@ -98,11 +99,36 @@ def test_whole_numbers_stay_whole() -> None:
 def test_verbs_that_train_share_the_options() -> None:
     root = typer.main.get_command(app)
     train, lfw = root.commands["train"], root.commands["benchmark"].commands["lfw"]  # type: ignore[attr-defined]
-    for field in fields(TrainingOptions):
-        one, other = (next(option for option in verb.params if option.name == field.name) for verb in (train, lfw))
-        assert one.opts == other.opts == [f"--{field.name.replace('_', '-')}"]
+    for name, _ in options_of(TrainingSettings):
+        one, other = (next(option for option in verb.params if option.name == name) for verb in (train, lfw))
+        assert one.opts == other.opts == [f"--{name.replace('_', '-')}"]
         assert one.help == other.help
-        assert one.default == other.default == field.default
+        # None is the preset's choice.
+        assert one.default == other.default == (0 if name == "seed" else None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "settings", "renamed"),
+    [("scratch", ScratchSettings(), {}), ("distill", DistillationSettings(), {"alpha": "width"})],
+)
+def test_a_verb_shows_the_settings_defaults(verb: str, settings: Any, renamed: dict[str, str]) -> None:
+    shown = {option.name: option for option in typer.main.get_command(app).commands[verb].params}  # type: ignore[attr-defined]
+    offered = options_of(type(settings))
+    assert offered
+    for name, option in offered:
+        found = shown[renamed.get(name, name)]
+        assert found.opts == [f"--{found.name.replace('_', '-')}"]
+        # Without --patience, scratch does not stop before the last epoch.
+        assert found.default == (None if (verb, name) == ("scratch", "patience") else getattr(settings, name))
+        assert found.min == option.min or name == "patience"
+
+
+def test_the_bounds_of_options_are_those_of_the_settings() -> None:
+    for settings in (TrainingSettings, ScratchSettings, DistillationSettings):
+        for name, option in options_of(settings):
+            if option.min is not None:
+                with pytest.raises(TrainingError, match=f"{name}: expected {option.min:g} or more"):
+                    settings(**{name: type(option.min)(option.min - 1)})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +144,7 @@ def test_verbs_that_train_share_the_options() -> None:
     ],
     ids=" ".join,
 )
-def test_what_is_no_number_or_course_is_wrong_usage(arguments: list[str]) -> None:
+def test_what_is_no_number_or_schedule_is_wrong_usage(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["train", "photos", "--run", "x", *arguments])
     assert result.exit_code == click.UsageError.exit_code == 2
     assert arguments[0] in result.output

@@ -161,7 +161,7 @@ def test_the_rate_really_changes_and_the_best_epoch_is_kept(crops: Crops, fitted
     from facetl.metrics.roc import auc
     from facetl.metrics.verification import pair_distances
 
-    rates = [learning_rate(epoch, SETTINGS.training) for epoch in range(3)]
+    rates = [learning_rate(epoch, SETTINGS) for epoch in range(3)]
     assert len(set(rates)) == 3
     np.testing.assert_allclose(fitted.history["learning_rate"], rates, rtol=1e-6)
     assert fitted.history["loss"].iloc[-1] < fitted.history["loss"].iloc[0]

@@ -38,7 +38,7 @@ def test_settings_survive_json_with_the_options_that_are_used(loss: str) -> None
     assert again.to_json() == settings.to_json()
 
 
-def test_courses_survive_json() -> None:
+def test_schedules_survive_json() -> None:
     settings = small_settings(temperature=(1.0, 0.3), candidates=(500, 60), uniform_share=(0.0, 0.4))
     again = TrainingSettings.from_json(json.loads(json.dumps(settings.to_json())))
     assert again == TrainingSettings.from_json(settings.to_json())
@@ -91,7 +91,7 @@ def test_the_triplet_loss_keeps_the_presets_sampler() -> None:
         ({"sampler": "pairs", "loss": "supcon"}, "got the loss supcon. Choose the loss contrastive"),
         ({"sampler": "pairs", "loss": "contrastive", "margin": 2.0}, "above 0 and below 2 for contrastive"),
         ({"most_pairs": 1}, "most_pairs: expected 2 or more, or 0 for all, got 1"),
-        ({"most_pairs": -5}, "most_pairs: expected 2 or more, or 0 for all, got -5"),
+        ({"most_pairs": -5}, "most_pairs: expected 0 or more, got -5"),
         ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_said(changes: dict[str, Any], said: str) -> None:
     ids=lambda changes: " ".join(map(str, changes)),
 )
 def test_a_change_without_effect_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(TrainingError, match=f"^{next(iter(changes))}: has a say with .*Leave it out"):
+    with pytest.raises(TrainingError, match=f"^{next(iter(changes))}: counts only with .*Leave it out"):
         preset("balanced", **changes)
 
 

@@ -9,8 +9,9 @@ import typer
 
 from facetl.cli import options
 from facetl.cli.output import counted, put, put_json, put_table, say
-from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.cli.verbs.cache import open_collection, open_transfer_report
+from facetl.training.settings import TrainingSettings
 
 app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
 
@@ -21,11 +22,12 @@ def _benchmark() -> None:
 
 
 @app.command()
-@takes_training_options
+@takes_options(TrainingSettings, defaults=False)
 def lfw(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Name/Name_0001.jpg.")],
-    training: TrainingOptions,
+    given: Given,
     pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt of View 2, any number of folds.")],
+    preset: options.Preset = "balanced",
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,
@@ -34,6 +36,7 @@ def lfw(
     mirror: options.Mirror = None,
     grey: options.Grey = False,
     weights: options.WeightsFile = None,
+    seed: options.Seed = 0,
     cache: options.Cache = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -42,12 +45,10 @@ def lfw(
     from facetl.data.pair_lists import read_lfw_pairs
 
     protocol = read_lfw_pairs(pairs)
-    settings = training.settings()
+    settings = training_settings(given, preset)
     collection = open_collection(
         folder,
-        options.extractor_spec(
-            extractor, tap, grid, crop, mirror, training.preset, align=align, whole_photos=True, grey=grey
-        ),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, whole_photos=True, grey=grey),
         weights=weights,
         cache=cache,
         verbose=verbose,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,21 +11,20 @@ import typer
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, run_folder
 from facetl.cli.output import EpochTable, photo_progress, put, put_json, put_table, say
+from facetl.cli.settings_options import Given, takes_options
+from facetl.methods.distillation.distillation_settings import DistillationSettings
 
 if TYPE_CHECKING:
-    from facetl.methods.distillation.distillation_settings import DistillationSettings
     from facetl.methods.distillation.teacher import Teacher
 
 
+@takes_options(DistillationSettings)
 def distill(
     teacher: Annotated[
         str, typer.Argument(metavar="RUN", help="The teacher: a run, or an extractor as --extractor takes it.")
     ],
+    given: Given,
     run: Annotated[str, typer.Option("--run", help="Name of the student's run; it is written to MODELS/NAME.")],
-    student: Annotated[
-        str,
-        typer.Option("--student", help="mobilenet_v3_small, mobilenet_v3_large, mobilenet_v2, or a Keras file."),
-    ] = "mobilenet_v3_small",
     images: Annotated[
         Path | None,
         typer.Option(
@@ -32,36 +32,6 @@ def distill(
             help="Photos, a folder per person. Default: the run's. People whom the run does not know are for training.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=32, help="Side of the student's input, pixels.")] = 112,
-    width: Annotated[float, typer.Option("--width", help="Multiplies the channels of its layers (alpha).")] = 1.0,
-    tap: Annotated[str | None, typer.Option("--tap", help="Layer behind which it is cut. Default: its end.")] = None,
-    initial: Annotated[
-        str, typer.Option("--initial", help="auto: ImageNet's weights where they can be had; scratch: random.")
-    ] = "auto",
-    frozen: Annotated[
-        bool, typer.Option("--frozen", help="Keep the student's net as it is; train a projection of its features.")
-    ] = False,
-    components: Annotated[int, typer.Option("--components", min=2, help="Seen by that projection, at most.")] = 400,
-    hint_epochs: Annotated[
-        int, typer.Option("--hint-epochs", min=0, help="Epochs in which its maps learn the teacher's, at first.")
-    ] = 30,
-    hint_learning_rate: Annotated[
-        float, typer.Option("--hint-learning-rate", help="At its height, in these epochs.")
-    ] = 3e-3,
-    cosine: Annotated[float, typer.Option("--cosine", min=0, help="Weight of the cosine to the teacher's.")] = 1.0,
-    l2: Annotated[float, typer.Option("--l2", min=0, help="Weight of the distance to the teacher's.")] = 0.0,
-    distances: Annotated[float, typer.Option("--distances", min=0, help="Weight of distances of pairs (RKD).")] = 1.0,
-    angles: Annotated[float, typer.Option("--angles", min=0, help="Weight of angles of triplets (RKD).")] = 0.0,
-    soft: Annotated[float, typer.Option("--soft", min=0, help="Weight of soft targets, training people.")] = 0.0,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the soft targets.")] = 2.0,
-    dropout: Annotated[float, typer.Option("--dropout", help="Share of the projection's inputs dropped.")] = 0.0,
-    augment: Annotated[str, typer.Option("--augment", help="none, mirror or full.")] = "full",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Photos a step.")] = 64,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most, behind those.")] = 20,
-    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without a better validation AUC.")] = 20,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of the first epoch.")] = 1e-3,
-    schedule: Annotated[str, typer.Option("--schedule", help="decay or cosine.")] = "cosine",
-    weight_decay: Annotated[float, typer.Option("--weight-decay", min=0, help="Decoupled, of Adam.")] = 1e-4,
     validation: Annotated[
         float, typer.Option("--validation", help="Share of people to choose by, where the teacher knows nobody.")
     ] = 0.2,
@@ -74,7 +44,6 @@ def distill(
     costs: Annotated[
         bool, typer.Option("--costs/--no-costs", help="Measure sizes, time and memory of teacher and student.")
     ] = True,
-    seed: options.Seed = 0,
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,
@@ -82,36 +51,10 @@ def distill(
 ) -> None:
     """Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME."""
     from facetl.errors import RunError
-    from facetl.methods.distillation.distillation_settings import DistillationSettings
 
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = DistillationSettings(
-        student=student,
-        size=size,
-        alpha=width,
-        tap=tap,
-        initial=initial,
-        frozen=frozen,
-        components=components,
-        hint_epochs=hint_epochs,
-        hint_learning_rate=hint_learning_rate,
-        cosine=cosine,
-        l2=l2,
-        distances=distances,
-        angles=angles,
-        soft=soft,
-        temperature=temperature,
-        dropout=dropout,
-        augment=augment,
-        batch_size=batch_size,
-        epochs=epochs,
-        patience=patience,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        weight_decay=weight_decay,
-        seed=seed,
-    )
+    settings = replace(DistillationSettings(), **given.settings)
     place = cache_folder(cache)
     from facetl._tensorflow import set_verbose, start_tensorflow
 
@@ -128,7 +71,13 @@ def distill(
             if folder.resolve() == (models / run).resolve():
                 raise RunError(f"--run: {run} is the teacher itself. Choose another name.")
             taught = Teacher.of_run(
-                folder, cache=place, images=images, validation=validation, test=test, seed=seed, on_progress=progress
+                folder,
+                cache=place,
+                images=images,
+                validation=validation,
+                test=test,
+                seed=settings.seed,
+                on_progress=progress,
             )
         else:
             folder = None
@@ -144,7 +93,7 @@ def distill(
                 weights=weights,
                 validation=validation,
                 test=test,
-                seed=seed,
+                seed=settings.seed,
                 on_progress=progress,
                 on_faces=progress,
                 say=say,

@@ -9,14 +9,15 @@ import typer
 
 from facetl.cli import options
 from facetl.cli.output import EpochTable, counted, put, put_json, put_table, say
-from facetl.cli.settings_options import TrainingOptions, takes_training_options
+from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.cli.verbs.cache import open_collection
+from facetl.training.settings import TrainingSettings
 
 
-@takes_training_options
+@takes_options(TrainingSettings, defaults=False)
 def train(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
-    training: TrainingOptions,
+    given: Given,
     run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
     models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -26,6 +27,7 @@ def train(
         bool,
         typer.Option("--plot-embeddings", help="TensorBoard shows ten validation people's embeddings in the plane."),
     ] = False,
+    preset: options.Preset = "balanced",
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,
@@ -35,6 +37,7 @@ def train(
     grey: options.Grey = False,
     layout: options.Layout = "folders",
     weights: options.WeightsFile = None,
+    seed: options.Seed = 0,
     cache: options.Cache = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -44,10 +47,10 @@ def train(
 
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = training.settings(validation=validation, plot_embeddings=plot_embeddings)
+    settings = training_settings(given, preset, validation=validation)
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, training.preset, align=align, grey=grey),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey),
         weights=weights,
         cache=cache,
         verbose=verbose,
@@ -55,8 +58,8 @@ def train(
     )
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
-        say(f"{side} people are those of the set's own lists: --{side} has no say")
-    collection = collection.with_splits(seed=training.seed, validation=validation, test=test)
+        say(f"{side} people are those of the set's own lists: --{side} does not count")
+    collection = collection.with_splits(seed=settings.seed, validation=validation, test=test)
     from facetl._tensorflow import start_tensorflow
 
     start_tensorflow()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from facetl.errors import TrainingError
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import FitSettings, setting
 
 STUDENTS = ("mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2")
 INITIAL = ("auto", "scratch")
@@ -15,7 +15,7 @@ LEAST_SIDE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillationSettings:
+class DistillationSettings(FitSettings):
     """Every choice of a distillation.
 
     Attributes:
@@ -39,93 +39,62 @@ class DistillationSettings:
         temperature: of both softmaxes there.
         dropout: share of the projection's inputs dropped in training.
         augment: `none`, `mirror`, or `full`: shifted, scaled, turned and of another brightness and contrast, too.
-        batch_size: photos a step.
-        epochs: at most; `patience` epochs without a better validation AUC end it earlier.
-        learning_rate, schedule, decay: `cosine` lowers the rate to 0, `decay` multiplies it after each epoch.
-        weight_decay: decoupled, of Adam.
-        seed: of every random choice.
+
+    The others are those of FitSettings.
     """
 
-    student: str = "mobilenet_v3_small"
-    size: int = 112
-    alpha: float = 1.0
-    tap: str | None = None
-    initial: str = "auto"
-    frozen: bool = False
-    components: int = 400
-    hint_epochs: int = 30
-    hint_learning_rate: float = 3e-3
-    cosine: float = 1.0
-    l2: float = 0.0
-    distances: float = 1.0
-    angles: float = 0.0
-    soft: float = 0.0
-    temperature: float = 2.0
-    dropout: float = 0.0
-    augment: str = "full"
+    student: str = setting(
+        "mobilenet_v3_small", "mobilenet_v3_small, mobilenet_v3_large, mobilenet_v2, or a Keras file."
+    )
+    size: int = setting(112, "Side of the student's input, pixels.", min=LEAST_SIDE)
+    alpha: float = setting(1.0, "Multiplies the channels of its layers (alpha).", name="width")
+    tap: str | None = setting(None, "Layer behind which it is cut. Default: its end.")
+    initial: str = setting("auto", "auto: ImageNet's weights where they can be had; scratch: random.")
+    frozen: bool = setting(False, "Keep the student's net as it is; train a projection of its features.", negated=False)
+    components: int = setting(400, "Seen by that projection, at most.", min=2)
+    hint_epochs: int = setting(30, "Epochs in which its maps learn the teacher's, at first.", min=0)
+    hint_learning_rate: float = setting(3e-3, "At its height, in these epochs.")
+    cosine: float = setting(1.0, "Weight of the cosine to the teacher's.", min=0)
+    l2: float = setting(0.0, "Weight of the distance to the teacher's.", min=0)
+    distances: float = setting(1.0, "Weight of distances of pairs (RKD).", min=0)
+    angles: float = setting(0.0, "Weight of angles of triplets (RKD).", min=0)
+    soft: float = setting(0.0, "Weight of soft targets, training people.", min=0)
+    temperature: float = setting(2.0, "Of the soft targets.")
+    dropout: float = setting(0.0, "Share of the projection's inputs dropped.")
+    augment: str = setting("full", "none, mirror or full.")
     batch_size: int = 64
-    epochs: int = 20
+    epochs: int = setting(20, "At most, behind those.", min=1)
     patience: int = 20
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     decay: float = 0.95
-    weight_decay: float = 1e-4
+    weight_decay: float = setting(1e-4, "Decoupled, of Adam.", min=0)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.student not in STUDENTS and not self.student.endswith(".keras"):
             raise TrainingError(
                 f"student: expected one of {', '.join(STUDENTS)} or a Keras file (.keras), got {self.student!r}."
             )
-        for name, known in (("initial", INITIAL), ("augment", AUGMENTATIONS)):
-            if getattr(self, name) not in known:
-                raise TrainingError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}.")
-        if self.size < LEAST_SIDE or not 0 < self.alpha <= 2:
-            raise TrainingError(
-                f"size, alpha: expected at least {LEAST_SIDE} pixels and a factor in (0, 2], got {self.size} and "
-                f"{self.alpha:g}."
-            )
-        weights = self.weights
-        if not all(weight >= 0 for weight in weights.values()) or not any(weights.values()):
-            told = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-            raise TrainingError(f"loss weights: expected numbers from 0, one of them above it, got {told}.")
+        self._check_choices(initial=INITIAL, augment=AUGMENTATIONS)
+        if not 0 < self.alpha <= 2:
+            raise TrainingError(f"alpha: expected a factor in (0, 2], got {self.alpha:g}.")
+        if not any(self.weights.values()):
+            raise TrainingError(f"loss weights: expected one of {', '.join(self.weights)} above 0, got none.")
         if not self.temperature > 0 or not 0 <= self.dropout < 1:
             raise TrainingError(
                 f"temperature, dropout: expected one above 0 and a share in [0, 1), got {self.temperature:g} and "
                 f"{self.dropout:g}."
             )
-        if self.components < 2:
-            raise TrainingError(f"components: expected at least 2, got {self.components}.")
-        if self.hint_epochs < 0 or not self.hint_learning_rate > 0:
-            raise TrainingError(
-                f"hint_epochs, hint_learning_rate: expected a number from 0 and a rate above 0, got {self.hint_epochs} "
-                f"and {self.hint_learning_rate:g}."
-            )
-        # What the two share is checked in one place.
-        _ = self.training
+        if not self.hint_learning_rate > 0:
+            raise TrainingError(f"hint_learning_rate: expected a rate above 0, got {self.hint_learning_rate:g}.")
 
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each loss by its name."""
         return {name: getattr(self, name) for name in ("cosine", "l2", "distances", "angles", "soft")}
 
-    @property
-    def training(self) -> TrainingSettings:
-        """The same choices in the terms of a head's training, whose schedule and standardisation are used."""
-        return TrainingSettings(
-            sampler="random",
-            standardise="whiten",
-            components=self.components,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            patience=self.patience,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            decay=self.decay,
-            weight_decay=self.weight_decay,
-            seed=self.seed,
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types; `loss` is there as other runs have it."""
-        return {**asdict(self), "loss": "distillation"}
+        return super().to_json() | {"loss": "distillation"}

@@ -25,6 +25,7 @@ from facetl.metrics.pairs import sample_pairs
 from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, SetLearningRate, Validate
 from facetl.training.head import embed, join
 from facetl.training.objectives import Measured
+from facetl.training.settings import TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Standardisation
 
@@ -141,7 +142,7 @@ def fit_student(
         history.append({"epoch": float(epoch + 1), **values})
         on_epoch(epoch, values)
 
-    callbacks: list[keras.callbacks.Callback] = [SetLearningRate(settings.training)]
+    callbacks: list[keras.callbacks.Callback] = [SetLearningRate(settings)]
     if feed is not None:
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)))
     callbacks += [validate, CollapseGuard(unsolved=None, remedies=_REMEDIES), stopping]
@@ -176,7 +177,8 @@ def fit_projection(
 
     The features are whitened first, as a head's are; see `fit_student`. trunk: photos → [n, dim].
     """
-    front = Standardisation.fit(train.rows, train.labels, settings.training).model(train.rows.shape[1])
+    whitening = TrainingSettings(standardise="whiten", components=settings.components, seed=settings.seed)
+    front = Standardisation.fit(train.rows, train.labels, whitening).model(train.rows.shape[1])
     inputs = keras.Input(front.output_shape[1:], name="whitened")
     seen = keras.layers.Dropout(settings.dropout, seed=settings.seed)(inputs) if settings.dropout else inputs
     initialiser = keras.initializers.GlorotUniform(seed=settings.seed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from facetl.errors import TrainingError
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import FitSettings, TrainingSettings, setting
 
 NETS = ("small", "nn1", "nn1-relu", "nn2", "nns1", "nns2")
 OBJECTIVES = ("softmax", "arcface", "triplet", "contrastive")
@@ -17,7 +17,7 @@ _ARCFACE_MARGIN = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchSettings:
+class ScratchSettings(FitSettings):
     """Every choice of a training from scratch.
 
     Attributes:
@@ -35,45 +35,45 @@ class ScratchSettings:
         augment: whether training photos are mirrored, shifted, scaled and their brightness and contrast changed.
         batch_size: photos a step, with softmax and ArcFace.
         people_per_batch, photos_per_person: of a step with the triplet or the contrastive loss.
-        epochs: at most; `patience` epochs without a better validation AUC end it earlier.
-        learning_rate, schedule, decay: `cosine` lowers the rate to 0, `decay` multiplies it after each epoch.
-        weight_decay: decoupled, of Adam.
-        seed: of every random choice.
+
+    The others are those of FitSettings.
     """
 
-    net: str = "small"
-    size: int | None = None
-    width: int = 128
-    grey: bool = False
-    objective: str = "softmax"
-    margin: float | None = None
+    net: str = setting("small", "small, or FaceNet's nn1, nn1-relu, nn2, nns1, nns2: docs/nets.md.")
+    size: int | None = setting(None, "Side of the net's input, pixels. Default: its own.")
+    width: int = setting(128, "Length of the embedding.")
+    grey: bool = setting(False, "Let the net see grey alone.", negated=False)
+    objective: str = setting(
+        "softmax",
+        "softmax, a classifier that is chopped off in the end; arcface; triplet, with semi-hard negatives; or "
+        "contrastive, a Siamese net.",
+    )
+    margin: float | None = setting(None, "Of arcface (radians) and triplet. Default: their own.")
     loss_scale: float | None = None
     label_smoothing: float = 0.1
     align: str = "none"
     crop: float = 1.0
-    mirror: bool = True
-    augment: bool = True
-    batch_size: int = 32
-    people_per_batch: int = 16
-    photos_per_person: int = 4
+    mirror: bool = setting(True, "Average a photo and its mirror.")
+    augment: bool = setting(True, "Mirror, shift, scale, brighten and darken training photos.")
+    batch_size: int = setting(32, "Photos a step; not with triplet.", min=2)
+    people_per_batch: int = setting(16, "Of a step, with triplet.", min=2)
+    photos_per_person: int = setting(4, "At most, of a step with triplet.", min=2)
     epochs: int = 60
     patience: int = 60
     learning_rate: float = 1e-3
-    schedule: str = "cosine"
+    schedule: str = setting("cosine", "cosine or decay.")
     decay: float = 0.95
     weight_decay: float = 1e-4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.net not in NETS:
-            raise TrainingError(f"net: expected one of {', '.join(NETS)}, got {self.net!r}.")
-        if self.objective not in OBJECTIVES:
-            raise TrainingError(f"objective: expected one of {', '.join(OBJECTIVES)}, got {self.objective!r}.")
+        super().__post_init__()
+        self._check_choices(net=NETS, objective=OBJECTIVES)
         if not 0 <= self.label_smoothing < 1:
             raise TrainingError(f"label_smoothing: expected a share in [0, 1), got {self.label_smoothing}.")
         if self.objective == "softmax" and (self.margin, self.loss_scale) != (None, None):
             raise TrainingError("margin, loss_scale: the softmax has none. Leave them out.")
-        # What the two share is checked in one place.
+        # The margin and the batches are checked there.
         _ = self.training
 
     @property
@@ -92,14 +92,7 @@ class ScratchSettings:
             loss_scale=self.loss_scale,
             people_per_batch=self.people_per_batch,
             photos_per_person=self.photos_per_person,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            patience=self.patience,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            decay=self.decay,
-            weight_decay=self.weight_decay,
-            seed=self.seed,
+            **self.of_fit(),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -109,4 +102,4 @@ class ScratchSettings:
         """
         used = {} if self.objective == "softmax" else self.training.loss_options._asdict()
         margin, scale = used.get("margin"), used.get("scale")
-        return {**asdict(self), "loss": self.objective, "margin": margin, "loss_scale": scale}
+        return super().to_json() | {"loss": self.objective, "margin": margin, "loss_scale": scale}

@@ -151,7 +151,7 @@ def fit_net(
         on_epoch(epoch, values)
 
     callbacks: list[keras.callbacks.Callback] = [
-        SetLearningRate(settings.training),
+        SetLearningRate(settings),
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)),
         validate,
         CollapseGuard(unsolved=trainer.objective.unsolved, remedies=remedies(settings.training)),
