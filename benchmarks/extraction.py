@@ -28,9 +28,8 @@ def main() -> None:
     import keras
     import tensorflow as tf
 
-    from facetl.backbones.extractor import Extractor
-    from facetl.backbones.spec import ExtractorSpec
-    from facetl.backbones.weights import Weights
+    from facetl.backbones.extractor import make_extractor
+    from facetl.backbones.spec import ExtractorSpec, Weights
 
     images = np.random.default_rng(0).integers(0, 256, (photos, 250, 250, 3), dtype=np.uint8)
     net = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(299, 299, 3))
@@ -41,9 +40,9 @@ def main() -> None:
         path = Path(room) / "random.weights.h5"
         keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(299, 299, 3)).save_weights(path)
         weights = Weights("file", "0" * 64, path)
-        whole = Extractor(ExtractorSpec.of(tap="avg", mirror=False), weights)
-        tapped = Extractor(ExtractorSpec.of(tap="mixed2", mirror=False), weights)
-        mirrored = Extractor(ExtractorSpec.of(tap="mixed2"), weights)
+        whole = make_extractor(ExtractorSpec.of(tap="avg", mirror=False), weights)
+        tapped = make_extractor(ExtractorSpec.of(tap="mixed2", mirror=False), weights)
+        mirrored = make_extractor(ExtractorSpec.of(tap="mixed2"), weights)
         rates = {
             "predict, one by one, whole net": _rate(
                 lambda: [net.predict(x[None], verbose=0) for x in prepared], photos

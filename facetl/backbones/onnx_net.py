@@ -12,18 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from facetl.backbones.family import InputForm
 from facetl.backbones.photo_net import formed
-from facetl.backbones.spec import AVERAGE, ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import AVERAGE, ExtractorSpec, InputForm, Weights, register_backbone, with_input_options
+from facetl.backbones.weights import find_own_file
 from facetl.errors import WeightsError
-from facetl.images.resize import in_grey, prepare
+
+PREFIX = "onnx:"
 
 # Side of the template that ArcFace's nets are trained on, for graphs that leave the size open.
 _ALIGNED = 112
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
 
+@register_backbone(
+    "onnx",
+    about="an ONNX file",
+    find_weights=find_own_file,
+    matches=lambda name: name.startswith(PREFIX),
+    identity=with_input_options("onnx"),
+    file_prefix=PREFIX,
+)
 class OnnxExtractor:
     """Runs an ONNX file on prepared photos; mirror images are averaged where `spec.mirror` says so.
 
@@ -65,6 +73,8 @@ class OnnxExtractor:
         return np.concatenate([self._view(images, crop) for crop in self.spec.crops], axis=1)
 
     def _view(self, images: Sequence[np.ndarray], crop: float) -> np.ndarray:
+        from facetl.images.resize import in_grey, prepare
+
         prepared = [prepare(image, size=self.size, crop=crop) for image in images]
         pixels = np.stack([np.asarray(in_grey(one) if self.spec.grey else one) for one in prepared])
         features = self._run(pixels)

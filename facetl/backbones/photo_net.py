@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from facetl.backbones.family import InputForm
-
-if TYPE_CHECKING:
-    from facetl.backbones.spec import ExtractorSpec
-    from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, InputForm, Weights
 
 
 class PhotoNet(Protocol):

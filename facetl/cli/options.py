@@ -92,8 +92,7 @@ def extractor_spec(
     The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
     to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
     """
-    from facetl.backbones.family import family_of, spelt_out
-    from facetl.backbones.spec import AVERAGE, ExtractorSpec
+    from facetl.backbones.spec import AVERAGE, ExtractorSpec, family_of, spelt_out
     from facetl.errors import FacetlError
 
     if tap == AUTO:

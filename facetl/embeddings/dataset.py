@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.embeddings.featured import Featured, Progress, featured

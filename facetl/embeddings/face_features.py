@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from facetl.backbones.feature_map import Layout
 from facetl.backbones.photo_net import PhotoNet
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.featured import stored_layout
 from facetl.embeddings.fill import FillReport, Mapped

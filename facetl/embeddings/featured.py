@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from facetl.backbones.feature_map import Layout
 from facetl.backbones.photo_net import PhotoNet
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import Fill, FillReport, fill

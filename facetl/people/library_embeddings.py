@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.feature_map import Layout
 from facetl.backbones.photo_net import PhotoNet
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import FacePlace, face_features, face_layout, fill_faces, missing_faces
 from facetl.embeddings.fill import FillReport

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.family import Family
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights, resolve
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import Featured, featured
 from facetl.errors import RunError
@@ -67,7 +66,7 @@ def embed_manifest(
 
 def refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
     """Raise RunError unless what lies under the weights' path today is what the run was trained with."""
-    found = resolve(spec, given=weights.path if spec.family is Family.ZOO else None)
+    found = resolve(spec, given=weights.path if spec.family.takes_weights else None)
     if found.sha256 != weights.sha256:
         raise RunError(
             f"{found.path}: the run was trained with weights of sha256 {weights.sha256[:12]}, found "

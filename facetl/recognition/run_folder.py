@@ -12,9 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from facetl.backbones.family import Family, file_of
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.errors import RunError
 
 CONFIG = "config.json"
@@ -80,8 +78,8 @@ def stored_extractor(folder: Path, config: Mapping[str, Any]) -> tuple[Extractor
     spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
     if not path.is_absolute():
         path = folder.absolute() / path
-        if spec.family is Family.MODEL_FILE and not file_of(spec.name).is_absolute():
-            spec = replace(spec, name=f"{folder.absolute() / spec.name}")
+        if spec.family.file_prefix is not None:
+            spec = replace(spec, name=spelt_out(spec.name, folder))
     return spec, Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
 
 

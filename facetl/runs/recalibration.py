@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.family import Family
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import resolve
 from facetl.calibration.calibration import Calibration, Target, calibrate_pairs
@@ -128,7 +127,7 @@ def run_collection(
             "Restore it, or name the folder where they are now by --data."
         )
     spec, stored = stored_extractor(folder, config)
-    given = stored.path if spec.family is Family.ZOO else None
+    given = stored.path if spec.family.takes_weights else None
     # Before the cache is opened: another net's features would all be computed, and for nothing.
     weights = resolve(spec, given=given, say=say)
     if weights.sha256 != stored.sha256:

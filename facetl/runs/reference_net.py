@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights, resolve
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import featured
 from facetl.errors import DataError

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.family import Family
+from facetl.backbones.keras_applications import Candidate, tap_candidates
 from facetl.backbones.photo_net import PhotoNet
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.tap_candidates import Candidate, candidates
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import with_faces
 from facetl.embeddings.fill import Mapped
@@ -131,7 +129,7 @@ def transfer_report(
         spec: net, alignment and mirror image; its tap, grid and crops are what is looked for.
         weights: what `make_net` builds its nets with.
         cache: folder where faces found for an aligning `spec` are kept; features are not.
-        taps: (tap, grid) to compare, `candidates(spec.name)` unless given; the one output where the net has but one.
+        taps: (tap, grid) to compare, by default those of `tap_candidates`; the one output where the net has but one.
         on_progress, on_faces: called with photos done and photos in all, of features and of finding faces.
 
     One forward pass a crop gives all taps. Raises DataError for too few people, WeightsError.
@@ -142,7 +140,7 @@ def transfer_report(
     skipped: Counter[str] = Counter()
     sample = _sample(manifest.select(_some(manifest, people, seed)), spec, cache, skipped, on_faces)
     if taps is None:
-        taps = candidates(spec.name) if spec.family is Family.ZOO else [(spec.tap, spec.grid)]
+        taps = tap_candidates(spec.name) if spec.family.taps_layers else [(spec.tap, spec.grid)]
     crops = sorted({*crops}) if not spec.family.finds_faces else [1.0]
     timed: list[NDArray[np.uint8]] = []
     scored: list[tuple[Candidate, float, int, ProbeScore]] = []
@@ -238,7 +236,7 @@ def _sample(
 
 def _tapped(spec: ExtractorSpec, taps: Sequence[Candidate], crops: tuple[float, ...]) -> ExtractorSpec:
     """Return the extractor of all these taps joined; one that has no layers to choose from stays as it is."""
-    if spec.family is not Family.ZOO:
+    if not spec.family.taps_layers:
         return replace(spec, crops=crops)
     return replace(spec, tap="+".join(f"{tap}:{grid}" for tap, grid in taps), grid=taps[0][1], crops=crops)
 

@@ -14,8 +14,7 @@ import pytest
 from facetl.backbones import backbone as module
 from facetl.backbones import extractor as extractor_module
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import FacetlError, PhotoError, WeightsError
 
 RED, GREEN = (200, 10, 20), (10, 200, 20)

@@ -15,8 +15,8 @@ import pytest
 from facetl.backbones import dlib_net
 from facetl.backbones.dlib_net import NO_FACE, DlibExtractor, find_weights
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights, resolve
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.errors import WeightsError
 from facetl.images.decode import read_photo
 
@@ -213,11 +213,11 @@ class TestWeights:
             resolve(SPEC)
         assert "\n" not in str(caught.value)
 
-    def test_the_description_names_the_versions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_description_names_the_versions(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "dlib", FakeDlib())
-        text = Weights("dlib", "ab" * 32, Path("models")).description
+        text = find_weights().description
         assert text.startswith("dlib's face ResNet, trained on faces (dlib 20.0")
-        assert text.endswith("sha256 abababababab")
+        assert text.endswith(f", sha256 {find_weights().sha256[:12]}")
 
 
 class TestRealNet:

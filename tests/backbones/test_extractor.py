@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from facetl.backbones import extractor as extractor_module
 from facetl.backbones.extractor import Extractor, make_extractor
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import WeightsError
 from facetl.images.resize import prepare
 

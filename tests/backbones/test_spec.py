@@ -149,10 +149,6 @@ class TestSettings:
         assert both.views == (ExtractorSpec.of(crop=0.5, align="mtcnn"), ExtractorSpec.of(crop=0.7, align="mtcnn"))
         assert both.crop_text == "0.5,0.7"
 
-    def test_a_graph_is_told_by_its_suffix(self) -> None:
-        assert ExtractorSpec.of("some/net.pb").is_graph_def
-        assert not ExtractorSpec.of("inception_v3").is_graph_def
-
     def test_settings_of_a_run_before_there_was_grey(self) -> None:
         stored = {name: value for name, value in ExtractorSpec.of(crop=0.5).to_json().items() if name != "grey"}
         assert ExtractorSpec.from_json(stored) == ExtractorSpec.of(crop=0.5)

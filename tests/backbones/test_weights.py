@@ -17,8 +17,8 @@ import pytest
 from miniature import Miniature, Quantised, pin
 
 from facetl.backbones import nsfwjs_weights, weights
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights, resolve
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.errors import WeightsError
 
 INCEPTION = ExtractorSpec()

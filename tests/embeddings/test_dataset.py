@@ -16,8 +16,7 @@ import pytest
 
 from facetl.backbones import extractor as extractor_module
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder

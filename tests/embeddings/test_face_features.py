@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import (

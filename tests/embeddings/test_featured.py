@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings import featured as module
 from facetl.embeddings.featured import featured

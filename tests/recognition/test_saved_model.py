@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.recognition.recognizer import save_model, signatures_of
 
 

@@ -15,8 +15,7 @@ import pytest
 from gaussians import DIM, small_settings
 
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.pair_lists import PairsProtocol, read_lfw_pairs
 from facetl.embeddings.dataset import Collection

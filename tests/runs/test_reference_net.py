@@ -10,8 +10,7 @@ import pytest
 from corners import Corners, make_subject
 
 from facetl.backbones import dlib_net
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.pair_lists import read_pairs
 from facetl.errors import DataError, WeightsError

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from facetl.backbones.feature_map import Layout
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
@@ -143,9 +142,9 @@ def test_candidates_of_a_small_net_make_one_forward_pass(
     photo_folder: Path, small_net_weights: Path, tmp_path: Path
 ) -> None:
     from facetl.backbones.extractor import make_extractor
-    from facetl.backbones.tap_candidates import candidates
+    from facetl.backbones.keras_applications import tap_candidates
 
-    taps = candidates("mobilenet_v3_small")
+    taps = tap_candidates("mobilenet_v3_small")
     assert taps[-1] == ("avg", 1)
     assert len(taps) == len(set(taps)) > 5
     spec = ExtractorSpec.of("mobilenet_v3_small", mirror=False)

@@ -12,8 +12,7 @@ import cv2
 import keras
 import numpy as np
 
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.images.decode import read_photo
 from facetl.metrics.baselines import Baselines
 from facetl.recognition.recognizer import Recognizer

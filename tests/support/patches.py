@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import pytest
 
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.calibration.calibration import Calibration, Target, calibrate_pairs
 from facetl.faces.alignment import template
 from facetl.faces.detectors import Face

@@ -10,8 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.faces.alignment import template
 from facetl.faces.detectors import Detector, Face
 from facetl.people.library import Library

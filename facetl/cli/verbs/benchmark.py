@@ -94,7 +94,7 @@ def transfer(
     verbose: options.Verbose = False,
 ) -> None:
     """Compare the taps, grids and crops of an extractor on the people of a folder, by a closed-form probe."""
-    from facetl.backbones.family import family_of, spelt_out
+    from facetl.backbones.spec import family_of, spelt_out
 
     # An extractor that finds the face itself takes the whole photo.
     crops = None if family_of(spelt_out(extractor)).finds_faces else crop

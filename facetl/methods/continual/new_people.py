@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.family import Family
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
@@ -136,7 +135,7 @@ class Arrivals:
         spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
         collection = dataset.embed(
             Manifest.from_folder(photos),
-            Backbone.from_spec(spec, weights.path if spec.family is Family.ZOO else None, on_notice=say),
+            Backbone.from_spec(spec, weights.path if spec.family.takes_weights else None, on_notice=say),
             cache=cache,
             on_progress=on_progress,
         )

@@ -14,8 +14,7 @@ import numpy as np
 from facetl.backbones import nsfwjs_weights
 from facetl.backbones import weights as weights_module
 from facetl.backbones.model_file import scales_itself
-from facetl.backbones.spec import ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import TrainingError, WeightsError
 from facetl.methods.distillation.distillation_settings import STUDENTS, DistillationSettings
 

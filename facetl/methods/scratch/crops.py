@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.backbones.spec import AVERAGE, ExtractorSpec
-from facetl.backbones.weights import Weights
+from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.dataset import Collection
 from facetl.embeddings.featured import featured

@@ -10,10 +10,8 @@ import numpy as np
 from keras import ops
 
 from facetl.backbones import keras_applications, model_file
-from facetl.backbones import weights as weights_module
-from facetl.backbones.family import Family, InputForm
 from facetl.backbones.photo_net import formed
-from facetl.backbones.spec import AVERAGE
+from facetl.backbones.spec import AVERAGE, InputForm
 from facetl.errors import RunError
 from facetl.images.resize import in_grey
 from facetl.recognition.recognizer import Recognizer
@@ -49,15 +47,10 @@ def layers_of_facetl(model: keras.Model) -> list[str]:
 def _net(recognizer: Recognizer) -> tuple[keras.Model, Callable[[np.ndarray], Any]]:
     """Return the net cut at its taps, and how it wants its pixels, as a function of [n, h, w, 3]."""
     spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
-    if spec.family is Family.ZOO:
-        found = keras_applications.net(spec.name)
-        whole = found.build(None)
-        weights_module.load(whole, weights)
-        layers = keras_applications.layers_by_name(whole)
-        outputs = [whole.output if tap == AVERAGE else layers[tap].output for tap, _ in spec.taps]
-        whole.trainable = False
-        return keras.Model(whole.input, outputs, name="net"), found.preprocess
-    held = model_file.load(spec, weights).held if spec.family is Family.MODEL_FILE else None
+    if spec.family.name == "keras_applications":
+        net, preprocess, _ = keras_applications.cut_net(spec, weights)
+        return net, preprocess
+    held = model_file.load(spec, weights).held if spec.family.name == "model_file" else None
     if not isinstance(held, keras.Model):
         raise RunError(
             f"--format keras: the net of {spec.name} is no Keras model. Hand it over as saved_model or litert."
