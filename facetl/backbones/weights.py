@@ -23,6 +23,7 @@ from typing import Any
 from facetl.backbones import nsfwjs_weights
 from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Say, Weights, file_of
 from facetl.errors import WeightsError
+from facetl.io.system import user_cache_folder
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD_TIMEOUT = 20.0
@@ -102,8 +103,7 @@ def keras_folder() -> Path:
 
 def stand_in_path() -> Path:
     """Return where the stand-in package is kept, below the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "facetl" / "weights" / nsfwjs_weights.FILE_NAME
+    return user_cache_folder() / "weights" / nsfwjs_weights.FILE_NAME
 
 
 def fetch_stand_in(target: Path, *, because: str) -> None:

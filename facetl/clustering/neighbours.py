@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.system import usable_processors
 from facetl.metrics.ranking import checked_embeddings
 
 Ints = npt.NDArray[np.int64]
@@ -120,5 +120,5 @@ def _faiss(rows: int) -> Any:
             f"Neighbours among {rows:,} faces need FAISS, which is not installed. Run pip install 'facetl[faiss]'."
         ) from error
     # Its own default is a thread for each processor of the machine, not of those that this process may use.
-    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    faiss.omp_set_num_threads(usable_processors())
     return faiss

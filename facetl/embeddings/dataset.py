@@ -21,13 +21,13 @@ from facetl.embeddings.featured import Featured, Progress, featured
 from facetl.embeddings.fill import FillReport
 from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import DataError
+from facetl.io.system import user_cache_folder
 
 
 def default_cache_folder() -> Path:
     """Return where features are cached unless told otherwise: FACETL_CACHE, or below the user's cache folder."""
     given = os.environ.get("FACETL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "facetl" / "embeddings"
+    return Path(given) if given else user_cache_folder() / "embeddings"
 
 
 class Rows(NamedTuple):

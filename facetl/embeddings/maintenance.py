@@ -246,6 +246,7 @@ def _gc_extractor(index: Index, extractor: Extractor, living: set[bytes]) -> tup
         elif len(entries) < extractor.capacity:
             underfull.append(number)
         index.drop_rows(extractor.id, lost + bad + [key for key, _ in entries if key not in living])
+    shard = None  # Windows removes no file that is mapped
     if stale:
         tail = Tail(layout, shard=None, used=0, next_shard=extractor.next_shard)
         try:
@@ -270,6 +271,7 @@ def _move(index: Index, extractor: Extractor, number: int, tail: Tail) -> None:
             for (key, slot), (to_shard, to_row) in zip(part, places, strict=True):
                 moved[key] = Slot(to_shard, to_row, slot.checksum)
         index.commit(extractor.id, moved, next_shard=tail.next_shard)
+        del shard  # Windows removes no file that is mapped
     index.drop_shard(extractor.id, number)
     tail.layout.path(number).unlink(missing_ok=True)
 

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from facetl.io.files import (
     make_private_folder,
+    open_bytes,
     open_private,
     sync_folder,
     write_fully,
 )
 
-SHARD_BYTES = 512 * 2**20
+# Windows makes no file sparse by itself: a shard takes its full size there from the first row on.
+SHARD_BYTES = (512 if os.name == "posix" else 32) * 2**20
 DTYPE = np.dtype("<f2")
 
 
@@ -93,7 +95,7 @@ class Layout:
 
     def mend(self, number: int) -> None:
         """Gives a shard that was cut short, or whose header was changed, its full size and header back."""
-        descriptor = os.open(self.path(number), os.O_RDWR)
+        descriptor = open_bytes(self.path(number), os.O_RDWR)
         try:
             self._lay_out(descriptor)
         finally:
@@ -101,7 +103,7 @@ class Layout:
 
     def blank(self, number: int, used: int) -> None:
         """Clears what lies behind the first `used` rows."""
-        descriptor = os.open(self.path(number), os.O_RDWR)
+        descriptor = open_bytes(self.path(number), os.O_RDWR)
         try:
             os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
             self._lay_out(descriptor)
@@ -173,7 +175,7 @@ class Tail:
     def _write_piece(self, piece: NDArray[np.float16]) -> None:
         assert self.shard is not None
         if self._descriptor is None:
-            self._descriptor = os.open(self.layout.path(self.shard), os.O_RDWR)
+            self._descriptor = open_bytes(self.layout.path(self.shard), os.O_RDWR)
         start = len(self.layout.header) + self.used * self.layout.row_bytes
         write_fully(self._descriptor, piece.tobytes(), start)
         # The shard is sparse: space is claimed by the write or, on some file systems, only by this.

@@ -19,7 +19,7 @@ import numpy as np
 from facetl.errors import DataError
 from facetl.faces.detectors import Face
 from facetl.faces.quality import FaceQuality, Pose
-from facetl.io.files import open_private, sync_folder, write_fully
+from facetl.io.files import open_bytes, open_private, sync_folder, write_fully
 
 FILE_NAME = ".facetl-align.jsonl"
 POOR = "_poor"
@@ -120,7 +120,7 @@ class Journal:
     def append(self, photos: Sequence[DonePhoto]) -> None:
         """Note photos as done: when this returns, it is durable."""
         written = b"".join(json.dumps(photo.to_json()).encode() + b"\n" for photo in photos)
-        descriptor = os.open(self.path, os.O_WRONLY)
+        descriptor = open_bytes(self.path, os.O_WRONLY)
         try:
             # What was torn by a kill is written over, and its rest cut off.
             os.ftruncate(descriptor, self._length)

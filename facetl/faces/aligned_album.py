@@ -32,7 +32,7 @@ from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
 from facetl.io.files import sync_folder
-from facetl.io.lock import WriterLock
+from facetl.io.lock import WriterLock, holder_of
 
 TABLE = "faces.csv"
 _LOCK = ".facetl-align.lock"
@@ -258,7 +258,7 @@ def _check(album: Path, out: Path) -> None:
     if not out.is_dir():
         raise DataError(f"aligned faces go into a folder, got the file {out}. Choose another folder.")
     # A kill may have come between the lock and the first line of the journal.
-    others = [entry.name for entry in os.scandir(out) if entry.name != _LOCK]
+    others = [entry.name for entry in os.scandir(out) if entry.name not in (_LOCK, holder_of(Path(_LOCK)).name)]
     if others and FILE_NAME not in others:
         raise DataError(f"aligned faces go into a new folder, but {out} holds something else. Choose another folder.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from facetl.errors import PhotoError
 from facetl.io.digests import sha256_of
+from facetl.io.system import usable_processors
 
 Decode = Callable[[bytes], NDArray[np.uint8]]
 
@@ -58,7 +58,7 @@ def read_batches(
 def _read_ahead(
     waiting: Mapping[str, Sequence[Path]], decode: Decode, batch_size: int
 ) -> Generator[ReadPhoto, None, None]:
-    workers = min(8, max(2, os.cpu_count() or 1))
+    workers = min(8, max(2, usable_processors()))
     ahead: deque[Future[ReadPhoto]] = deque()
     largest = 1
     pool = ThreadPoolExecutor(workers)

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from facetl.io.files import open_bytes
+from facetl.io.system import usable_processors
+
 _AT_ONCE = 16 * 2**20
 _CHUNK = 64
 
@@ -21,8 +24,7 @@ def sha256_of(data: bytes) -> str:
 
 def sha256_of_file(path: Path | str) -> str:
     """The sha256 of a regular file's bytes as 64 hex digits; OSError where it cannot be read."""
-    # Without O_NONBLOCK, opening a named pipe among the photos would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = open_bytes(path, os.O_RDONLY)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -42,7 +44,7 @@ def digests(paths: Sequence[Path], *, threads: int | None = None) -> list[str | 
     """The sha256 of each file [paths], in order; None for one that cannot be read."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     # Threads pay where the disk is slow; with warm pages and tiny photos two are already as fast as many.
-    with ThreadPoolExecutor(threads or min(8, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(threads or min(8, 2 * usable_processors())) as pool:
         return [digest for chunk in pool.map(_digests, chunks) for digest in chunk]
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from facetl.errors import CacheError, CacheFullError
 
+# How the names of files begin that are not whole yet; a kill leaves one behind.
+PARTIAL = ".partial-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
@@ -61,18 +63,27 @@ def make_private_folder(folder: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Opens (or creates, for its owner alone, whatever the umask) a file and returns its descriptor."""
+    """Open (or create, for its owner alone, whatever the umask) a file and return its descriptor."""
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(descriptor, 0o600)
-        return descriptor
+        descriptor = open_bytes(path, flags | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
-        return os.open(path, flags & ~os.O_CREAT)
+        return open_bytes(path, flags & ~os.O_CREAT)
+    os.chmod(path, 0o600)
+    return descriptor
+
+
+def open_bytes(path: Path | str, flags: int) -> int:
+    """Open a file, its bytes as they are, and return its descriptor; opening a named pipe to read never waits."""
+    # Windows would write "\r\n" for every "\n".
+    return os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a creation or a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a creation or a rename in `folder` survive a power cut, where the system lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows, which writes folders through by itself
+        return
     try:
         os.fsync(descriptor)
     finally:
@@ -80,13 +91,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_fully(descriptor: int, data: memoryview | bytes, offset: int) -> None:
-    """Writes all of `data` at `offset`, however the system cuts it into pieces."""
+    """Write all of `data` at `offset`, however the system cuts it into pieces.
+
+    It moves the descriptor's position: one thread at a time may use it.
+    """
     rest = memoryview(data).cast("B")
+    os.lseek(descriptor, offset, os.SEEK_SET)
     while rest:
-        written = os.pwrite(descriptor, rest, offset)
+        written = os.write(descriptor, rest)
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        rest, offset = rest[written:], offset + written
+        rest = rest[written:]
 
 
 def disk_bytes(path: Path) -> int:
@@ -100,27 +115,35 @@ def disk_bytes(path: Path) -> int:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing, readable by its owner alone, that takes its place when it is complete.
+def atomic_file(path: Path, *, mode: int = 0o600, durable: bool = True) -> Iterator[BinaryIO]:
+    """Give a stream of bytes that becomes the file `path` when the block ends, or nothing when it fails.
 
-    Until then, and after an error, `path` is as it was before.
+    Args:
+        path: the file; its folder is there.
+        mode: who may read it, by default its owner alone.
+        durable: whether it is on the disk, under its name, when the block has ended; costs two syncs.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    written = Path(name)
+    # A name of its own length: the file's may be as long as the system takes.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
     try:
         with os.fdopen(descriptor, "w+b") as stream:
+            os.chmod(name, mode)
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(written, path)
+            if durable:
+                os.fsync(stream.fileno())
+        os.replace(name, path)
     except BaseException:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(name)
         raise
+    if durable:
+        sync_folder(path.parent)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file, readable by its owner alone, so that it is there whole or as it was before."""
-    with atomic_file(path) as stream:
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Write a file so that it is there whole or as it was before; see `atomic_file`."""
+    with atomic_file(path, mode=mode, durable=durable) as stream:
         stream.write(content)
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from facetl.errors import CacheError
 
@@ -66,7 +65,7 @@ def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> 
 
 def attach(path: Path, mode: str) -> sqlite3.Connection:
     """Return a connection for all threads that commits only what it is told to; `mode` as in SQLite's URIs."""
-    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
 
 

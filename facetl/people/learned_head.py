@@ -225,7 +225,7 @@ def _write_run(
 ) -> None:
     """Write a run that was learnt in a library. It has no report and no pictures: the library shows its people."""
     try:
-        before: dict[str, Any] = json.loads((old / run_folder.CONFIG).read_text())
+        before: dict[str, Any] = json.loads((old / run_folder.CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{old}: expected a complete run folder ({error}). Choose another by --run.") from error
     partial = run_folder.begin(folder)

@@ -188,7 +188,7 @@ def head_digest(folder: Path) -> str:
     Raises RunError where the folder is no complete run.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         digest = hashlib.sha256(str(config["extractor"]["fingerprint"]).encode())
         digest.update((folder / HEAD).read_bytes())
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -199,7 +199,7 @@ def head_digest(folder: Path) -> str:
 def compatible_heads(folder: Path) -> frozenset[str]:
     """Return the digests of other heads whose galleries a run's head answers for; RunError where it is no run."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return frozenset(map(str, config.get("compatible_heads", ())))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error

@@ -185,7 +185,7 @@ class Recognizer:
     def load(cls, folder: Path) -> Recognizer:
         """Load a run folder; RunError when it is none, WeightsError when the extractor's weights have changed."""
         try:
-            config = json.loads((folder / CONFIG).read_text())
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             head = keras.models.load_model(folder / HEAD)
         except (OSError, ValueError) as error:
             raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error

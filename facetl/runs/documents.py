@@ -90,7 +90,8 @@ def write(
         [manifest.photos[row].identity for row in shown],
         [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
     )
-    (folder / MODEL_CARD).write_text(_model_card(name, collection, evaluated, config, calibrated.calibration, card))
+    text = _model_card(name, collection, evaluated, config, calibrated.calibration, card)
+    (folder / MODEL_CARD).write_text(text, encoding="utf-8")
 
 
 def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str, Any]) -> CardText:
@@ -120,7 +121,7 @@ def update_calibration(folder: Path, calibration: Calibration) -> None:
     """Put a new calibration into a run folder's model card; a card that is gone stays gone."""
     path = folder / MODEL_CARD
     if path.is_file():
-        card = model_card.put_into(path.read_text(), calibration)
+        card = model_card.put_into(path.read_text(encoding="utf-8"), calibration)
         write_atomic(path, card.encode())
 
 

@@ -136,7 +136,7 @@ def composed(names: Iterable[str]) -> frozenset[str]:
 
 
 def _margin(folder: Path) -> float:
-    settings: Mapping[str, object] = json.loads((folder / CONFIG).read_text()).get("settings", {})
+    settings: Mapping[str, object] = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("settings", {})
     given = settings.get("margin") if settings.get("loss", "triplet") == "triplet" else None
     default = LOSSES["triplet"].margin
     assert default is not None

@@ -86,7 +86,7 @@ def recalibrate(
 def run_config(folder: Path) -> dict[str, Any]:
     """Return the config of a run that was trained on a folder of people; RunError for any other, or a damaged one."""
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if isinstance(config, dict) and "extractor" in config and "data" not in config:
             raise RunError(
                 f"{folder}: the photos of people whom training held out are needed, and this run was not made from a "

@@ -125,7 +125,7 @@ def _version(folder: Path, *, in_use: bool) -> Version:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / run_folder.CONFIG).read_text())
+        config = json.loads((folder / run_folder.CONFIG).read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("config.json is no object")
     except (OSError, ValueError) as error:

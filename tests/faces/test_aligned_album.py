@@ -319,12 +319,12 @@ def child(die_at):
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **options)
         return call
-    def torn(descriptor, data, offset):
-        half = honest(descriptor, bytes(data)[:max(1, len(data) // 2)], offset)
+    def torn(descriptor, data):
+        half = honest(descriptor, bytes(data)[:max(1, len(data) // 2)])
         counted(lambda: None)()
         return half
-    honest = os.pwrite
-    os.pwrite = torn
+    honest = os.write
+    os.write = torn
     for name in ("fsync", "replace", "ftruncate"):
         setattr(os, name, counted(getattr(os, name)))
     align_album(album, out, detector=Marks(), settings=AlignSettings(rule=RULE), batch_size=2)

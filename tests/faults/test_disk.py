@@ -63,21 +63,21 @@ def flip(path: Path, place: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-Pwrite = Callable[[int, Any, int], int]
+Write = Callable[[int, Any], int]
 
 
-def full_after(pwrite: Pwrite, room: int, code: int) -> Pwrite:
-    """A `pwrite` that writes short and, when `room` bytes are used up, fails as a full disk does."""
+def full_after(write: Write, room: int, code: int) -> Write:
+    """An `os.write` that writes short and, when `room` bytes are used up, fails as a full disk does."""
     left = [room]
 
-    def write(descriptor: int, data: Any, offset: int) -> int:
+    def short(descriptor: int, data: Any) -> int:
         if left[0] <= 0:
             raise OSError(code, os.strerror(code))
         count = min(len(data), left[0], 37)
         left[0] -= count
-        return pwrite(descriptor, bytes(data[:count]), offset)
+        return write(descriptor, bytes(data[:count]))
 
-    return write
+    return short
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -88,7 +88,7 @@ def test_a_full_disk_keeps_what_was_committed(
     late = names(6, 10)  # 32 bytes into shard 2, then a header and 64 bytes into shard 3
     with writer(folder) as cache:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "pwrite", full_after(os.pwrite, room, code))
+            patch.setattr(os, "write", full_after(os.write, room, code))
             with pytest.raises(CacheFullError, match="make room") as caught:
                 cache.append(late, rows_for(late))
         assert "\n" not in str(caught.value)
@@ -105,7 +105,7 @@ def test_a_full_disk_keeps_what_was_committed(
 def test_short_writes_are_finished(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     late = names(6, 10)
     with writer(folder) as cache, monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full_after(os.pwrite, 10**6, errno.ENOSPC))
+        patch.setattr(os, "write", full_after(os.write, 10**6, errno.ENOSPC))
         cache.append(late, rows_for(late))
     with reader(folder) as cache:
         np.testing.assert_array_equal(cache.rows(late), rows_for(late))
@@ -364,11 +364,11 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
 
 
 def test_other_errors_of_the_disk_are_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(descriptor: int, data: bytes, offset: int) -> int:
+    def broken(descriptor: int, data: bytes) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with writer(folder) as cache, monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", broken)
+        patch.setattr(os, "write", broken)
         with pytest.raises(CacheError, match="Input/output error") as caught:
             cache.append(names(1, 10), rows_for(names(1, 10)))
     assert not isinstance(caught.value, CacheFullError)

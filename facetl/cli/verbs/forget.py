@@ -58,7 +58,7 @@ def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
     from facetl.data.published_layouts import FOLDERS
     from facetl.people.erasure.run_erasure import forget_in_run
 
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     photos = Path(config["data"]) if config.get("data") else None
     layout = config.get("layout", FOLDERS)
     done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache), layout=layout)

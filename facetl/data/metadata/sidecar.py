@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from facetl.data.metadata.regions import (
     stored,
 )
 from facetl.errors import DataError
+from facetl.io.files import write_atomic
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -69,7 +69,7 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
     after = merged(before, regions, header, name=str(path))
     if new or after != before:
         # Whoever may read the photo may read who is in it; nobody needs to execute it.
-        _replace(path, after, mode & 0o666)
+        write_atomic(path, after, mode=mode & 0o666)
     return path
 
 
@@ -215,22 +215,3 @@ def _item(region: Region, frame: Literal["stored", "upright"], orientation: int)
 def _encoding(packet: bytes) -> str:
     found = _CHARACTERS.search(packet[:200])
     return found[1].decode("ascii", "replace").lower() if found else "utf-8"
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".xmp-partial")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

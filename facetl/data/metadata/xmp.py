@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ParseError
 
 from facetl.errors import DataError
+from facetl.io.files import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +49,7 @@ def parse_packet(packet: bytes, name: str) -> Element:
 def read_sidecar(path: Path) -> bytes:
     """Read a sidecar's bytes; DataError for one that is too large, no regular file, or out of reach."""
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = open_bytes(path, os.O_RDONLY)
         with os.fdopen(descriptor, "rb") as file:
             packet = file.read(MAX_BYTES + 1)
     except OSError as error:

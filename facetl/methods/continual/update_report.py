@@ -126,7 +126,7 @@ class NewVersion:
             if (folder / name).is_file():
                 shutil.copy2(folder / name, partial / name)
         if (folder / MODEL_CARD).is_file():
-            card = self._card((folder / MODEL_CARD).read_text())
+            card = self._card((folder / MODEL_CARD).read_text(encoding="utf-8"))
             write_atomic(partial / MODEL_CARD, card.encode())
 
     def _card(self, before: str) -> str:

@@ -152,6 +152,9 @@ def _written(descriptor: int) -> Iterator[tuple[int, int]]:
     """Give the parts of a file that are not holes, from first to behind the last byte."""
     end = os.fstat(descriptor).st_size
     position = 0
+    if not hasattr(os, "SEEK_DATA"):  # Windows
+        yield position, end
+        return
     while position < end:
         try:
             start = os.lseek(descriptor, position, os.SEEK_DATA)

@@ -7,8 +7,6 @@ see `cost.measure`.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from facetl._tensorflow import start_tensorflow
+from facetl.io.system import keep_to_one_processor, peak_memory
 
 # Of a photo's side where the net takes any size, pixels.
 _SIDE = 250
@@ -28,10 +27,9 @@ def weigh(model: Path, photos: int) -> dict[str, float]:
     """Return `milliseconds`, `ram_peak` and `ram_start`; see `cost.Cost`."""
     if not model.exists():
         raise FileNotFoundError(model)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    keep_to_one_processor()
     start_tensorflow()
-    start = _peak()
+    start = peak_memory()
     embed = _of_run(model) if model.is_dir() else _of_litert(model)
     for _ in range(_WARM_UP):
         embed()
@@ -41,7 +39,7 @@ def weigh(model: Path, photos: int) -> dict[str, float]:
         began = time.process_time()
         embed()
         took.append(time.process_time() - began)
-    return {"milliseconds": 1000 * statistics.median(took), "ram_peak": _peak(), "ram_start": start}
+    return {"milliseconds": 1000 * statistics.median(took), "ram_peak": peak_memory(), "ram_start": start}
 
 
 def _of_run(folder: Path) -> Callable[[], object]:
@@ -60,12 +58,6 @@ def _of_litert(file: Path) -> Callable[[], object]:
     net = LiteRTNet(file)
     photo = np.random.default_rng(0).uniform(0, 255, (1, net.side, net.side, 3)).astype(np.float32)
     return lambda: net(photo)
-
-
-def _peak() -> int:
-    """Return the most memory the process has held, bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 if __name__ == "__main__":

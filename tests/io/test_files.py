@@ -1,0 +1,85 @@
+"""Files that are there whole or as they were, whatever their names; a lock that names its holder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from facetl.errors import CacheLockedError
+from facetl.io.files import atomic_file, write_atomic
+from facetl.io.lock import WriterLock, holder_of
+
+
+def listed(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["a", "é" * 127, "x" * 255], ids=["short", "254 bytes", "255 bytes"])
+def test_any_name_that_the_system_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    before = os.umask(0o277)
+    try:
+        write_atomic(tmp_path / name, b"first")
+    finally:
+        os.umask(before)
+    write_atomic(tmp_path / name, b"second")
+    assert (tmp_path / name).read_bytes() == b"second"
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert listed(tmp_path) == {name}
+
+
+def test_what_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"before", mode=0o640)
+
+    def fail() -> None:
+        with atomic_file(path) as stream:
+            stream.write(b"after")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail()
+    assert path.read_bytes() == b"before"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert listed(tmp_path) == {"file"}
+
+
+def test_file_and_folder_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def noted_replace(source: str, target: Path) -> None:
+        steps.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    write_atomic(tmp_path / "file", b"content")
+    assert steps == ["file", "rename", "folder"]
+    steps.clear()
+    write_atomic(tmp_path / "file", b"content", durable=False)
+    assert steps == ["rename"]
+
+
+def test_a_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "writer.lock"
+    holder_of(path).write_text("99999999\n")
+    lock = WriterLock(path)
+    lock.acquire()
+    with pytest.raises(CacheLockedError, match=f"process {os.getpid()}"):
+        WriterLock(path).acquire()
+    lock.release()
+    lock.release()
+    assert not holder_of(path).exists()
+    other = WriterLock(path)
+    other.acquire()
+    holder_of(path).unlink()
+    with pytest.raises(CacheLockedError, match="process unknown"):
+        lock.acquire()
+    other.release()
