@@ -74,7 +74,7 @@ def _memory() -> list[dict[str, float]]:
 
 def _drawn(pairs: int) -> dict[str, float]:
     """Draw every pair of a pool once, or as often as kinds and people are balanced; bytes and seconds."""
-    from facetl.training.pair_sampler import PairSampler
+    from facetl.samplers import PairSampler
 
     rng = np.random.default_rng(0)
     # People have from 1 to 60 photos.
@@ -151,8 +151,7 @@ def _trained(
 ) -> dict[str, float]:
     """Train a head for as many steps whatever the pairs, and give its curves' best and last values."""
     from facetl.errors import CollapseError
-    from facetl.training.fit import fit_head
-    from facetl.training.samplers import make_sampler
+    from facetl.training.fit import fit_head, make_sampler
     from facetl.training.settings import preset
 
     settings = preset(

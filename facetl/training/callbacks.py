@@ -1,7 +1,8 @@
-"""What happens between epochs: learning rate, refreshed triplets, validation, stopping, the collapse guard."""
+"""What happens between epochs: learning rate, validation, stopping, the collapse guard."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,41 +15,19 @@ from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.roc import accuracy_at, auc, best_threshold
 from facetl.metrics.verification import pair_distances
-from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import embed
-from facetl.training.schedules import learning_rate
 from facetl.training.settings import FitSettings, TrainingSettings
 
 
-class SetLearningRate(keras.callbacks.Callback):
-    """Sets each epoch's rate from `schedules.learning_rate` and logs it."""
+def learning_rates(settings: FitSettings) -> Callable[[int], float]:
+    """Return the rate of an epoch counted from 0, for Keras' `LearningRateScheduler`.
 
-    def __init__(self, settings: FitSettings) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the rate before the first step."""
-        self.model.optimizer.learning_rate = learning_rate(epoch, self.settings)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log the rate that the optimiser really holds."""
-        if logs is not None:
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-
-class RefreshTriplets(keras.callbacks.Callback):
-    """Draws the epoch's triplets, from the current head's embeddings where the sampler looks at them."""
-
-    def __init__(self, feed: TripletFeed | PKFeed | PairFeed, features: Rows) -> None:
-        super().__init__()
-        self.feed = feed
-        self.features = features
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Embed all training photos if needed, and refresh the feed."""
-        wanted = self.feed.needs_embeddings(epoch)
-        self.feed.refresh(epoch, embed(self.model.head, self.features) if wanted else None)
+    It is rate · decayᵉᵖᵒᶜʰ, or half a cosine from the rate to 0: a pure function, so that no loop can reset it.
+    """
+    rate, decay, epochs = settings.learning_rate, settings.decay, settings.epochs
+    if settings.schedule == "cosine":
+        return lambda epoch: rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+    return lambda epoch: rate * decay**epoch
 
 
 class Validate(keras.callbacks.Callback):

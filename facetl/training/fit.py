@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,23 +19,20 @@ from facetl.backbones.feature_map import Layout
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import sample_pairs
+from facetl.samplers import SAMPLERS, Sampler
 from facetl.training.callbacks import (
     AfterEpoch,
     CollapseGuard,
     EarlyStopping,
-    RefreshTriplets,
-    SetLearningRate,
     Validate,
+    learning_rates,
     remedies,
 )
 from facetl.training.checkpoint import Checkpoint
-from facetl.training.feed import PairFeed, PKFeed, TripletFeed
 from facetl.training.head import build_trunk, embed, join
 from facetl.training.metric_model import HeadTrainer
 from facetl.training.model_selection import Choice, choose, raw_head
 from facetl.training.objectives import Objective, PairObjective, ProxyObjective, make_objective
-from facetl.training.pair_sampler import PairSampler
-from facetl.training.samplers import PKSampler, make_sampler
 from facetl.training.settings import TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Standardisation
@@ -212,14 +210,7 @@ class _Fit:
         self.features = features
         self.labels = labels
         self.history: list[dict[str, float]] = []
-        sampler = make_sampler(labels, settings)
-        self.feed: TripletFeed | PKFeed | PairFeed
-        if isinstance(sampler, PKSampler):
-            self.feed = PKFeed(features, labels, sampler)
-        elif isinstance(sampler, PairSampler):
-            self.feed = PairFeed(features, sampler, batch_size=settings.batch_size)
-        else:
-            self.feed = TripletFeed(features, sampler, batch_size=settings.batch_size)
+        self.sampler = make_sampler(labels, settings)
         self.held_out_labels = held_out_labels
         self.validate = Validate(
             held_out,
@@ -258,8 +249,7 @@ class _Fit:
             on_epoch(epoch, values)
 
         callbacks: list[keras.callbacks.Callback] = [
-            SetLearningRate(self.settings),
-            RefreshTriplets(self.feed, self.features),
+            keras.callbacks.LearningRateScheduler(learning_rates(self.settings)),
             self.validate,
             CollapseGuard(
                 unsolved=self.trainer.objective.unsolved, remedies=remedies(self.settings), history=self.history
@@ -272,7 +262,7 @@ class _Fit:
         callbacks.append(AfterEpoch(note))
         try:
             self.trainer.fit(
-                self.feed.dataset(),
+                as_batches(self.dataset(start), self.sampler.gives),
                 epochs=self.settings.epochs,
                 initial_epoch=start,
                 callbacks=callbacks,
@@ -280,9 +270,14 @@ class _Fit:
                 verbose=0,
             )
         except tf.errors.OpError:
-            if self.feed.error is not None:
-                raise self.feed.error from None
+            if self.sampler.error is not None:
+                raise self.sampler.error from None
             raise
+
+    def dataset(self, start: int) -> tf.data.Dataset:
+        """Return the batches of the epochs from `start` on, drawn with the embeddings of the head as it is then."""
+        size = self.settings.batch_size if self.sampler.sized else None
+        return self.sampler.dataset(self.features, batch_size=size, model=self.trainer.head, initial_epoch=start)
 
     def _variables(self) -> list[Any]:
         # The head's with its dropout seeds, the objective's proxies and seeds, the optimiser's.
@@ -303,6 +298,20 @@ class _Fit:
         self.stopping.on_train_begin()
         self.history = list(state.history)
         return state.epochs
+
+
+def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> Sampler:
+    """Return the sampler that the settings name, over photos of the given people ([n] int), with those it takes."""
+    sampler = SAMPLERS[settings.sampler]
+    taken = {name: getattr(settings, name) for name in inspect.signature(sampler).parameters if hasattr(settings, name)}
+    return sampler(labels, **taken)
+
+
+def as_batches(dataset: tf.data.Dataset, gives: str) -> tf.data.Dataset:
+    """Return a sampler's data set with the names of what an objective takes."""
+    if gives == "pairs":
+        return dataset.map(lambda x, y: {"features": x, "pairs": y[:, :2], "same": y[:, 2] == 1})
+    return dataset.map(lambda x, y: {"features": x, gives: y})
 
 
 def _digest(*sides: tuple[Rows, np.ndarray]) -> str:

@@ -1,4 +1,4 @@
-"""The Keras model that `fit` trains: a head and an objective on what a feed gives."""
+"""The Keras model that `fit` trains: a head and an objective on the batches of a sampler."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Objective(Protocol):
     unsolved: float | None
 
     def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
-        """Measure the embeddings [photos, width] of a batch that a feed gave."""
+        """Measure the embeddings [photos, width] of a batch, as `as_batches` gives it."""
         ...
 
 

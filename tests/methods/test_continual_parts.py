@@ -320,7 +320,7 @@ class TestRetention:
         assert float(consolidation_penalty(weights, anchors, importances)) == pytest.approx(4.5)
 
     def test_the_fisher_diagonal_is_the_mean_square_of_gradients(self) -> None:
-        from facetl.training.samplers import RandomSampler
+        from facetl.samplers import RandomSampler
 
         known = people(6, 3, seed=5)
         trunk = build_trunk(10, SETTINGS)

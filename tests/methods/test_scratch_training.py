@@ -17,7 +17,7 @@ from facetl.errors import CollapseError, DataError, TrainingError
 from facetl.images.decode import read_photo
 from facetl.methods.scratch import crops as crops_module
 from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import CropFeed, Crops, ShuffledBatches
+from facetl.methods.scratch.crops import Crops
 from facetl.methods.scratch.nets import build_net
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.methods.scratch.scratch_training import (
@@ -31,7 +31,8 @@ from facetl.methods.scratch.scratch_training import (
 )
 from facetl.metrics.baselines import Raw
 from facetl.recognition.recognizer import Recognizer
-from facetl.training.schedules import learning_rate
+from facetl.samplers import ShuffleSampler
+from facetl.training.callbacks import learning_rates
 
 SIDE = 36
 SETTINGS = ScratchSettings(
@@ -87,30 +88,15 @@ def test_crops_that_do_not_fit_the_memory_are_read_from_disk(crops: Crops, monke
 
 def test_a_batch_holds_photos_and_who_is_on_them(crops: Crops) -> None:
     photos, labels = crops.side("train")
-    feed = CropFeed(photos, labels, ShuffledBatches(labels, batch_size=7, seed=3))
     seen = []
-    feed.refresh(4)
-    for batch in feed.dataset():
-        rows = [int(np.flatnonzero((photos[:] == one).all(axis=(1, 2, 3)))[0]) for one in batch["features"].numpy()]
-        np.testing.assert_array_equal(batch["labels"], labels[rows])
+    for batch, targets in ShuffleSampler(labels, smallest_class=2, seed=3).dataset(photos, batch_size=7):
+        assert batch.dtype == np.uint8
+        rows = [int(np.flatnonzero((photos[:] == one).all(axis=(1, 2, 3)))[0]) for one in batch.numpy()]
+        np.testing.assert_array_equal(targets, labels[rows])
         seen += rows
     assert sorted(seen) == list(range(len(photos)))
     train = {photo.identity for photo in crops.manifest.photos if photo.split == "train"}
     assert {crops.manifest.identities[label] for label in labels} == train
-
-
-def test_shuffled_batches_are_even_and_follow_from_seed_and_epoch() -> None:
-    labels = np.array([5, 5, 3, 9, 9, 9, 5, 9, 9])
-    sampler = ShuffledBatches(labels, batch_size=3, seed=1)
-    one, other = sampler.batches(0), sampler.batches(1)
-    # Whoever has one photo is in no batch: 8 photos make 3, 3 and 2.
-    assert sorted(map(len, one)) == [2, 3, 3]
-    assert sorted(np.concatenate(one).tolist()) == [0, 1, 3, 4, 5, 6, 7, 8]
-    assert np.concatenate(one).tolist() != np.concatenate(other).tolist()
-    again = ShuffledBatches(labels, batch_size=3, seed=1).batches(1)
-    np.testing.assert_array_equal(np.concatenate(again), np.concatenate(other))
-    with pytest.raises(TrainingError, match="at least 2 training people with 2 photos each, got 1 of 3"):
-        ShuffledBatches(np.array([0, 0, 1, 2]), batch_size=2, seed=0)
 
 
 def test_the_softmax_is_the_cross_entropy_of_a_linear_classifier() -> None:
@@ -161,7 +147,7 @@ def test_the_rate_really_changes_and_the_best_epoch_is_kept(crops: Crops, fitted
     from facetl.metrics.roc import auc
     from facetl.metrics.verification import pair_distances
 
-    rates = [learning_rate(epoch, SETTINGS) for epoch in range(3)]
+    rates = [learning_rates(SETTINGS)(epoch) for epoch in range(3)]
     assert len(set(rates)) == 3
     np.testing.assert_allclose(fitted.history["learning_rate"], rates, rtol=1e-6)
     assert fitted.history["loss"].iloc[-1] < fitted.history["loss"].iloc[0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from gaussians import small_settings
+from gaussians import gaussian_people, small_settings
 
 from facetl.errors import CollapseError
 from facetl.metrics.pairs import Pairs
@@ -18,12 +19,12 @@ from facetl.training.callbacks import (
     AfterEpoch,
     CollapseGuard,
     EarlyStopping,
-    RefreshTriplets,
-    SetLearningRate,
     Validate,
+    learning_rates,
     remedies,
     spread,
 )
+from facetl.training.fit import fit_head
 
 # Unit vectors; squared distances 01 0.4, 12 0.8, 03 3.2, 13 2.0, 04 4.0.
 POINTS = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8], [-1.0, 0.0]], np.float32)
@@ -53,42 +54,6 @@ def test_validate_logs_what_the_pairs_say() -> None:
     assert logs["val_accuracy"] == pytest.approx(4 / 5)
     assert logs["spread"] == pytest.approx(0.768, abs=1e-5)
     assert logs["loss"] == 0.1
-
-
-def test_the_rate_is_set_before_an_epoch_and_logged_as_the_optimiser_holds_it() -> None:
-    optimizer = keras.optimizers.Adam(123.0)
-    callback = SetLearningRate(small_settings(schedule="decay", learning_rate=0.08, decay=0.5))
-    callback.set_model(SimpleNamespace(optimizer=optimizer))
-    callback.on_epoch_begin(3)
-    assert float(optimizer.learning_rate) == pytest.approx(0.01)
-    logs: dict[str, Any] = {}
-    callback.on_epoch_end(3, logs)
-    assert logs == {"learning_rate": pytest.approx(0.01)}
-    optimizer.learning_rate = 0.5  # whatever meddles with it shows
-    callback.on_epoch_end(3, logs)
-    assert logs["learning_rate"] == 0.5
-
-
-def test_a_refresh_embeds_with_the_current_head_only_where_wanted() -> None:
-    class Feed:
-        seen: dict[int, np.ndarray | None]
-
-        def __init__(self) -> None:
-            self.seen = {}
-
-        def needs_embeddings(self, epoch: int) -> bool:
-            return epoch > 0
-
-        def refresh(self, epoch: int, embeddings: np.ndarray | None) -> None:
-            self.seen[epoch] = embeddings
-
-    feed = Feed()
-    callback = RefreshTriplets(feed, POINTS * 3)  # type: ignore[arg-type]
-    callback.set_model(SimpleNamespace(head=unit_head()))
-    callback.on_epoch_begin(0)
-    callback.on_epoch_begin(1)
-    assert feed.seen[0] is None
-    np.testing.assert_allclose(feed.seen[1], POINTS, atol=1e-6)
 
 
 def guarded(epochs: list[tuple[float, float, float]], *, unsolved: float | None = 0.2) -> int:
@@ -237,3 +202,33 @@ def test_after_epoch_gives_plain_numbers() -> None:
     AfterEpoch(lambda epoch, logs: seen.append((epoch, logs))).on_epoch_end(4, {"loss": np.float32(0.5)})
     assert seen == [(4, {"loss": 0.5})]
     assert type(seen[0][1]["loss"]) is float
+
+
+def test_decay_multiplies_once_an_epoch_and_never_resets() -> None:
+    settings = small_settings(schedule="decay", learning_rate=1e-4, decay=0.999, epochs=25)
+    rates = [learning_rates(settings)(epoch) for epoch in range(25)]
+    expected, rate = [], 1e-4
+    for _ in range(25):
+        expected.append(rate)
+        rate *= 0.999
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    assert all(later < earlier for earlier, later in pairwise(rates))
+
+
+def test_cosine_begins_at_the_rate_halves_in_the_middle_and_ends_near_nothing() -> None:
+    settings = small_settings(schedule="cosine", learning_rate=8e-3, epochs=10)
+    assert learning_rates(settings)(0) == 8e-3
+    assert learning_rates(settings)(5) == pytest.approx(4e-3)
+    assert learning_rates(settings)(9) == pytest.approx(8e-3 * math.sin(math.pi / 20) ** 2)
+    assert learning_rates(settings)(10) == pytest.approx(0.0, abs=1e-18)
+
+
+@pytest.mark.parametrize("schedule", ["decay", "cosine"])
+def test_the_optimiser_holds_the_rate_of_the_epoch(schedule: str) -> None:
+    settings = small_settings(schedule=schedule, learning_rate=4e-3, decay=0.5, epochs=4, rounds=1)
+    fitted = fit_head(*gaussian_people(8, 3, seed=0), settings, validation=gaussian_people(4, 3, seed=0, first=8))
+    stated = {
+        "decay": [4e-3, 2e-3, 1e-3, 5e-4],
+        "cosine": [4e-3, 2e-3 * (1 + math.sqrt(0.5)), 2e-3, 2e-3 * (1 - math.sqrt(0.5))],
+    }
+    np.testing.assert_allclose(fitted.history["learning_rate"], stated[schedule], rtol=1e-6)

@@ -14,9 +14,9 @@ from facetl.errors import TrainingError
 from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
 from facetl.methods.continual.split_head import copy_of
 from facetl.metrics.linalg import Float32s
+from facetl.samplers import RandomSampler
 from facetl.training.fit import fit_trunk
 from facetl.training.objectives import Measured, Objective, TripletObjective, make_objective
-from facetl.training.samplers import RandomSampler
 from facetl.training.settings import LOSSES, TrainingSettings
 
 PARTS = ("replay", "distillation", "ewc")

@@ -14,15 +14,17 @@ import pandas as pd
 import tensorflow as tf
 from keras import ops
 
-from facetl.errors import FacetlError, TrainingError
+from facetl.errors import TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation_losses import angle_loss, cosine_loss, distance_loss, l2_loss, soft_target_loss
 from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import CropFeed, CropRows
+from facetl.methods.scratch.crops import CropRows
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import sample_pairs
-from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, SetLearningRate, Validate
+from facetl.samplers import ShuffleSampler
+from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, Validate, learning_rates
+from facetl.training.fit import as_batches
 from facetl.training.head import embed, join
 from facetl.training.objectives import Measured
 from facetl.training.settings import TrainingSettings
@@ -134,18 +136,20 @@ def fit_student(
     validate = Validate(validation.rows, sample_pairs(validation.labels, seed=settings.seed))
     stopping = EarlyStopping(patience=settings.patience)
     stopping.begin_with(validate.auc_of(net), trainer.get_weights())
-    batches = _EveryPhoto(train.rows.shape[0], settings)
-    feed = CropFeed(train.rows, np.arange(train.rows.shape[0]), batches) if isinstance(train.rows, CropRows) else None
+    # A photo is a class of its own: its target.
+    sampler = ShuffleSampler(np.arange(train.rows.shape[0]), seed=settings.seed)
     history: list[dict[str, float]] = []
 
     def note(epoch: int, values: dict[str, float]) -> None:
         history.append({"epoch": float(epoch + 1), **values})
         on_epoch(epoch, values)
 
-    callbacks: list[keras.callbacks.Callback] = [SetLearningRate(settings)]
-    if feed is not None:
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)))
-    callbacks += [validate, CollapseGuard(unsolved=None, remedies=_REMEDIES), stopping]
+    callbacks: list[keras.callbacks.Callback] = [
+        keras.callbacks.LearningRateScheduler(learning_rates(settings)),
+        validate,
+        CollapseGuard(unsolved=None, remedies=_REMEDIES),
+        stopping,
+    ]
     if logs is not None:
         callbacks.append(TensorBoardLog(logs, validate))
     callbacks.append(AfterEpoch(note))
@@ -153,13 +157,15 @@ def fit_student(
         optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
         jit_compile=False,
     )
-    dataset = feed.dataset() if feed is not None else _of_features(train.rows, settings)
+    if isinstance(train.rows, CropRows):
+        dataset = as_batches(sampler.dataset(train.rows, batch_size=settings.batch_size), sampler.gives)
+    else:
+        dataset = _of_features(train.rows, settings)
     try:
         trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     except tf.errors.OpError:
-        error: FacetlError | None = None if feed is None else feed.error
-        if error is not None:
-            raise error from None
+        if sampler.error is not None:
+            raise sampler.error from None
         raise
     return FittedStudent(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began)
 
@@ -193,20 +199,6 @@ def fit_projection(
     trunk.trainable = False
     net = keras.Model(trunk.input, head(trunk.output), name="student")
     return FittedStudent(net, fitted.history, fitted.best_epoch, fitted.seconds)
-
-
-class _EveryPhoto:
-    """All photos once an epoch, also of people with a single one, in batches as equal as can be."""
-
-    def __init__(self, photos: int, settings: DistillationSettings) -> None:
-        self.photos = photos
-        self.seed = settings.seed
-        self.steps = -(-photos // settings.batch_size)
-
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        """Return an epoch's batches, [photos] int32 each; they follow from the seed and the epoch alone."""
-        shuffled = np.random.default_rng([self.seed, epoch]).permutation(self.photos).astype(np.int32)
-        return np.array_split(shuffled, self.steps)
 
 
 def _augmenter(settings: DistillationSettings) -> keras.Sequential | None:

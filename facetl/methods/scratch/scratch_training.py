@@ -19,7 +19,7 @@ from keras import ops
 
 from facetl.data.manifest import Manifest
 from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import Batches, CropFeed, CropRows, Crops, ShuffledBatches
+from facetl.methods.scratch.crops import CropRows, Crops
 from facetl.methods.scratch.nets import DESIGNS, build_net
 from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.metrics.baselines import Baselines
@@ -28,11 +28,12 @@ from facetl.metrics.pairs import sample_pairs
 from facetl.recognition import run_folder
 from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
-from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, SetLearningRate, Validate, remedies
+from facetl.samplers import PKSampler, Sampler, ShuffleSampler
+from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, Validate, learning_rates, remedies
+from facetl.training.fit import as_batches
 from facetl.training.head import embed
 from facetl.training.metric_model import HeadTrainer
 from facetl.training.objectives import Measured, Objective, ProxyObjective, make_objective
-from facetl.training.samplers import PKSampler
 from facetl.training.tensorboard import TensorBoardLog
 
 # Side to which photos are shrunk for the baselines of pixels: finer, they tell people apart no better.
@@ -135,7 +136,7 @@ def fit_net(
         settings.net, side=crops.rows.shape[1], width=settings.width, grey=settings.grey, seed=settings.seed
     )
     baselines = _baselines(crops, net, settings)
-    feed = CropFeed(photos, labels, _batches(labels, settings))
+    sampler = _sampler(labels, settings)
     trainer = NetTrainer(
         net,
         make_net_objective(settings, labels, width=settings.width),
@@ -151,8 +152,7 @@ def fit_net(
         on_epoch(epoch, values)
 
     callbacks: list[keras.callbacks.Callback] = [
-        SetLearningRate(settings),
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: feed.refresh(epoch)),
+        keras.callbacks.LearningRateScheduler(learning_rates(settings)),
         validate,
         CollapseGuard(unsolved=trainer.objective.unsolved, remedies=remedies(settings.training)),
         stopping,
@@ -164,21 +164,26 @@ def fit_net(
         optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
         jit_compile=False,
     )
+    drawn = sampler.dataset(photos, batch_size=settings.batch_size if sampler.sized else None)
+    dataset = as_batches(drawn, sampler.gives)
     try:
-        trainer.fit(feed.dataset(), epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
+        trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     except tf.errors.OpError:
-        if feed.error is not None:
-            raise feed.error from None
+        if sampler.error is not None:
+            raise sampler.error from None
         raise
     return FittedNet(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began, baselines)
 
 
-def _batches(labels: np.ndarray, settings: ScratchSettings) -> Batches:
-    if settings.objective in RELATIONAL:
-        return PKSampler(
-            labels, people=settings.people_per_batch, photos=settings.photos_per_person, seed=settings.seed
-        )
-    return ShuffledBatches(labels, batch_size=settings.batch_size, seed=settings.seed)
+def _sampler(labels: np.ndarray, settings: ScratchSettings) -> Sampler:
+    if settings.objective not in RELATIONAL:
+        return ShuffleSampler(labels, smallest_class=2, seed=settings.seed)
+    return PKSampler(
+        labels,
+        people_per_batch=settings.people_per_batch,
+        photos_per_person=settings.photos_per_person,
+        seed=settings.seed,
+    )
 
 
 def _baselines(crops: Crops, net: keras.Model, settings: ScratchSettings) -> dict[str, Embedder]:

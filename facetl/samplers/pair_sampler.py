@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from facetl.training.pair_space import PairSpace, triangle
-from facetl.training.permutation import Ints, Keys, keyed, shuffled
+from facetl.errors import TrainingError
+from facetl.samplers.pair_space import Ints, Keys, PairSpace, keyed, shuffled, triangle
+from facetl.samplers.sampler import BATCH_SIZE, ClassIndex, Sampler, register_sampler
 
 # Streams of keys that must not be each other's.
 _LOT, _PEOPLE, _PHOTOS, _PAIRED_PEOPLE, _PAIRED_PHOTOS, _ORDER = range(6)
@@ -22,7 +24,8 @@ class DrawnPairs(NamedTuple):
     same: npt.NDArray[np.bool_]
 
 
-class PairSampler:
+@register_sampler("pairs")
+class PairSampler(Sampler):
     """An endless stream of pairs, by turns of one person and of two; what is held does not grow with the pairs.
 
     Everyone with two photos gives one positive a round, and everyone meets everyone else once a round of negatives:
@@ -31,16 +34,31 @@ class PairSampler:
 
     Args:
         labels: [photos] int, the person of each.
-        per_epoch: pairs an epoch.
+        rounds, anchors_per_person: an epoch has two pairs for each anchor of `RandomSampler`.
+        per_epoch: pairs an epoch, instead.
         most_pairs: distinct pairs that are drawn from, half of each kind while there are as many, as if no others had
             been generated; 0 for all. The pairs of a smaller number are among those of a larger one.
         seed: of all orders.
     """
 
-    def __init__(self, labels: npt.ArrayLike, *, per_epoch: int, most_pairs: int = 0, seed: int = 0) -> None:
-        self.space = PairSpace(labels)
-        self.per_epoch = per_epoch
-        self.seed = seed
+    gives = "pairs"
+
+    def __init__(
+        self,
+        labels: npt.ArrayLike,
+        *,
+        rounds: int = 1,
+        anchors_per_person: int = 0,
+        per_epoch: int | None = None,
+        most_pairs: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(labels, seed=seed)
+        if most_pairs < 0 or most_pairs == 1:
+            raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {most_pairs}.")
+        anchors = ClassIndex(self.labels).count_anchors(rounds, anchors_per_person)
+        self.per_epoch = 2 * anchors if per_epoch is None else per_epoch
+        self.space = PairSpace(self.labels)
         space = self.space
         limit = most_pairs or space.positives + space.negatives
         self.positives = min(max(limit // 2, limit - space.negatives), space.positives)
@@ -54,6 +72,18 @@ class PairSampler:
     def __len__(self) -> int:
         """Pairs an epoch."""
         return self.per_epoch
+
+    def steps(self, batch_size: int) -> int:
+        """Return the number of batches an epoch."""
+        return -(-self.per_epoch // batch_size)
+
+    def batches(
+        self, epoch: int, *, batch_size: int = BATCH_SIZE, embeddings: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yield an epoch's batches, each [n, 2] int64 rows, drawn when they are asked for."""
+        begin = epoch * self.per_epoch
+        for start in range(begin, begin + self.per_epoch, batch_size):
+            yield self.draw(start, min(batch_size, begin + self.per_epoch - start)).rows
 
     def draw(self, start: int, count: int) -> DrawnPairs:
         """Return pairs `start` to `start + count` of the stream; even ones show one person."""

@@ -10,8 +10,9 @@ from gaussians import small_settings
 from scipy import stats
 
 from facetl.errors import TrainingError
-from facetl.training import samplers
-from facetl.training.samplers import NeighbourSampler, People, PKSampler, RandomSampler, make_sampler
+from facetl.samplers import NeighbourSampler, PKSampler, RandomSampler, neighbour_sampler
+from facetl.samplers.sampler import ClassIndex
+from facetl.training.fit import make_sampler
 
 # Person 2 has rows 1 and 4, 5 has 0, 2 and 5, 7 has 6, 9 has 3.
 LABELS = np.array([5, 2, 5, 9, 2, 5, 7])
@@ -55,19 +56,19 @@ def assert_valid(triplets: np.ndarray, labels: np.ndarray) -> None:
     assert not np.any(labels[anchor] == labels[negative])
 
 
-class TestPeople:
+class TestClassIndex:
     def test_index_arithmetic_by_hand(self) -> None:
-        people = People(LABELS)
-        assert people.order.tolist() == [1, 4, 0, 2, 5, 6, 3]
-        assert people.start.tolist() == [2, 0, 2, 6, 0, 2, 5]
-        assert people.size.tolist() == [3, 2, 3, 1, 2, 3, 1]
-        assert people.place.tolist() == [0, 0, 1, 0, 1, 2, 0]
-        assert people.anchors.tolist() == [0, 1, 2, 4, 5]
+        index = ClassIndex(LABELS)
+        assert index.order.tolist() == [1, 4, 0, 2, 5, 6, 3]
+        assert index.start.tolist() == [2, 0, 2, 6, 0, 2, 5]
+        assert index.size.tolist() == [3, 2, 3, 1, 2, 3, 1]
+        assert index.place.tolist() == [0, 0, 1, 0, 1, 2, 0]
+        assert index.anchors.tolist() == [0, 1, 2, 4, 5]
 
     @pytest.mark.parametrize("labels", [[3, 3, 3], [0, 1, 2], [4]])
     def test_too_few_people_or_photos_is_said(self, labels: list[int]) -> None:
         with pytest.raises(TrainingError, match="at least 2 people, one of them with 2 photos"):
-            People(np.array(labels))
+            ClassIndex(np.array(labels))
 
 
 class TestRandomSampler:
@@ -208,7 +209,7 @@ class TestNeighbourSampler:
             neighbours(warmup=3).triplets(3)
 
     def test_people_with_more_positives_than_are_weighed_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(samplers, "MAX_POSITIVES", 3)
+        monkeypatch.setattr(neighbour_sampler, "MAX_POSITIVES", 3)
         labels = np.array([1, 0, 1, 1, 0, 1, 1, 2, 1])  # person 1: rows 0, 2, 3, 5, 6, 8
         embeddings = unit_vectors(9, seed=7)
         triplets = neighbours(labels, uniform_share=0.0, seed=5).triplets(0, embeddings)
@@ -249,10 +250,10 @@ class TestPKSampler:
 
     @pytest.mark.parametrize(("people", "photos"), [(3, 4), (2, 2), (5, 3), (7, 9)])
     def test_what_a_batch_holds(self, people: int, photos: int) -> None:
-        sampler = PKSampler(self.LABELS, people=people, photos=photos, seed=2)
+        sampler = PKSampler(self.LABELS, people_per_batch=people, photos_per_person=photos, seed=2)
         for epoch in range(30):
-            batches = sampler.batches(epoch)
-            assert len(batches) == sampler.steps
+            batches = list(sampler.batches(epoch))
+            assert len(batches) == sampler.steps()
             met: set[int] = set()
             for batch in batches:
                 assert batch.dtype == np.int32
@@ -266,13 +267,13 @@ class TestPKSampler:
 
     def test_steps_by_hand(self) -> None:
         # 7 people able, 23 photos of theirs.
-        assert PKSampler(self.LABELS, people=3, photos=2).steps == 4  # ⌈23 / 6⌉
-        assert PKSampler(self.LABELS, people=3, photos=4).steps == 3  # ⌈7 / 3⌉, more than ⌈23 / 12⌉
-        assert PKSampler(self.LABELS, people=100, photos=100).steps == 1
-        assert PKSampler(self.LABELS, people=100, photos=100).people_per_batch == 7
+        assert PKSampler(self.LABELS, people_per_batch=3, photos_per_person=2).steps() == 4  # ⌈23 / 6⌉
+        assert PKSampler(self.LABELS, people_per_batch=3, photos_per_person=4).steps() == 3  # ⌈7 / 3⌉
+        assert PKSampler(self.LABELS, people_per_batch=100, photos_per_person=100).steps() == 1
+        assert PKSampler(self.LABELS, people_per_batch=100, photos_per_person=100).people_per_batch == 7
 
     def test_which_photos_of_a_person_is_chance(self) -> None:
-        sampler = PKSampler(self.LABELS, people=7, photos=4, seed=3)
+        sampler = PKSampler(self.LABELS, people_per_batch=7, photos_per_person=4, seed=3)
         rows = np.flatnonzero(self.LABELS == 0)
         drawn = np.concatenate([batch for epoch in range(400) for batch in sampler.batches(epoch)])
         drawn = drawn[np.isin(drawn, rows)]
@@ -281,7 +282,7 @@ class TestPKSampler:
 
     def test_a_seed_and_an_epoch_say_it_all(self) -> None:
         def drawn(seed: int, epoch: int) -> list[list[int]]:
-            batches = PKSampler(self.LABELS, people=3, photos=2, seed=seed).batches(epoch)
+            batches = PKSampler(self.LABELS, people_per_batch=3, photos_per_person=2, seed=seed).batches(epoch)
             return [batch.tolist() for batch in batches]
 
         assert drawn(1, 2) == drawn(1, 2)
@@ -290,7 +291,7 @@ class TestPKSampler:
 
     def test_one_able_person_is_too_few(self) -> None:
         with pytest.raises(TrainingError, match="at least 2 people with 2 photos each"):
-            PKSampler(np.array([0, 0, 0, 1, 2]), people=4, photos=2)
+            PKSampler(np.array([0, 0, 0, 1, 2]), people_per_batch=4, photos_per_person=2)
 
 
 def test_the_settings_reach_the_sampler() -> None:
@@ -305,7 +306,7 @@ def test_the_settings_reach_the_sampler() -> None:
     assert (made.rounds, made.anchors_per_person, made.seed) == (2, 2, 11)
     made = make_sampler(LABELS, small_settings(sampler="pk", people_per_batch=2, photos_per_person=3, seed=11))
     assert isinstance(made, PKSampler)
-    assert (made.people_per_batch, made.photos, made.seed) == (2, 3, 11)
+    assert (made.people_per_batch, made.photos_per_person, made.seed) == (2, 3, 11)
 
 
 def test_twenty_thousand_photos() -> None:
@@ -326,5 +327,5 @@ def test_twenty_thousand_photos() -> None:
         triplets = sampler.triplets(epoch, embeddings)
         assert len(triplets) == len(sampler) > 60_000
         assert_valid(triplets, labels)
-    batches = PKSampler(labels, people=64, photos=4).batches(0)
+    batches = PKSampler(labels, people_per_batch=64, photos_per_person=4).batches(0)
     assert sum(len(batch) for batch in batches) > 10_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facetl.training import neighbours
-from facetl.training.neighbours import nearest_others
+from facetl.samplers import neighbour_sampler
+from facetl.samplers.neighbour_sampler import nearest_others
 
 
 @pytest.mark.parametrize("block", [5, 1024])
 def test_nearest_others_agree_with_brute_force(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    monkeypatch.setattr(neighbour_sampler, "_BLOCK", block)
     rng = np.random.default_rng(1)
     embeddings = rng.normal(size=(43, 6)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)

@@ -10,8 +10,9 @@ import pytest
 from gaussians import small_settings
 
 from facetl.errors import TrainingError
-from facetl.training.pair_sampler import DrawnPairs, PairSampler, highest_cap
-from facetl.training.samplers import RandomSampler, make_sampler
+from facetl.samplers import RandomSampler
+from facetl.samplers.pair_sampler import DrawnPairs, PairSampler, highest_cap
+from facetl.training.fit import make_sampler
 
 # Person 5 has five photos, 2 and 9 two, 7 and 1 one: 12 pairs of one person, 43 of two.
 LABELS = np.array([5, 2, 5, 9, 2, 5, 7, 9, 5, 1, 5])

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from facetl.training.pair_space import PairSpace, triangle
+from facetl.samplers.pair_space import PairSpace, triangle
 
 # Person 5 has five photos, 2 and 9 two, 7 and 1 one.
 LABELS = np.array([5, 2, 5, 9, 2, 5, 7, 9, 5, 1, 5])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from facetl.training.permutation import keyed, shuffled
+from facetl.samplers.pair_space import keyed, shuffled
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 65, 1000, 4097])
