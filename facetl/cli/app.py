@@ -38,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command(name="quickstart")(train.quickstart)
 app.add_typer(data.app, name="data")
 app.command(name="align")(align.align)
 app.add_typer(cache.app, name="cache")

@@ -14,6 +14,7 @@ from facetl.cli import app as app_module
 from facetl.errors import FacetlError
 
 VERBS = (
+    ("quickstart",),
     ("data", "fetch"),
     ("data", "check"),
     ("data", "triplets"),
@@ -111,6 +112,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("quickstart", "/nonexistent"),
         ("cache", "/nonexistent"),
         ("train", "/nonexistent", "--run", "x"),
         ("train", ".", "--run", "../x"),
