@@ -118,6 +118,7 @@ def _untrained(library: Library, extractor: str) -> Path:
     from facetl.errors import RunError
 
     start_tensorflow()
+    from facetl.recognition.run_folder import RunFolder
     from facetl.runs.pretrained import NETS, write_raw_run
 
     if extractor not in NETS:
@@ -126,15 +127,16 @@ def _untrained(library: Library, extractor: str) -> Path:
             f"{', '.join(NETS)}; got {extractor!r}. For any other, run facetl train and give --run."
         )
     folder = library.models_folder / extractor
-    if not (folder / "config.json").is_file():
+    if not RunFolder(folder).is_run:
         write_raw_run(folder, extractor)
     return folder
 
 
 def _only_run(models: Path) -> Path:
     from facetl.errors import RunError
+    from facetl.recognition.run_folder import CONFIG
 
-    found = sorted(path.parent for path in models.glob("*/config.json") if not path.parent.name.startswith("."))
+    found = sorted(path.parent for path in models.glob(f"*/{CONFIG}") if not path.parent.name.startswith("."))
     if not found:
         raise RunError(
             f"--run: telling people apart needs a run, found none below {models}. Two ways: --extractor dlib (after "
@@ -162,10 +164,10 @@ def open_known(
         return _open_library(library, detector, verbose=verbose)
     folder = run_folder(run, models)
     recognizer = open_recognizer(folder, detector, verbose=verbose)
-    from facetl.recognition.gallery_file import GalleryFile
     from facetl.recognition.identifier import Identifier
+    from facetl.recognition.run_folder import RunFolder
 
-    gallery = GalleryFile.read(folder)
+    gallery = RunFolder(folder).gallery()
     identifier = Identifier(
         gallery.embeddings, gallery.names, threshold=recognizer.threshold, calibration=recognizer.calibration
     )
@@ -194,9 +196,10 @@ Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
 def run_folder(run: str, models: Path) -> Path:
     """Find a run by its folder, or by its name below `models`."""
     from facetl.errors import RunError
+    from facetl.recognition.run_folder import RunFolder
 
     for folder in (Path(run).expanduser(), models / run):
-        if (folder / "config.json").is_file():
+        if RunFolder(folder).is_run:
             return folder
     raise RunError(f"RUN: expected a run's folder, or its name below {models}, got {run!r}. Run facetl train first.")
 

@@ -7,7 +7,6 @@ on the held-out faces, which neither has seen. Only a head that is better is pro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +18,17 @@ from facetl import __version__
 from facetl.backbones.extractor import make_extractor
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import assign
-from facetl.errors import LibraryError, RunError
+from facetl.errors import LibraryError
+from facetl.io.json import write_json
 from facetl.people.clustering_changes import Changes, changes_of
 from facetl.people.holdout import Held, Measured, compare, hold_out
 from facetl.people.library import Library
 from facetl.people.library_clusters import draft_stacks, restack
 from facetl.people.library_embeddings import FeaturedFaces, library_features
 from facetl.people.store.library_settings import drop_run, next_run, run_before, run_in_use, use_run
-from facetl.recognition import calibration_files, run_folder, sides
 from facetl.recognition.photo_embeddings import refuse_other_weights
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs.training_run import METRICS
+from facetl.recognition.run_folder import METRICS, RunFolder, versions
 from facetl.training.fit import FittedHead, fit_head
 from facetl.training.head import embed
 from facetl.training.settings import TrainingSettings, preset
@@ -154,7 +153,7 @@ def learn(
         old, head=fitted.head, threshold=calibrated.calibration.threshold, calibration=calibrated.calibration
     )
     proposal = replace(proposal, run=new, changes=changes_of(library, draft_stacks(library, learnt)))
-    run_folder.write_json(new / PROPOSAL, proposal.to_json())
+    write_json(new / PROPOSAL, proposal.to_json())
     library.set_setting(_WAITING, new.name)
     return proposal
 
@@ -163,7 +162,7 @@ def waiting(library: Library) -> Path | None:
     """Return the folder of the run that waits to be applied, None where none does."""
     name = library.setting(_WAITING)
     folder = library.models_folder / name if name else None
-    return folder if folder is not None and (folder / run_folder.CONFIG).is_file() else None
+    return folder if folder is not None and RunFolder(folder).is_run else None
 
 
 def apply(library: Library, *, on_progress: Progress | None = None) -> Path:
@@ -224,25 +223,21 @@ def _write_run(
     person_sides: Mapping[str, str],
 ) -> None:
     """Write a run that was learnt in a library. It has no report and no pictures: the library shows its people."""
-    try:
-        before: dict[str, Any] = json.loads((old / run_folder.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{old}: expected a complete run folder ({error}). Choose another by --run.") from error
-    partial = run_folder.begin(folder)
-    fitted.head.save(partial / run_folder.HEAD)
-    (partial / run_folder.HEAD).chmod(0o600)
+    before = RunFolder(old).config()
+    partial = RunFolder.begin(folder)
+    partial.write_head(fitted.head)
     people = {side: [name for name, own in person_sides.items() if own == side] for side in ("train", "validation")}
-    sides.write_people(partial, {**people, "test": []})
+    partial.write_people(people)
     config = {
         "facetl": __version__,
         "settings": settings.to_json(),
         "head": {"fallback": False, "width": fitted.head.output_shape[-1]},
         "extractor": before["extractor"],
         "learnt_after": old.name,
-        "versions": run_folder.versions(),
+        "versions": versions(),
     }
-    run_folder.write_json(partial / run_folder.CONFIG, config)
-    calibration_files.write(partial, calibrated)
+    partial.write_config(config)
+    partial.write_calibration(calibrated)
     metrics = {"run": folder.name, "epochs": len(fitted.history), "best_epoch": fitted.best_epoch, **measured.to_json()}
-    run_folder.write_json(partial / METRICS, metrics)
-    run_folder.complete(partial, folder)
+    write_json(partial.path / METRICS, metrics)
+    partial.complete(folder)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from facetl.errors import DataError
 from facetl.recognition.embedded_face import SeenFace, SeenPhoto
-from facetl.recognition.gallery_file import Enrolled, GalleryFile, changing
+from facetl.recognition.gallery_file import Enrolled
+from facetl.recognition.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EnrolReport:
 
 
 def enroll_faces(
-    folder: Path,
+    run: RunFolder,
     name: str,
     photos: Iterable[SeenPhoto],
     *,
@@ -34,7 +34,7 @@ def enroll_faces(
     largest: bool = False,
     skipped: Counter[str],
 ) -> EnrolReport:
-    """Add a person's photos to the gallery of a run folder: all of them, or none where one is refused.
+    """Add a person's photos to the gallery of a run: all of them, or none where one is refused.
 
     face: which one of each photo, counted from the left from 1; largest: the largest of each. A photo without a face
     is counted in `skipped`. Raises DataError for a photo with several faces where neither is given, for a number that
@@ -49,9 +49,9 @@ def enroll_faces(
     if not chosen:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no photo"
         raise DataError(f"enrolling {name} needs photos that show a face, got {reasons}. Give others.")
-    with changing(folder):
-        gallery, enrolled = GalleryFile.read(folder).with_faces(name, chosen)
-        gallery.write(folder)
+    with run.changing_gallery():
+        gallery, enrolled = run.gallery().with_faces(name, chosen)
+        run.write_gallery(gallery)
     counts = gallery.counts()
     return EnrolReport(enrolled, counts[enrolled.name], len(counts))
 

@@ -10,13 +10,10 @@ several such heads may stand in one gallery, under the digest of the first.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,16 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.data.names import person_name
-from facetl.errors import CacheLockedError, DataError, RunError
+from facetl.errors import DataError, RunError
 from facetl.io.files import write_atomic
-from facetl.io.lock import WriterLock
 from facetl.metrics.ranking import checked_embeddings
 from facetl.recognition.embedded_face import SeenFace
-from facetl.recognition.run_folder import CONFIG, HEAD
 
-GALLERY = "gallery.npz"
-LOCK = "gallery.lock"
 VERSION = 1
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, DataError, zipfile.BadZipFile)
 
 _SAME_FACE = 0.5  # overlap of two boxes of one photo, intersection over union
 
@@ -56,7 +50,7 @@ class GalleryFile:
     """Faces of named people, one a row.
 
     Attributes:
-        head: digest of the head and extractor that made the embeddings; see `head_digest`.
+        head: digest of the head and extractor that made the embeddings; see `RunFolder.head_digest`.
         names: whose face each is, NFC-normalised.
         photos: sha256 of the bytes of the photo that each is in.
         boxes: float64 [faces, 4], left, top, right and bottom edge in that photo.
@@ -78,21 +72,28 @@ class GalleryFile:
         return cls(head, (), (), np.zeros((0, 4)), np.zeros((0, 0), np.float32))
 
     @classmethod
-    def read(cls, folder: Path) -> GalleryFile:
-        """Read the gallery of a run folder, an empty one where nobody is enrolled yet.
-
-        Raises RunError where it is damaged, of a newer facetl, or made by another head.
-        """
-        head = head_digest(folder)
-        found = _load(folder / GALLERY)
-        if found is None:
-            return cls.empty(head)
-        if found.head != head and found.head not in compatible_heads(folder):
+    def read(cls, path: Path) -> GalleryFile | None:
+        """Read a gallery file, None where there is none; RunError where it is damaged or of a newer facetl."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                version = int(stored["version"])
+                if version > VERSION:
+                    raise RunError(
+                        f"{path}: this facetl reads galleries up to version {VERSION}, got {version}. Upgrade."
+                    )
+                names, photos = (tuple(stored[field].astype(np.str_).tolist()) for field in ("names", "photos"))
+                boxes, embeddings = stored["boxes"].astype(np.float64), stored["embeddings"].astype(np.float32)
+                gallery = cls(str(stored["head"]), names, photos, boxes, embeddings)
+            if len(photos) != len(names) or boxes.shape != (len(names), 4) or embeddings.shape[:1] != (len(names),):
+                raise ValueError("its rows do not belong together")
+            checked_embeddings(embeddings, "gallery")
+        except FileNotFoundError:
+            return None
+        except _DAMAGED as error:
             raise RunError(
-                f"{folder / GALLERY}: a gallery belongs to the head that made it, this run has another one. Delete "
-                "the file and run facetl enroll again."
-            )
-        return found
+                f"{path}: the gallery cannot be read ({error}). Restore it, or delete it and run facetl enroll again."
+            ) from error
+        return gallery
 
     def counts(self) -> dict[str, int]:
         """Return how many faces each person has, people sorted."""
@@ -142,9 +143,8 @@ class GalleryFile:
             embeddings=np.concatenate([self.embeddings.reshape(-1, added.embeddings.shape[1]), added.embeddings]),
         )
 
-    def write(self, folder: Path) -> None:
-        """Write the gallery into a run folder, whole or not at all; one of nobody is no file."""
-        path = folder / GALLERY
+    def write(self, path: Path) -> None:
+        """Write the gallery, whole or not at all; one of nobody is no file."""
         if not self.names:
             path.unlink(missing_ok=True)
             return
@@ -175,71 +175,6 @@ class GalleryFile:
             boxes=self.boxes[list(rows)],
             embeddings=self.embeddings[list(rows)],
         )
-
-
-def stored_gallery(folder: Path) -> GalleryFile | None:
-    """Read the gallery of a run folder whatever head made it, None where there is none; RunError where damaged."""
-    return _load(folder / GALLERY)
-
-
-def head_digest(folder: Path) -> str:
-    """Return the hex digest of a run's head and extractor, by which its embeddings are told from any other run's.
-
-    Raises RunError where the folder is no complete run.
-    """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        digest = hashlib.sha256(str(config["extractor"]["fingerprint"]).encode())
-        digest.update((folder / HEAD).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
-    return digest.hexdigest()
-
-
-def compatible_heads(folder: Path) -> frozenset[str]:
-    """Return the digests of other heads whose galleries a run's head answers for; RunError where it is no run."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return frozenset(map(str, config.get("compatible_heads", ())))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
-
-
-@contextmanager
-def changing(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing a run's gallery meanwhile; RunError where one does."""
-    lock = WriterLock(folder / LOCK)
-    try:
-        lock.acquire()
-    except CacheLockedError as error:
-        raise RunError(
-            f"{folder / GALLERY}: one process at a time may change a gallery, another one does now. Wait until it ends."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _load(path: Path) -> GalleryFile | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            version = int(stored["version"])
-            if version > VERSION:
-                raise RunError(f"{path}: this facetl reads galleries up to version {VERSION}, got {version}. Upgrade.")
-            names, photos = (tuple(stored[field].astype(np.str_).tolist()) for field in ("names", "photos"))
-            boxes, embeddings = stored["boxes"].astype(np.float64), stored["embeddings"].astype(np.float32)
-            gallery = GalleryFile(str(stored["head"]), names, photos, boxes, embeddings)
-        if len(photos) != len(names) or boxes.shape != (len(names), 4) or embeddings.shape[:1] != (len(names),):
-            raise ValueError("its rows do not belong together")
-        checked_embeddings(embeddings, "gallery")
-    except FileNotFoundError:
-        return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, DataError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path}: the gallery cannot be read ({error}). Restore it, or delete it and run facetl enroll again."
-        ) from error
-    return gallery
 
 
 def _overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,17 +23,10 @@ from facetl.faces.aligner import NO_FACE
 from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Face, choose
 from facetl.images.decode import read_photo
-from facetl.recognition import calibration_files
 from facetl.recognition.embedded_face import FaceFinder, SeenFace, own_detector, quality_of
 from facetl.recognition.face_embeddings import Box, FaceBatch, FaceEmbeddings, Photos, read_photos
-from facetl.recognition.run_folder import CONFIG, HEAD, stored_extractor
-from facetl.training import (
-    sphere_lift,  # noqa: F401 - register the layers that a stored head may hold
-    whitening,  # noqa: F401 - register the layers that a stored head may hold
-)
+from facetl.recognition.run_folder import SAVED_MODEL, RunFolder
 from facetl.training.head import embed
-
-SAVED_MODEL = "saved_model"
 
 
 @dataclass(frozen=True)
@@ -178,27 +170,24 @@ class Recognizer:
 
     def save(self, folder: Path) -> None:
         """Write `head.keras` and `saved_model/` into a run folder."""
-        self.head.save(folder / HEAD)
+        RunFolder(folder).write_head(self.head)
         save_model(self.extractor, self.head, folder / SAVED_MODEL)
 
     @classmethod
     def load(cls, folder: Path) -> Recognizer:
         """Load a run folder; RunError when it is none, WeightsError when the extractor's weights have changed."""
-        try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            head = keras.models.load_model(folder / HEAD)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
-        # A run without training has its authors' threshold, and nobody to be calibrated on.
-        published = config.get("threshold")
-        calibration = None if published is not None else calibration_files.read(folder)
-        threshold = calibration.threshold if calibration is not None else float(published)
-        spec, weights = stored_extractor(folder, config)
+        run = RunFolder(folder)
+        spec, weights = run.extractor()
+        # A net as its authors left it has their threshold, and nobody to be calibrated on.
+        published = run.published_threshold()
+        calibration = run.calibration() if published is None else None
         if not weights.path.exists():
             raise RunError(
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
-        return cls(make_extractor(spec, weights), head, threshold, calibration)
+        threshold = calibration.threshold if calibration is not None else published
+        assert threshold is not None
+        return cls(make_extractor(spec, weights), run.head(), threshold, calibration)
 
 
 def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:

@@ -1,55 +1,280 @@
-"""A run folder is written beside its place, under `.NAME.partial`, and takes it when it is complete."""
+"""A run folder: the one place that knows its files, reads and writes them.
+
+    config.json         every setting, the extractor, the versions; the threshold of a net as its authors left it
+    head.keras          features → unit embeddings; saved_model/ beside it
+    calibration.json    the threshold with its evidence, reliability.png beside it; not of a net as its authors left it
+    people.json         who was trained on, chosen by and measured on; not in runs made before they were kept
+    gallery.npz         who is enrolled; see `facetl.recognition.gallery`
+    metrics.json, report.html, MODEL_CARD.md, baselines.npz, untrained.keras, logs/, versions/
+
+A run is written beside its place, under `.NAME.partial`, and moved there when it is complete.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
-from facetl.errors import RunError
+from facetl.data.splits import SIDES
+from facetl.errors import CacheLockedError, RunError
+from facetl.io.files import write_atomic
+from facetl.io.json import write_json
+from facetl.io.lock import WriterLock
+from facetl.recognition.gallery_file import GalleryFile
+
+if TYPE_CHECKING:
+    import keras
+
+    from facetl.calibration.calibration import Calibrated, Calibration
 
 CONFIG = "config.json"
 HEAD = "head.keras"
 NET = "net.keras"
+SAVED_MODEL = "saved_model"
+CALIBRATION = "calibration.json"
+RELIABILITY = "reliability.png"
+PEOPLE = "people.json"
+GALLERY = "gallery.npz"
+GALLERY_LOCK = "gallery.lock"
+METRICS = "metrics.json"
+MODEL_CARD = "MODEL_CARD.md"
 CHECKPOINT = "checkpoint.npz"
 
-
-def begin(folder: Path, *, resume: bool = False) -> Path:
-    """Return the folder, for its owner alone, in which a run is written that will be `folder`.
-
-    Raises RunError where `folder` holds something else than a run, or where there is nothing to resume.
-    """
-    if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
-        raise RunError(f"{folder}: expected a run folder or none, found other files. Choose another --run.")
-    partial = folder.with_name(f".{folder.name}.partial")
-    if resume and not (partial / CHECKPOINT).is_file():
-        raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
-    if not resume and partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return partial
+# Side → people.
+SplitPeople = Mapping[str, frozenset[str]]
 
 
-def complete(partial: Path, folder: Path) -> None:
-    """Put a written run in its place; one of the same name is replaced only now."""
-    old = folder.with_name(f".{folder.name}.old")
-    if folder.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. What is missing or damaged raises RunError where it is read, with what to do."""
+
+    path: Path
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run lies here."""
+        return (self.path / CONFIG).is_file()
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.path.resolve().name
+
+    @classmethod
+    def begin(cls, folder: Path, *, resume: bool = False) -> RunFolder:
+        """Make the folder, for its owner alone, in which a run is written that will be `folder`.
+
+        Raises RunError where `folder` holds something else than a run, or where there is nothing to resume.
+        """
+        if folder.exists() and not cls(folder).is_run and any(folder.iterdir()):
+            raise RunError(f"{folder}: expected a run folder or none, found other files. Choose another --run.")
+        partial = folder.with_name(f".{folder.name}.partial")
+        if resume and not (partial / CHECKPOINT).is_file():
+            raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
+        if not resume and partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(partial)
+
+    def complete(self, folder: Path) -> None:
+        """Move a run that was begun to its place; one of the same name is replaced only now."""
+        old = folder.with_name(f".{folder.name}.old")
+        if folder.exists():
+            if old.exists():
+                shutil.rmtree(old)
+            os.replace(folder, old)
+        os.replace(self.path, folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def recover(self) -> None:
+        """Put a run back whose replacement was cut short between its two renames."""
+        old = RunFolder(self.path.with_name(f".{self.path.name}.old"))
+        if not self.path.exists() and old.is_run:
+            os.replace(old.path, self.path)
+
+    def config(self) -> dict[str, Any]:
+        """Read config.json."""
+        try:
+            config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._incomplete(error) from error
+        if not isinstance(config, dict):
+            raise self._incomplete(f"{CONFIG} is no object")
+        return config
+
+    def training_config(self) -> dict[str, Any]:
+        """Read config.json of a run that was trained on a folder of people; RunError for any other, too."""
+        config = self.config()
+        if "extractor" in config and "data" not in config:
+            raise RunError(
+                f"{self.path}: the photos of people whom training held out are needed, and this run was not made from "
+                "a folder of people. Take one that facetl train made."
+            )
+        try:
+            # All that is needed further on is read here, so that a damaged file is found at once.
+            _ = config["data"], int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
+            ExtractorSpec.from_json(config["extractor"]["spec"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._incomplete(repr(error)) from error
+        return config
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write config.json; a version that shares the old one's bytes by a hard link keeps them."""
+        write_json(self.path / CONFIG, config)
+
+    def extractor(self) -> tuple[ExtractorSpec, Weights]:
+        """Return the extractor that the config names; a net of the run's own is found wherever the folder lies."""
+        try:
+            stored = self.config()["extractor"]
+            spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
+            weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
+        except (KeyError, TypeError) as error:
+            raise self._incomplete(repr(error)) from error
+        if path.is_absolute():
+            return spec, weights
+        if spec.family.file_prefix is not None:
+            spec = replace(spec, name=spelt_out(spec.name, self.path))
+        return spec, replace(weights, path=self.path.absolute() / path)
+
+    def head(self) -> keras.Model:
+        """Load the head, features [batch, dim] → unit embeddings [batch, width]."""
+        import keras  # TensorFlow takes seconds to start, and most of a run is read without it
+
+        # Both modules register layers that a stored head may hold.
+        from facetl.training import sphere_lift, whitening  # noqa: F401
+
+        try:
+            return keras.models.load_model(self.path / HEAD)
+        except (OSError, ValueError) as error:
+            raise self._incomplete(error) from error
+
+    def write_head(self, head: keras.Model) -> None:
+        """Write head.keras, for the run's owner alone."""
+        head.save(self.path / HEAD)
+        (self.path / HEAD).chmod(0o600)
+
+    def head_digest(self) -> str:
+        """Return the hex digest of head and extractor, by which the run's embeddings differ from any other run's."""
+        config = self.config()
+        try:
+            digest = hashlib.sha256(str(config["extractor"]["fingerprint"]).encode())
+            digest.update((self.path / HEAD).read_bytes())
+        except (OSError, KeyError, TypeError) as error:
+            raise self._incomplete(error) from error
+        return digest.hexdigest()
+
+    def compatible_heads(self) -> frozenset[str]:
+        """Return the digests of other heads whose galleries this run's head answers for."""
+        try:
+            return frozenset(map(str, self.config().get("compatible_heads", ())))
+        except TypeError as error:
+            raise self._incomplete(error) from error
+
+    def published_threshold(self) -> float | None:
+        """Return the threshold of a net as its authors left it; None for a run that has a calibration instead."""
+        threshold = self.config().get("threshold")
+        try:
+            return None if threshold is None else float(threshold)
+        except (ValueError, TypeError) as error:
+            raise self._incomplete(error) from error
+
+    def calibration(self) -> Calibration:
+        """Read the calibration."""
+        from facetl.calibration.calibration import Calibration  # SciPy takes a second to import
+
+        path = self.path / CALIBRATION
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path}: expected the run's calibration ({error}). Run facetl calibrate.") from error
+        return Calibration.from_json(content, name=str(path))
+
+    def write_calibration(self, calibrated: Calibrated) -> None:
+        """Write a calibration and its reliability diagram; a diagram that no longer belongs to it is deleted."""
+        if calibrated.reliability is None:
+            (self.path / RELIABILITY).unlink(missing_ok=True)
+        else:
+            from facetl.report.plots import figure_png, reliability_plot  # Matplotlib takes a second to import
+
+            write_atomic(self.path / RELIABILITY, figure_png(reliability_plot(calibrated.reliability)))
+        write_json(self.path / CALIBRATION, calibrated.calibration.to_json())
+
+    def people(self) -> SplitPeople | None:
+        """Read side → people, NFC-normalised as in a manifest; None for a run made before they were kept."""
+        path = self.path / PEOPLE
+        try:
+            sides = json.loads(path.read_text(encoding="utf-8"))
+            return {side: frozenset(map(str, sides[side])) for side in SIDES}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path}: expected the people of {', '.join(SIDES)} ({error}). Train again.") from error
+
+    def people_of(self, what: str) -> SplitPeople:
+        """Read side → people; RunError, naming `what` is missing, for a run made before they were kept."""
+        people = self.people()
+        if people is None:
+            raise RunError(
+                f"{self.path}: the run does not say {what} (it was made before that was kept). Train it again."
+            )
+        return people
+
+    def write_people(self, people: Mapping[str, Iterable[str]]) -> None:
+        """Write side → people, for the run's owner alone; a side that is not given has nobody."""
+        write_json(self.path / PEOPLE, {side: sorted(people.get(side, ())) for side in SIDES})
+
+    def gallery(self) -> GalleryFile:
+        """Read who is enrolled, nobody at first; RunError for a gallery that this run's head does not answer for."""
+        head, found = self.head_digest(), self.stored_gallery()
+        if found is None:
+            return GalleryFile.empty(head)
+        if found.head != head and found.head not in self.compatible_heads():
+            raise RunError(
+                f"{self.path / GALLERY}: a gallery belongs to the head that made it, this run has another one. Delete "
+                "the file and run facetl enroll again."
+            )
+        return found
+
+    def stored_gallery(self) -> GalleryFile | None:
+        """Read the gallery whatever head made it, None where there is none."""
+        return GalleryFile.read(self.path / GALLERY)
+
+    def write_gallery(self, gallery: GalleryFile) -> None:
+        """Write who is enrolled; nobody is no file."""
+        gallery.write(self.path / GALLERY)
+
+    @contextmanager
+    def changing_gallery(self) -> Iterator[None]:
+        """Keep other processes from changing the gallery meanwhile; RunError where one does."""
+        lock = WriterLock(self.path / GALLERY_LOCK)
+        try:
+            lock.acquire()
+        except CacheLockedError as error:
+            raise RunError(
+                f"{self.path / GALLERY}: one process at a time may change a gallery, another one does now. Wait until "
+                "it ends."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _incomplete(self, why: object) -> RunError:
+        return RunError(f"{self.path}: expected a complete run folder ({why}). Run facetl train.")
 
 
 def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int, *, inside: Path | None = None) -> dict[str, Any]:
-    """Return what a run's config says of its extractor, whose features have length `dim`.
+    """Return what a run's config holds of its extractor, whose features have length `dim`.
 
     inside: the folder that the run is written into; a net that lies in it is named from there, so that the run can be
     moved.
@@ -69,26 +294,7 @@ def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int, *, inside:
     }
 
 
-def stored_extractor(folder: Path, config: Mapping[str, Any]) -> tuple[ExtractorSpec, Weights]:
-    """Return the extractor that a run's config names; a net of the run's own is found in `folder`, wherever that lies.
-
-    Raises KeyError or TypeError for a config without one, FacetlError for one of another version.
-    """
-    stored = config["extractor"]
-    spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
-    if not path.is_absolute():
-        path = folder.absolute() / path
-        if spec.family.file_prefix is not None:
-            spec = replace(spec, name=spelt_out(spec.name, folder))
-    return spec, Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
-
-
 def versions() -> dict[str, str]:
     """Return the versions that a run was made with."""
     named = ("tensorflow", "keras", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{name: version(name) for name in named}}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a run's file, to be read by people, too."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from facetl.embeddings.dataset import Collection
 from facetl.images.decode import read_photo
 from facetl.io.files import write_atomic
 from facetl.metrics.verification import hardest_mistakes
+from facetl.recognition.run_folder import MODEL_CARD
 from facetl.report.html import HeldOut, Mistake, write_report
 from facetl.report.tables import results_table
 from facetl.runs import model_card
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from facetl.runs.training_run import Evaluated
 
 
-MODEL_CARD = "MODEL_CARD.md"
 THUMBNAIL = 64
 _PORTRAIT = 128
 # The projector and the t-SNE stay quick with this many photos of held-out people.

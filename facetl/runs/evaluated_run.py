@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facetl.data.manifest import Manifest
 from facetl.errors import RunError
-from facetl.recognition import sides
 from facetl.recognition.photo_embeddings import Embedded, embed_manifest
 from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run_folder import CONFIG
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.run_baselines import Floors
 from facetl.training.settings import LOSSES
 
@@ -80,19 +79,20 @@ class Subject:
     def load(cls, folder: Path) -> Subject:
         """Load a run folder; raises RunError when it is none or damaged, WeightsError."""
         recognizer = Recognizer.load(folder)
-        people = sides.read(folder)
+        run = RunFolder(folder)
+        people = run.people()
         return cls(
             folder,
             recognizer,
             Floors.load(folder),
             None if people is None else people["train"] | people["validation"],
-            _margin(folder),
+            _margin(run.config()),
         )
 
     @property
     def name(self) -> str:
         """What the run is called."""
-        return self.folder.resolve().name
+        return RunFolder(self.folder).name
 
     @property
     def threshold_chosen(self) -> str:
@@ -135,8 +135,8 @@ def composed(names: Iterable[str]) -> frozenset[str]:
     return frozenset(unicodedata.normalize("NFC", name) for name in names)
 
 
-def _margin(folder: Path) -> float:
-    settings: Mapping[str, object] = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("settings", {})
+def _margin(config: Mapping[str, Any]) -> float:
+    settings: Mapping[str, object] = config.get("settings", {})
     given = settings.get("margin") if settings.get("loss", "triplet") == "triplet" else None
     default = LOSSES["triplet"].margin
     assert default is not None

@@ -13,11 +13,9 @@ from facetl import __version__
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec
 from facetl.backbones.weights import resolve
-from facetl.data.splits import SIDES
 from facetl.io.files import write_atomic
-from facetl.recognition import run_folder, sides
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs import documents
+from facetl.recognition.run_folder import MODEL_CARD, RunFolder, extractor_record, versions
 from facetl.runs.reference_net import PUBLISHED
 from facetl.training.sphere_lift import Lifted
 
@@ -45,21 +43,20 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
     """
     spec = ExtractorSpec.of(name, mirror=False)
     weights = resolve(spec)
-    partial = run_folder.begin(folder)
+    partial = RunFolder.begin(folder)
     extractor = make_extractor(spec, weights)
     recognizer = Recognizer(extractor, _head(extractor.dim), PUBLISHED[name] / RADIUS**2)
-    recognizer.save(partial)
-    nobody: dict[str, list[str]] = {side: [] for side in SIDES}
-    sides.write_people(partial, nobody)
+    recognizer.save(partial.path)
+    partial.write_people({})
     config = {
         "facetl": __version__,
         "settings": {},
         "threshold": recognizer.threshold,
         "head": {"fallback": True, "width": extractor.dim + 1},
-        "extractor": run_folder.extractor_record(spec, weights, extractor.dim),
-        "versions": run_folder.versions(),
+        "extractor": extractor_record(spec, weights, extractor.dim),
+        "versions": versions(),
     }
-    run_folder.write_json(partial / run_folder.CONFIG, config)
+    partial.write_config(config)
     card = _CARD.format(
         name=folder.name,
         description=weights.description,
@@ -67,8 +64,8 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
         threshold=recognizer.threshold,
         published=PUBLISHED[name],
     )
-    write_atomic(partial / documents.MODEL_CARD, card.encode())
-    run_folder.complete(partial, folder)
+    write_atomic(partial.path / MODEL_CARD, card.encode())
+    partial.complete(folder)
     return recognizer
 
 

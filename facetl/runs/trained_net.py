@@ -22,8 +22,8 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import RunError
-from facetl.recognition import run_folder
 from facetl.recognition.recognizer import Recognizer, signatures_of
+from facetl.recognition.run_folder import NET, RunFolder, extractor_record, versions
 from facetl.runs.documents import CardText, seen_of_photos
 from facetl.runs.training_run import Method, RunReport, calibrate, complete, evaluate, split_counts
 from facetl.training.head import embed
@@ -76,7 +76,7 @@ def write_net_run(
     sight: Sight,
     *,
     baselines: Mapping[str, Embedder] | None = None,
-    partial: Path | None = None,
+    partial: RunFolder | None = None,
 ) -> RunReport:
     """Write the run folder of a trained net, measured on the test people of a split manifest.
 
@@ -87,14 +87,14 @@ def write_net_run(
         folder: the run's folder.
         manifest: photos with their sides; thresholds and calibration are from the validation people.
         baselines: name → embeddings of photos, measured beside the net on the same pairs.
-        partial: what `run_folder.begin(folder)` gave, where it was begun before, for the logs of the training.
+        partial: what `RunFolder.begin(folder)` gave, where it was begun before, for the logs of the training.
 
     Raises RunError for a net of another form or where the folder holds something else, DataError, CacheError.
     """
     seed = _checked(trained)
-    partial = run_folder.begin(folder) if partial is None else partial
-    trained.net.save(partial / run_folder.NET)
-    spec = ExtractorSpec.of(str(partial / run_folder.NET), align=sight.align, crop=sight.crop, mirror=sight.mirror)
+    partial = RunFolder.begin(folder) if partial is None else partial
+    trained.net.save(partial.path / NET)
+    spec = ExtractorSpec.of(str(partial.path / NET), align=sight.align, crop=sight.crop, mirror=sight.mirror)
     collection = dataset.embed(
         manifest, Backbone.from_spec(spec), cache=sight.cache, on_progress=sight.on_progress, on_faces=sight.on_faces
     )
@@ -111,7 +111,7 @@ def write_net_run(
         choice=None,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, head, evaluated.threshold).save(partial)
+    Recognizer(extractor, head, evaluated.threshold).save(partial.path)
     held_out, labels, _ = collection.side("validation")
     complete(
         partial,
@@ -119,7 +119,7 @@ def write_net_run(
         report=report,
         evaluated=evaluated,
         calibrated=calibrate(embed(head, held_out), labels, seed=seed),
-        config=_config(collection, trained, partial),
+        config=_config(collection, trained, partial.path),
         history=trained.history,
         card=_card(collection, trained),
     )
@@ -164,15 +164,15 @@ def _config(collection: Collection, trained: TrainedNet, partial: Path) -> dict[
         "settings": dict(trained.settings),
         "head": {"fallback": False, "width": width},
         "net": {"origin": trained.origin, "parameters": trained.net.count_params()},
-        "extractor": run_folder.extractor_record(collection.spec, collection.weights, width, inside=partial),
-        "versions": run_folder.versions(),
+        "extractor": extractor_record(collection.spec, collection.weights, width, inside=partial),
+        "versions": versions(),
     }
 
 
 def _card(collection: Collection, trained: TrainedNet) -> CardText:
     side = trained.net.input_shape[1]
     what = [
-        f"Net: {trained.origin}; {trained.net.count_params():,} parameters in `{run_folder.NET}`.",
+        f"Net: {trained.origin}; {trained.net.count_params():,} parameters in `{NET}`.",
         f"It sees {side}×{side} pixels of {seen_of_photos(collection.spec)}.",
         f"Kept: epoch {trained.best_epoch} of {len(trained.history)}"
         + (", the start" if trained.best_epoch == 0 else "")

@@ -13,12 +13,14 @@ import pandas as pd
 from facetl import __version__
 from facetl.backbones.extractor import make_extractor
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
+from facetl.data.splits import SIDES
 from facetl.embeddings.dataset import Collection
+from facetl.io.json import write_json
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.pairs import FoldedPairs, fold_pairs
 from facetl.metrics.verification import Verification, evaluate_embeddings, pair_distances, threshold_from
-from facetl.recognition import calibration_files, run_folder, sides
 from facetl.recognition.recognizer import Recognizer, signatures_of
+from facetl.recognition.run_folder import CHECKPOINT, METRICS, RunFolder, extractor_record, versions
 from facetl.runs import documents
 from facetl.runs.run_baselines import Floors
 from facetl.training.fit import FittedHead, embedders, fit_head
@@ -26,7 +28,6 @@ from facetl.training.head import embed
 from facetl.training.model_selection import Choice
 from facetl.training.settings import TrainingSettings
 
-METRICS = "metrics.json"
 # A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
 Method = tuple[str, np.ndarray, np.ndarray]
 
@@ -97,7 +98,7 @@ def train_run(
 
     Raises RunError when there is nothing to resume, TrainingError, DataError for too few people.
     """
-    partial = run_folder.begin(folder, resume=resume)
+    partial = RunFolder.begin(folder, resume=resume)
     features, labels, _ = collection.side("train")
     held_out, held_out_labels, _ = collection.side("validation")
     fitted = fit_head(
@@ -107,9 +108,9 @@ def train_run(
         validation=(held_out, held_out_labels),
         layout=collection.layout,
         on_epoch=on_epoch,
-        checkpoint=partial / run_folder.CHECKPOINT,
+        checkpoint=partial.path / CHECKPOINT,
         resume=resume,
-        logs=partial / "logs",
+        logs=partial.path / "logs",
     )
     baselines = Baselines.fit(features, labels, seed=settings.seed)
     evaluated = evaluate(collection, _methods(collection, baselines, fitted), seed=settings.seed)
@@ -124,12 +125,12 @@ def train_run(
         choice=fitted.choice,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, fitted.head, evaluated.threshold).save(partial)
+    Recognizer(extractor, fitted.head, evaluated.threshold).save(partial.path)
     thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
-    Floors.of(baselines, fitted.untrained, thresholds).save(partial)
+    Floors.of(baselines, fitted.untrained, thresholds).save(partial.path)
     config = _config(collection, settings, fitted)
     card = documents.card_of_head(collection, fitted, config)
-    (partial / run_folder.CHECKPOINT).unlink(missing_ok=True)
+    (partial.path / CHECKPOINT).unlink(missing_ok=True)
     complete(
         partial,
         collection,
@@ -168,7 +169,7 @@ def calibrate(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> Calib
 
 
 def complete(
-    partial: Path,
+    partial: RunFolder,
     collection: Collection,
     *,
     report: RunReport,
@@ -183,12 +184,12 @@ def complete(
     What embeds photos must lie in `partial` already.
     """
     folder = report.folder
-    sides.write(partial, collection.manifest)
-    run_folder.write_json(partial / run_folder.CONFIG, config)
-    calibration_files.write(partial, calibrated)
-    run_folder.write_json(partial / METRICS, report.to_json() | {"run": folder.name})
-    documents.write(partial, folder.name, collection, evaluated, config, calibrated, history=history, card=card)
-    run_folder.complete(partial, folder)
+    partial.write_people({side: collection.manifest.subset(side).identities for side in SIDES})
+    partial.write_config(config)
+    partial.write_calibration(calibrated)
+    write_json(partial.path / METRICS, report.to_json() | {"run": folder.name})
+    documents.write(partial.path, folder.name, collection, evaluated, config, calibrated, history=history, card=card)
+    partial.complete(folder)
 
 
 def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
@@ -210,8 +211,8 @@ def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHe
         "layout": collection.manifest.layout,
         "settings": settings.to_json(),
         "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
-        "extractor": run_folder.extractor_record(collection.spec, collection.weights, collection.features.shape[1]),
-        "versions": run_folder.versions(),
+        "extractor": extractor_record(collection.spec, collection.weights, collection.features.shape[1]),
+        "versions": versions(),
     }
 
 

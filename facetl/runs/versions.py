@@ -11,7 +11,6 @@ it is complete.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Collection
@@ -20,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
-from facetl.recognition import run_folder
-from facetl.recognition.gallery_file import GALLERY, LOCK, changing, compatible_heads, head_digest, stored_gallery
+from facetl.recognition.run_folder import CONFIG, GALLERY, GALLERY_LOCK, RunFolder
 
 VERSIONS = "versions"
 
@@ -49,8 +47,8 @@ class Version:
 
 def history(folder: Path) -> tuple[Version, ...]:
     """Return the versions of a run, oldest first; RunError where it, or one of them, is damaged."""
-    recover(folder)
-    stored = sorted((folder / VERSIONS).glob(f"*/{run_folder.CONFIG}"))
+    RunFolder(folder).recover()
+    stored = sorted((folder / VERSIONS).glob(f"*/{CONFIG}"))
     found = [_version(folder, in_use=True), *(_version(path.parent, in_use=False) for path in stored)]
     return tuple(sorted(found, key=lambda version: version.number))
 
@@ -67,15 +65,16 @@ def put_in_place(folder: Path, write: Callable[[Path], None], *, head: str) -> b
     `compatible_heads` say so, or else waits with its own version; returns whether it stayed. RunError where another
     process changed the run meanwhile, or changes it now.
     """
-    recover(folder)
-    with changing(folder):
-        if head_digest(folder) != head:
+    run = RunFolder(folder)
+    run.recover()
+    with run.changing_gallery():
+        if run.head_digest() != head:
             raise RunError(f"{folder}: the run was changed by another process meanwhile. Update it again.")
-        partial = run_folder.begin(folder)
-        write(partial)
-        _keep(folder, partial, without=None)
-        stayed = _take_gallery(folder, partial)
-        run_folder.complete(partial, folder)
+        partial = RunFolder.begin(folder)
+        write(partial.path)
+        _keep(folder, partial.path, without=None)
+        stayed = _take_gallery(run, partial)
+        partial.complete(folder)
     return stayed
 
 
@@ -95,25 +94,18 @@ def roll_back(folder: Path, to: int | None = None) -> Version:
             f"{folder}: version {now.number} is in use, and can be exchanged for another one: {others}; got "
             f"{'none before it' if wanted is None else wanted}."
         )
-    with changing(folder):
-        partial = run_folder.begin(folder)
-        _copy(chosen.folder, partial)
+    with RunFolder(folder).changing_gallery():
+        partial = RunFolder.begin(folder)
+        _copy(chosen.folder, partial.path)
         _answer_for(partial, folder)
-        _keep(folder, partial, without=chosen.number)
-        _take_gallery(folder, partial)
-        run_folder.complete(partial, folder)
+        _keep(folder, partial.path, without=chosen.number)
+        _take_gallery(RunFolder(folder), partial)
+        partial.complete(folder)
     return _version(folder, in_use=True)
 
 
-def recover(folder: Path) -> None:
-    """Put a run back whose replacement was cut short between its two renames."""
-    old = folder.with_name(f".{folder.name}.old")
-    if not folder.exists() and (old / run_folder.CONFIG).is_file():
-        os.replace(old, folder)
-
-
 def _version(folder: Path, *, in_use: bool) -> Version:
-    config = _config(folder)
+    config = RunFolder(folder).config()
     try:
         number, update = int(config.get("version", 1)), config.get("update")
         if update is not None and not isinstance(update, dict):
@@ -123,56 +115,44 @@ def _version(folder: Path, *, in_use: bool) -> Version:
     return Version(number, folder, in_use, update)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / run_folder.CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("config.json is no object")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
-    return config
-
-
 def _keep(folder: Path, partial: Path, *, without: int | None) -> None:
     """Bring all versions along into the folder that will replace the run's, the one in use among them."""
     (partial / VERSIONS).mkdir(mode=0o700)
     for version in history(folder):
         if version.number != without:
             # What people are enrolled in goes its own way: see `_take_gallery`.
-            left = (VERSIONS, GALLERY, LOCK) if version.in_use else ()
+            left = (VERSIONS, GALLERY, GALLERY_LOCK) if version.in_use else ()
             _copy(version.folder, partial / VERSIONS / str(version.number), left)
 
 
-def _take_gallery(folder: Path, partial: Path) -> bool:
+def _take_gallery(run: RunFolder, partial: RunFolder) -> bool:
     """Bring the gallery along where the new head answers for it; else it waits with its version. Returns which.
 
     A gallery that has waited with the version that comes back is taken, too.
     """
-    gallery, waiting = stored_gallery(folder), stored_gallery(partial)
+    gallery, waiting = run.stored_gallery(), partial.stored_gallery()
     if gallery is None:
         return True
-    if gallery.head not in {head_digest(partial), *compatible_heads(partial)}:
-        kept = partial / VERSIONS / str(_version(folder, in_use=True).number)
-        gallery.write(kept)
+    if gallery.head not in {partial.head_digest(), *partial.compatible_heads()}:
+        kept = partial.path / VERSIONS / str(_version(run.path, in_use=True).number)
+        RunFolder(kept).write_gallery(gallery)
         return False
     # Written anew: a file that is linked to a version's own must not be written over.
-    (gallery if waiting is None else gallery.with_rows_of(waiting)).write(partial)
+    partial.write_gallery(gallery if waiting is None else gallery.with_rows_of(waiting))
     return True
 
 
-def _answer_for(partial: Path, folder: Path) -> None:
+def _answer_for(partial: RunFolder, folder: Path) -> None:
     """Let a version that comes back answer for galleries of versions whose heads answer for its own.
 
     Whether two heads can be compared is the same from either side.
     """
-    digest = head_digest(partial)
-    mutual = {head_digest(version.folder) for version in history(folder) if digest in compatible_heads(version.folder)}
-    config = _config(partial)
-    config["compatible_heads"] = sorted({*compatible_heads(partial), *mutual} - {digest})
-    path = partial / run_folder.CONFIG
-    # The file is linked to the version's own, which must stay as it is.
-    path.unlink()
-    run_folder.write_json(path, config)
+    digest = partial.head_digest()
+    others = [RunFolder(version.folder) for version in history(folder)]
+    mutual = {other.head_digest() for other in others if digest in other.compatible_heads()}
+    config = partial.config()
+    config["compatible_heads"] = sorted({*partial.compatible_heads(), *mutual} - {digest})
+    partial.write_config(config)
 
 
 def _copy(source: Path, target: Path, left: Collection[str] = ()) -> None:

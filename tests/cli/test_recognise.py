@@ -17,8 +17,8 @@ from facetl.cli import inputs
 from facetl.cli.app import app
 from facetl.errors import FacetlError
 from facetl.metrics.ranking import Gallery
-from facetl.recognition.gallery_file import GalleryFile
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 
 ANN, BOB, EVE, ZOE = PEOPLE.values()
 
@@ -97,7 +97,7 @@ def test_enroll_then_identify_names_known_people_and_nobody_else(room: Path) -> 
     assert (found["photos"], found["people"], found["skipped"]) == (3, 2, {})
     lefts = [face["box"][0] for face in found["faces"][:2]]
     assert lefts == [20.0, 100.0]
-    recognizer, gallery = Recognizer.load(room / "models/family"), GalleryFile.read(room / "models/family")
+    recognizer, gallery = Recognizer.load(room / "models/family"), RunFolder(room / "models/family").gallery()
     assert recognizer.calibration is not None
     settings = recognizer.calibration.identification
     assert settings is not None

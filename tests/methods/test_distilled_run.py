@@ -29,9 +29,9 @@ from facetl.methods.distillation.student import Trunk, build_trunk, project
 from facetl.methods.distillation.student_comparison import compare_run, table
 from facetl.methods.distillation.student_fit import FittedStudent, Lesson, centroids_of, fit_projection, fit_student
 from facetl.methods.distillation.teacher import Teacher
-from facetl.recognition import sides
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
 
 SIDE, WIDTH = 32, 6
@@ -107,7 +107,7 @@ def test_the_teacher_comes_from_the_cache(room: Room, monkeypatch: pytest.Monkey
     monkeypatch.setattr(extractor_module.Extractor, "extract", refuse)
     told = Teacher.of_run(room.run, cache=room.cache)
     assert told.computed == 0
-    people = sides.read(room.run)
+    people = RunFolder(room.run).people()
     assert people is not None
     assert {photo.identity: photo.split for photo in told.manifest.photos} == {
         name: side for side in people for name in people[side]
@@ -128,7 +128,7 @@ def test_strangers_are_for_training_and_test_people_are_not(room: Room, tmp_path
         (photos / "Zoe" / path.name).write_bytes(path.read_bytes() + b"\0")
     told = Teacher.of_run(room.run, cache=room.cache, images=photos)
     assert {photo.split for photo in told.manifest.photos if photo.identity == "Zoe"} == {"train"}
-    people = sides.read(room.run)
+    people = RunFolder(room.run).people()
     assert people is not None
     assert set(told.manifest.subset("test").identities) == people["test"]
     for name in people["test"]:
@@ -161,7 +161,7 @@ def test_the_student_learns_the_teachers_embeddings(room: Room, teacher: Teacher
 
 
 def test_the_run_says_what_it_is(room: Room, teacher: Teacher, made: Path) -> None:
-    assert sides.read(made) == sides.read(room.run)
+    assert RunFolder(made).people() == RunFolder(room.run).people()
     card = (made / "MODEL_CARD.md").read_text()
     assert "the net of student.keras as it was" in card
     assert "taught by the run teacher" in card

@@ -24,10 +24,10 @@ from facetl.methods.continual.exemplars import Exemplars
 from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.head_comparison import Gain
 from facetl.methods.continual.run_update import update_run
-from facetl.recognition import recognizer, sides
-from facetl.recognition.gallery_file import GalleryFile, head_digest
+from facetl.recognition import recognizer
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs import documents, versions
+from facetl.recognition.run_folder import PEOPLE, RunFolder
+from facetl.runs import documents
 from facetl.runs.training_run import train_run
 from facetl.runs.versions import history, roll_back
 from facetl.training.settings import TrainingSettings
@@ -109,7 +109,7 @@ def test_enrolling_needs_no_training(room: Room) -> None:
     report = room.update("none")
     assert (report.enrolment.people, report.enrolment.faces, report.version) == (NEW, NEW * PHOTOS, 1)
     assert (report.in_place, report.way) == (False, None)
-    gallery = GalleryFile.read(room.folder)
+    gallery = RunFolder(room.folder).gallery()
     assert gallery.counts() == {f"New_Person_{person:02d}": PHOTOS for person in range(NEW)}
     photos = sorted((room.new / "New_Person_03").iterdir())
     own = gallery.embeddings[np.array(gallery.names) == "New_Person_03"]
@@ -127,7 +127,7 @@ def test_an_update_makes_a_second_version_and_keeps_the_first(updated, trained: 
     assert (first.number, first.in_use, second.number, second.in_use) == (1, False, 2, True)
     kept = files(first.folder)
     assert kept == files(trained.folder)
-    assert head_digest(room.folder) != head_digest(first.folder)
+    assert RunFolder(room.folder).head_digest() != RunFolder(first.folder).head_digest()
     photo = next((room.old / "Person_00").iterdir())
     assert not np.allclose(
         Recognizer.load(room.folder).embed([photo]).embeddings, before.embed([photo]).embeddings, atol=1e-3
@@ -138,8 +138,8 @@ def test_the_gallery_of_the_old_version_keeps_answering(updated) -> None:
     room, _before, report = updated
     if not report.gallery_kept:
         pytest.fail("the new head does not answer for the old gallery")
-    gallery = GalleryFile.read(room.folder)
-    assert gallery.head == head_digest(room.folder / "versions" / "1")
+    gallery = RunFolder(room.folder).gallery()
+    assert gallery.head == RunFolder(room.folder / "versions" / "1").head_digest()
     assert json.loads((room.folder / "config.json").read_text())["compatible_heads"] == [gallery.head]
     probe = Recognizer.load(room.folder).embed(sorted((room.new / "New_Person_05").iterdir())[:1]).embeddings
     nearest = gallery.names[int(np.argmax(gallery.embeddings @ probe[0]))]
@@ -148,7 +148,7 @@ def test_the_gallery_of_the_old_version_keeps_answering(updated) -> None:
 
 def test_nobody_who_is_measured_by_is_learnt_from(updated, trained: Room) -> None:
     room, _, report = updated
-    old, now = sides.read(trained.folder), sides.read(room.folder)
+    old, now = RunFolder(trained.folder).people(), RunFolder(room.folder).people()
     assert old is not None
     assert now is not None
     assert all(old[side] <= now[side] for side in old)
@@ -173,7 +173,7 @@ def test_what_is_reported_is_what_the_two_heads_do(updated) -> None:
     from facetl.metrics.roc import auc
 
     room, before, report = updated
-    people = sorted(sides.read(room.folder / "versions" / "1")["test"])
+    people = sorted(RunFolder(room.folder / "versions" / "1").people()["test"])
     photos = [(name, path) for name in people for path in sorted((room.old / name).iterdir())]
     names = np.array([name for name, _ in photos])
     pairs = sample_pairs(np.unique(names, return_inverse=True)[1], seed=0)
@@ -206,23 +206,23 @@ def test_a_second_update_learns_only_what_is_new(updated, make_people: Callable[
     # By their names, all fall on the training side. The run has held out one of them, who is never learnt from.
     names = [name for name in map("Later_{}".format, range(99)) if position(name, seed=0) > 0.8]
     tested = names[0]
-    people = sides.read(own.folder)
-    sides.write_people(own.folder, {**people, "test": people["test"] | {tested}})
+    people = RunFolder(own.folder).people()
+    RunFolder(own.folder).write_people({**people, "test": people["test"] | {tested}})
     photos = tmp_path / "more"
     photos.mkdir()
     for name, person in zip(names, sorted(made.iterdir()), strict=False):
         person.rename(photos / name)
     report = own.update(photos=photos, force=True)
     assert report.version == 3
-    assert tested in sides.read(own.folder)["test"]
+    assert tested in RunFolder(own.folder).people()["test"]
     assert tested not in Exemplars.read(own.folder).people
     assert set(names[1:3]) <= set(Exemplars.read(own.folder).people)
     assert [version.number for version in history(own.folder)] == [1, 2, 3]
-    assert GalleryFile.read(own.folder).counts()[tested] == 4
+    assert RunFolder(own.folder).gallery().counts()[tested] == 4
 
 
 def test_a_photo_that_the_run_was_measured_by_is_not_learnt_under_another_name(room: Room, tmp_path: Path) -> None:
-    tested = sorted(sides.read(room.folder)["test"])[0]
+    tested = sorted(RunFolder(room.folder).people()["test"])[0]
     photos = shutil.copytree(room.new, tmp_path / "photos")
     shutil.copy(next((room.old / tested).iterdir()), photos / "New_Person_00" / "alias.png")
     assert room.update("none", photos=photos).seen == 1
@@ -230,11 +230,11 @@ def test_a_photo_that_the_run_was_measured_by_is_not_learnt_under_another_name(r
 
 def test_a_worse_head_is_refused_unless_forced(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_update, "gains", lambda photos, seed: (Gain(-0.1, 0.02), Gain(0.0, 0.02)))
-    head = head_digest(room.folder)
+    head = RunFolder(room.folder).head_digest()
     report = room.update()
     assert (report.in_place, report.version) == (False, 1)
     assert "AUC -0.1000 ± 0.0200" in report.why_not
-    assert head_digest(room.folder) == head
+    assert RunFolder(room.folder).head_digest() == head
     assert report.enrolment.people == NEW
     forced = room.update(force=True)
     assert (forced.in_place, forced.version, forced.why_not) == (True, 2, None)
@@ -246,20 +246,20 @@ def test_a_head_that_leaves_the_gallery_behind_is_refused_unless_forced(
     monkeypatch.setattr(run_update, "gains", lambda photos, seed: (Gain(0.1, 0.02), Gain(-0.2, 0.02)))
     refused = room.update()
     assert "10 people of the run's gallery" in refused.why_not
-    before = GalleryFile.read(room.folder)
+    before = RunFolder(room.folder).gallery()
     report = room.update(force=True)
     assert (report.in_place, report.gallery_kept) == (True, False)
-    now = GalleryFile.read(room.folder)
-    assert now.head == head_digest(room.folder) != before.head
+    now = RunFolder(room.folder).gallery()
+    assert now.head == RunFolder(room.folder).head_digest() != before.head
     assert now.counts() == before.counts()
     # Back with the version that made it, the old gallery answers again, and the new one waits.
     roll_back(room.folder)
-    again = GalleryFile.read(room.folder)
+    again = RunFolder(room.folder).gallery()
     assert again.head == before.head
     np.testing.assert_array_equal(again.embeddings, before.embeddings)
     assert (room.folder / "versions" / "2" / "gallery.npz").is_file()
     roll_back(room.folder, 2)
-    assert GalleryFile.read(room.folder).head == now.head
+    assert RunFolder(room.folder).gallery().head == now.head
 
 
 def test_rolling_back_restores_every_file_and_keeps_what_came_after(updated, trained: Room, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_rolling_back_restores_every_file_and_keeps_what_came_after(updated, tra
             assert now[name] == content, name
     assert {"versions/2/" + name for name in second if not name.startswith(("versions", "gallery"))} <= set(now)
     # Enrolled by either head, people stay enrolled.
-    assert GalleryFile.read(folder).counts() == GalleryFile.read(room.folder).counts()
+    assert RunFolder(folder).gallery().counts() == RunFolder(room.folder).gallery().counts()
     assert roll_back(folder, 2).number == 2
     assert files(folder)["head.keras"] == second["head.keras"]
     with pytest.raises(RunError, match=r"version 2 is in use.*: 1; got 7"):
@@ -284,10 +284,10 @@ def test_rolling_back_restores_every_file_and_keeps_what_came_after(updated, tra
 def test_a_gallery_of_the_new_version_answers_for_the_old_one_too(updated, tmp_path: Path) -> None:
     room, _, _ = updated
     folder = shutil.copytree(room.folder, tmp_path / "family")
-    gallery = replace(GalleryFile.read(folder), head=head_digest(folder))
-    gallery.write(folder)
+    gallery = replace(RunFolder(folder).gallery(), head=RunFolder(folder).head_digest())
+    RunFolder(folder).write_gallery(gallery)
     roll_back(folder)
-    assert GalleryFile.read(folder).counts() == gallery.counts()
+    assert RunFolder(folder).gallery().counts() == gallery.counts()
 
 
 def test_a_run_that_was_never_updated_has_one_version(room: Room) -> None:
@@ -300,10 +300,10 @@ def test_an_update_that_is_killed_leaves_the_run_as_it_was(room: Room, monkeypat
     room.update("none")
     before = files(room.folder)
 
-    def killed(partial: Path, folder: Path) -> None:
+    def killed(partial: RunFolder, folder: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(versions.run_folder, "complete", killed)
+    monkeypatch.setattr(RunFolder, "complete", killed)
     with pytest.raises(KeyboardInterrupt):
         room.update(force=True)
     after = files(room.folder)
@@ -353,7 +353,7 @@ def test_what_cannot_be_updated_is_told(room: Room, tmp_path: Path) -> None:
     keras.Model(inputs, keras.layers.UnitNormalization()(inputs)).save(room.folder / "head.keras")
     with pytest.raises(RunError, match="Only a trained head can be updated"):
         room.update()
-    (room.folder / sides.PEOPLE).unlink()
+    (room.folder / PEOPLE).unlink()
     with pytest.raises(RunError, match="does not say whom it was trained on"):
         room.update()
 
@@ -396,7 +396,7 @@ def test_somebody_who_is_forgotten_is_in_no_version(updated, tmp_path: Path) -> 
 
     room, _, _ = updated
     folder = shutil.copytree(room.folder, tmp_path / "family")
-    names = [sorted(sides.read(folder)["train"] & set(people))[0] for people in _old_and_new(room)]
+    names = [sorted(RunFolder(folder).people()["train"] & set(people))[0] for people in _old_and_new(room)]
     for name in names:
         assert name in Exemplars.read(folder).people
         done = forget_in_run(folder, name, photos=None, cache=None)
@@ -404,7 +404,7 @@ def test_somebody_who_is_forgotten_is_in_no_version(updated, tmp_path: Path) -> 
         assert done.remains == ()
         assert name not in Exemplars.read(folder).people
         for place in (folder, folder / "versions" / "1"):
-            assert not any(name in people for people in sides.read(place).values())
+            assert not any(name in people for people in RunFolder(place).people().values())
 
 
 def _old_and_new(room: Room) -> list[list[str]]:

@@ -20,9 +20,8 @@ from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face, MtcnnSpec
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.people.erasure.run_erasure import PICTURES, forget_in_run
-from facetl.recognition import sides
 from facetl.recognition.embedded_face import SeenFace
-from facetl.recognition.gallery_file import GalleryFile
+from facetl.recognition.run_folder import PEOPLE, RunFolder
 
 ZOE = unicodedata.normalize("NFC", "Zoë Quist")
 FINGERPRINT = "ab" * 32
@@ -37,15 +36,15 @@ def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(run_once: Path, tmp_path: Path) -> Path:
     """Return a run with a gallery, lists of people and pictures of those held out."""
     folder = Path(shutil.copytree(run_once, tmp_path / "family"))
-    gallery = GalleryFile.read(folder)
+    gallery = RunFolder(folder).gallery()
     rng = np.random.default_rng(0)
     for place, name in enumerate([ZOE, "Ann Lee", ZOE]):
         row = rng.normal(size=4).astype(np.float32)
         box = (place * 50.0, 0.0, place * 50.0 + 40, 40.0)
         face = SeenFace(Face(box, np.zeros((5, 2), np.float32), 1.0), row / np.linalg.norm(row), None)
         gallery, _ = gallery.with_faces(name, [("a" * 64, face)])
-    gallery.write(folder)
-    sides.write_people(folder, {"train": ["Ann Lee", "Bob"], "validation": ["Cas"], "test": [ZOE, "Dan"]})
+    RunFolder(folder).write_gallery(gallery)
+    RunFolder(folder).write_people({"train": ["Ann Lee", "Bob"], "validation": ["Cas"], "test": [ZOE, "Dan"]})
     for name in PICTURES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("a picture")
@@ -62,7 +61,7 @@ def holds(folder: Path, name: str) -> list[str]:
 
 def test_who_is_forgotten_is_in_no_file_any_more(run: Path) -> None:
     assert set(holds(run, ZOE)) == {"gallery.npz", "people.json", "names.tsv"}
-    gone = [row.tobytes() for row in GalleryFile.read(run).embeddings[[0, 2]]]
+    gone = [row.tobytes() for row in RunFolder(run).gallery().embeddings[[0, 2]]]
     done = forget_in_run(run, unicodedata.normalize("NFD", ZOE), photos=None, cache=None)
     assert done is not None
     assert (done.faces, done.side, done.rows, done.remains) == (2, "test", 0, ())
@@ -70,13 +69,13 @@ def test_who_is_forgotten_is_in_no_file_any_more(run: Path) -> None:
     assert holds(run, ZOE) == []
     everything = b"".join(path.read_bytes() for path in run.rglob("*") if path.is_file())
     assert not any(row in everything for row in gone)
-    assert GalleryFile.read(run).counts() == {"Ann Lee": 1}
-    assert sides.read(run) == {
+    assert RunFolder(run).gallery().counts() == {"Ann Lee": 1}
+    assert RunFolder(run).people() == {
         "train": frozenset({"Ann Lee", "Bob"}),
         "validation": frozenset({"Cas"}),
         "test": frozenset({"Dan"}),
     }
-    assert stat.S_IMODE((run / sides.PEOPLE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((run / PEOPLE).stat().st_mode) == 0o600
     assert not any("train anew" in line for line in done.advice)
     assert forget_in_run(run, ZOE, photos=None, cache=None) is None
 

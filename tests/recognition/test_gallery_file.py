@@ -16,7 +16,7 @@ from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face
 from facetl.io import files
 from facetl.recognition.embedded_face import SeenFace
-from facetl.recognition.gallery_file import GalleryFile, changing, head_digest, stored_gallery
+from facetl.recognition.run_folder import RunFolder
 
 JOSE = unicodedata.normalize("NFC", "José")
 BOX = (10.0, 20.0, 50.0, 70.0)
@@ -38,13 +38,13 @@ def seen(*vector: float, box: tuple[float, float, float, float] = BOX) -> SeenFa
 
 
 def test_what_is_written_is_read_again_and_for_its_owner_alone(run: Path) -> None:
-    gallery, done = GalleryFile.read(run).with_faces(
-        "Ann", [("a" * 64, seen(1, 2, 2, 0)), ("b" * 64, seen(0, 3, 0, 4))]
+    gallery, done = (
+        RunFolder(run).gallery().with_faces("Ann", [("a" * 64, seen(1, 2, 2, 0)), ("b" * 64, seen(0, 3, 0, 4))])
     )
     assert (done.faces, done.known, done.moved) == (2, 0, {})
     gallery, _ = gallery.with_faces(unicodedata.normalize("NFD", JOSE), [("c" * 64, seen(0, 0, 1, 0))])
-    gallery.write(run)
-    back = GalleryFile.read(run)
+    RunFolder(run).write_gallery(gallery)
+    back = RunFolder(run).gallery()
     assert back.names == ("Ann", "Ann", JOSE)
     assert back.photos == ("a" * 64, "b" * 64, "c" * 64)
     np.testing.assert_array_equal(back.boxes, [BOX] * 3)
@@ -55,7 +55,7 @@ def test_what_is_written_is_read_again_and_for_its_owner_alone(run: Path) -> Non
 
 
 def test_a_face_is_one_persons_the_last_one_named(run: Path) -> None:
-    gallery, _ = GalleryFile.read(run).with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
+    gallery, _ = RunFolder(run).gallery().with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
     nearly = (11.0, 21.0, 51.0, 71.0)
     gallery, done = gallery.with_faces("Ann", [("a" * 64, seen(0, 1, 0, 0, box=nearly))])
     assert (done.faces, done.known, len(gallery)) == (0, 1, 1)
@@ -69,27 +69,27 @@ def test_a_face_is_one_persons_the_last_one_named(run: Path) -> None:
 
 
 def test_who_is_forgotten_leaves_no_row_and_nobody_is_no_file(run: Path) -> None:
-    gallery, _ = GalleryFile.read(run).with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
+    gallery, _ = RunFolder(run).gallery().with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
     gallery, _ = gallery.with_faces("Bob", [("b" * 64, seen(0, 1, 0, 0))])
     left = gallery.without("Ann")
     assert (left.names, left.photos) == (("Bob",), ("b" * 64,))
     np.testing.assert_array_equal(left.embeddings, [[0, 1, 0, 0]])
-    gallery.write(run)
-    left.without("Bob").write(run)
+    RunFolder(run).write_gallery(gallery)
+    RunFolder(run).write_gallery(left.without("Bob"))
     assert not (run / "gallery.npz").exists()
-    assert stored_gallery(run) is None
-    left.without("Bob").write(run)
+    assert RunFolder(run).stored_gallery() is None
+    RunFolder(run).write_gallery(left.without("Bob"))
 
 
 def test_a_gallery_of_another_head_is_refused(run: Path, tmp_path: Path) -> None:
-    gallery, _ = GalleryFile.read(run).with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
-    gallery.write(run)
+    gallery, _ = RunFolder(run).gallery().with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
+    RunFolder(run).write_gallery(gallery)
     other = write_run(tmp_path / "other" / "family", seed=2)
-    assert head_digest(other) != head_digest(run)
+    assert RunFolder(other).head_digest() != RunFolder(run).head_digest()
     (other / "gallery.npz").write_bytes((run / "gallery.npz").read_bytes())
     with pytest.raises(RunError, match="belongs to the head that made it"):
-        GalleryFile.read(other)
-    kept = stored_gallery(other)
+        RunFolder(other).gallery()
+    kept = RunFolder(other).stored_gallery()
     assert kept is not None
     assert kept.names == ("Ann",)
 
@@ -127,25 +127,26 @@ GOOD = {
 def test_a_damaged_gallery_is_one_clear_line(run: Path, content: bytes, told: str) -> None:
     (run / "gallery.npz").write_bytes(content)
     with pytest.raises(RunError, match=told):
-        GalleryFile.read(run)
+        RunFolder(run).gallery()
 
 
 def test_no_other_process_changes_it_meanwhile(run: Path) -> None:
-    with changing(run), pytest.raises(RunError, match="one process at a time"), changing(run):
+    changing = RunFolder(run).changing_gallery
+    with changing(), pytest.raises(RunError, match="one process at a time"), changing():
         pass
-    with changing(run):
+    with RunFolder(run).changing_gallery():
         pass
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb\x07", "x" * 201, "Unknown", "\udcff"])
 def test_what_cannot_be_a_name_is_refused(run: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"name|called"):
-        GalleryFile.read(run).with_faces(name, [("a" * 64, seen(1, 0, 0, 0))])
+        RunFolder(run).gallery().with_faces(name, [("a" * 64, seen(1, 0, 0, 0))])
 
 
 def test_an_interrupted_write_leaves_the_old_gallery(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gallery, _ = GalleryFile.read(run).with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
-    gallery.write(run)
+    gallery, _ = RunFolder(run).gallery().with_faces("Ann", [("a" * 64, seen(1, 0, 0, 0))])
+    RunFolder(run).write_gallery(gallery)
     more, _ = gallery.with_faces("Bob", [("b" * 64, seen(0, 1, 0, 0))])
 
     def fail(descriptor: int) -> None:
@@ -153,10 +154,10 @@ def test_an_interrupted_write_leaves_the_old_gallery(run: Path, monkeypatch: pyt
 
     monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(KeyboardInterrupt):
-        more.write(run)
-    assert GalleryFile.read(run).names == ("Ann",)
+        RunFolder(run).write_gallery(more)
+    assert RunFolder(run).gallery().names == ("Ann",)
 
 
 def test_a_folder_that_is_no_run_has_no_gallery(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="complete run folder"):
-        GalleryFile.read(tmp_path)
+        RunFolder(tmp_path).gallery()

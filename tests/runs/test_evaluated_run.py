@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +50,5 @@ def test_people_are_known_by_their_composed_name(tmp_path: Path, make_people: Ca
         ({"loss": "triplet", "margin": None}, 0.2),
     ],
 )
-def test_the_margin_is_that_of_a_triplet_loss(tmp_path: Path, settings: dict[str, object], margin: float) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
-    assert subject_module._margin(tmp_path) == margin
+def test_the_margin_is_that_of_a_triplet_loss(settings: dict[str, object], margin: float) -> None:
+    assert subject_module._margin({"settings": settings}) == margin

@@ -13,8 +13,8 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.calibration.calibration import Target
 from facetl.errors import RunError
 from facetl.recognition import recognizer as recognizer_module
-from facetl.recognition import sides
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs import pretrained
 from facetl.runs.evaluated_run import Subject
 from facetl.runs.recalibration import recalibrate
@@ -55,7 +55,7 @@ def test_two_photos_are_as_far_apart_as_their_vectors(run: Path) -> None:
 
 
 def test_the_run_knows_nobody_and_says_what_it_is(run: Path) -> None:
-    assert sides.read(run) == {"train": frozenset(), "validation": frozenset(), "test": frozenset()}
+    assert RunFolder(run).people() == {"train": frozenset(), "validation": frozenset(), "test": frozenset()}
     assert Subject.load(run).strangers(["Ann"]) == {"Ann"}
     card = (run / "MODEL_CARD.md").read_text()
     assert "0.36" in card

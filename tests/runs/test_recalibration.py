@@ -23,8 +23,8 @@ from facetl.errors import DataError, RunError
 from facetl.images.decode import read_photo
 from facetl.io import files
 from facetl.io.files import write_atomic
-from facetl.recognition import calibration_files, sides
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.recalibration import recalibrate
 
 PEOPLE, PHOTOS, HELD_OUT = 40, 3, 24
@@ -59,7 +59,7 @@ class Made:
             "validation": names[:HELD_OUT],
             "test": names[HELD_OUT : HELD_OUT + 4],
         }
-        (self.folder / sides.PEOPLE).write_text(json.dumps(people))
+        (self.folder / "people.json").write_text(json.dumps(people))
         (self.folder / "MODEL_CARD.md").write_text(CARD)
 
 
@@ -88,7 +88,7 @@ def test_it_is_calibrated_on_the_validation_people_alone(made):
 
 def test_what_it_writes_is_whole_and_for_its_owner_alone(made):
     done = recalibrate(made.folder, Target("f1"), cache=made.cache, prior=0.2)
-    assert calibration_files.read(made.folder) == done.calibration
+    assert RunFolder(made.folder).calibration() == done.calibration
     stored = json.loads((made.folder / "calibration.json").read_text())
     assert {"run": str(made.folder), "people_gone": 0, **stored} == done.to_json()
     for name in ("calibration.json", "reliability.png", "MODEL_CARD.md"):
@@ -154,7 +154,7 @@ def test_other_weights_are_refused_before_anything_is_computed(made):
 
 
 def test_a_run_that_does_not_say_who_is_who_is_refused(made):
-    (made.folder / sides.PEOPLE).unlink()
+    (made.folder / "people.json").unlink()
     with pytest.raises(RunError, match="does not say who its validation people are"):
         recalibrate(made.folder, Target("f1"), cache=made.cache)
 
@@ -178,16 +178,16 @@ def test_a_damaged_head_is_told(made):
 def test_a_damaged_calibration_is_told_and_mended(made, content):
     (made.folder / "calibration.json").write_bytes(content)
     with pytest.raises(RunError, match=r"calibration.json: .*Run facetl calibrate\."):
-        calibration_files.read(made.folder)
+        RunFolder(made.folder).calibration()
     recalibrate(made.folder, Target("f1"), cache=made.cache)
-    assert isinstance(calibration_files.read(made.folder), Calibration)
+    assert isinstance(RunFolder(made.folder).calibration(), Calibration)
 
 
 def test_a_calibration_without_a_diagram_takes_the_old_one_away(made):
     from facetl.calibration.calibration import Calibrated
 
     done = recalibrate(made.folder, Target("f1"), cache=made.cache)
-    calibration_files.write(made.folder, Calibrated(done.calibration, None))
+    RunFolder(made.folder).write_calibration(Calibrated(done.calibration, None))
     assert not (made.folder / "reliability.png").exists()
 
 
@@ -225,7 +225,7 @@ def test_the_command_prints_one_object_or_a_page(made, capsys, monkeypatch):
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
     assert printed["target"] == {"kind": "far", "value": 0.05}
-    assert printed["threshold"] == calibration_files.read(made.folder).threshold
+    assert printed["threshold"] == RunFolder(made.folder).calibration().threshold
     result = CliRunner().invoke(app, ["calibrate", str(made.folder), "--fpir", "0.3", *options])
     assert result.exit_code == 0, result.output
     for word in ("threshold", "FPIR", "FAR", "FRR", "behind it", "probability", "naming", "95%"):

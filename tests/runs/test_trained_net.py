@@ -21,8 +21,8 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings import dataset
 from facetl.errors import RunError, WeightsError
 from facetl.images.decode import read_photo
-from facetl.recognition import sides
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.evaluated_run import Subject
 from facetl.runs.recalibration import recalibrate
 from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
@@ -141,7 +141,7 @@ def test_metrics_hold_the_baselines_beside_the_net(made: Made) -> None:
     for side, manifest in split.items():
         told = metrics["split"][side]
         assert (told["people"], told["photos"]) == (len(manifest.identities), len(manifest))
-    people = sides.read(made.folder)
+    people = RunFolder(made.folder).people()
     assert people == {side: frozenset(manifest.identities) for side, manifest in split.items()}
 
 

@@ -49,16 +49,15 @@ def forget(
 
 
 def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
-    import json
-
     from facetl._tensorflow import start_tensorflow
     from facetl.errors import RunError
 
     start_tensorflow()
     from facetl.data.published_layouts import FOLDERS
     from facetl.people.erasure.run_erasure import forget_in_run
+    from facetl.recognition.run_folder import RunFolder
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = RunFolder(folder).config()
     photos = Path(config["data"]) if config.get("data") else None
     layout = config.get("layout", FOLDERS)
     done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache), layout=layout)

@@ -81,9 +81,11 @@ def enroll(
     person_name(name)
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights), verbose=verbose)
     from facetl.recognition.enrolment import enroll_faces
+    from facetl.recognition.run_folder import RunFolder
 
     skipped: Counter[str] = Counter()
-    done = enroll_faces(folder, name, look(recognizer, photos, skipped), face=face, largest=largest, skipped=skipped)
+    seen = look(recognizer, photos, skipped)
+    done = enroll_faces(RunFolder(folder), name, seen, face=face, largest=largest, skipped=skipped)
     if json:
         put_json({"run": str(folder), **done.to_json(), "skipped": dict(skipped)})
         return

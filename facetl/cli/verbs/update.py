@@ -166,10 +166,10 @@ def rollback(
 
 
 def _folder(run: str, models: Path) -> Path:
-    from facetl.runs.versions import recover
+    from facetl.recognition.run_folder import RunFolder
 
     for folder in (Path(run).expanduser(), models / run):
-        recover(folder)
+        RunFolder(folder).recover()
     return run_folder(run, models)
 
 

@@ -15,11 +15,11 @@ from facetl.methods.continual.fine_tuning import People, UpdateSettings, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
 from facetl.methods.continual.new_people import Arrivals, Known, Say, herded
-from facetl.methods.continual.split_head import front_and_trunk, load_head, same_weights
+from facetl.methods.continual.split_head import front_and_trunk, same_weights
 from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.metrics.linalg import Rows
-from facetl.recognition.gallery_file import compatible_heads, head_digest
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.versions import Version, history
 from facetl.training.fit import fit_head
 from facetl.training.head import embed, join
@@ -114,20 +114,21 @@ class Learner:
     def _anchor(self) -> LinearHead | None:
         """Return the head that embedded the oldest gallery for which the run answers; None where it is not linear."""
         older = self.older()
-        return LinearHead.of(load_head(older[0].folder) if older else self.recognizer.head)
+        return LinearHead.of(RunFolder(older[0].folder).head() if older else self.recognizer.head)
 
     def _anchor_behind(self, front: keras.Model, trunk: keras.Model) -> keras.Model:
         """Return the layers that did, as far back as the front was the same."""
         for version in self.older():
-            old_front, old_trunk = front_and_trunk(load_head(version.folder))
+            old_front, old_trunk = front_and_trunk(RunFolder(version.folder).head())
             if same_weights(front, old_front):
                 return old_trunk
         return trunk
 
     def older(self) -> list[Version]:
         """Return the other versions whose galleries the head in use answers for, oldest first."""
-        accepted = compatible_heads(self.folder)
-        return [one for one in history(self.folder) if not one.in_use and head_digest(one.folder) in accepted]
+        accepted = RunFolder(self.folder).compatible_heads()
+        others = [one for one in history(self.folder) if not one.in_use]
+        return [one for one in others if RunFolder(one.folder).head_digest() in accepted]
 
 
 # Photos by which the new head is turned to where the old one lies.

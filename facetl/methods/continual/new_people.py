@@ -16,15 +16,15 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
-from facetl.errors import DataError, RunError
+from facetl.errors import DataError
 from facetl.io.digests import digests
 from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.fine_tuning import People
 from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.metrics.linalg import Rows
-from facetl.recognition import sides
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs.recalibration import run_collection, run_config
+from facetl.recognition.run_folder import RunFolder, SplitPeople
+from facetl.runs.recalibration import run_collection
 from facetl.training.head import embed
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class Known:
     """
 
     config: dict[str, Any]
-    sides: sides.People
+    sides: SplitPeople
     collections: tuple[Collection, ...]
 
     @classmethod
@@ -59,12 +59,8 @@ class Known:
 
         Raises as `facetl.runs.recalibration.recalibrate` where they are gone.
         """
-        config, people = run_config(folder), sides.read(folder)
-        if people is None:
-            raise RunError(
-                f"{folder}: the run does not say whom it was trained on (it was made before that was kept). Train it "
-                "again."
-            )
+        run = RunFolder(folder)
+        config, people = run.training_config(), run.people_of("whom it was trained on")
         roots = [data, *(Path(one["data"]) for one in config.get("updates", ()))]
         everyone = frozenset[str]().union(*people.values())
         opened = []
@@ -74,7 +70,7 @@ class Known:
                 continue
             # Photos of an update lie in a folder per person, whatever the layout of the training's.
             read = config if not place else {**config, "layout": "folders"}
-            collection = run_collection(folder, read, cache=cache, data=root, on_progress=on_progress, say=say)
+            collection = run_collection(run, read, cache=cache, data=root, on_progress=on_progress, say=say)
             rows = np.flatnonzero([photo.identity in everyone for photo in collection.manifest.photos])
             opened.append(_subset(collection, rows))
         return cls(config, people, tuple(opened))
@@ -113,7 +109,7 @@ class Arrivals:
 
     collection: Collection
     contents: tuple[str, ...]
-    sides: sides.People
+    sides: SplitPeople
     seen: int
 
     @classmethod
@@ -171,7 +167,7 @@ def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int)
     return People(rows, names).of(herd_each(embed(trunk, rows), names, memory))
 
 
-def _sides_of(manifest: Manifest, known: Known) -> sides.People:
+def _sides_of(manifest: Manifest, known: Known) -> SplitPeople:
     counts = {which: len(known.sides[which]) for which in SIDES}
     shares = {which: count / max(sum(counts.values()), 1) for which, count in counts.items()}
     of = {name: which for which in SIDES for name in known.sides[which]}

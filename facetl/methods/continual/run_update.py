@@ -26,14 +26,12 @@ from facetl.methods.continual.candidates import Candidate, Learner
 from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
 from facetl.methods.continual.new_people import Arrivals, Known, Progress, Say
-from facetl.methods.continual.split_head import load_head
 from facetl.methods.continual.streams import held_back
 from facetl.methods.continual.update_enrolment import Enrolment, enrol
 from facetl.methods.continual.update_report import NewVersion, UpdateReport
-from facetl.recognition import run_folder
-from facetl.recognition.gallery_file import head_digest
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs.versions import history, next_number, put_in_place, recover
+from facetl.recognition.run_folder import RunFolder, versions
+from facetl.runs.versions import history, next_number, put_in_place
 from facetl.training.head import embed
 
 NONE, JOINT = "none", "joint"
@@ -126,8 +124,8 @@ class _Job:
         say: Say,
     ) -> None:
         self.folder, self.update, self.cache, self.photos, self.say = folder, update, cache, photos, say
-        recover(folder)
-        self.digest = head_digest(folder)
+        RunFolder(folder).recover()
+        self.digest = RunFolder(folder).head_digest()
         self.recognizer = Recognizer.load(folder)
         self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, say=say)
         self.arrivals = Arrivals.of(photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, say=say)
@@ -222,7 +220,7 @@ class _Job:
                     "settings": self.update.to_json(),
                     **{key: value for key, value in report.to_json().items() if key != "run"},
                 },
-                "versions": run_folder.versions(),
+                "versions": versions(),
             },
         )
         kept = put_in_place(self.folder, lambda partial: version.write(partial, self.folder), head=self.digest)
@@ -250,10 +248,10 @@ class _Job:
         after = embed(head, features)
         answered = [self.digest]
         for version in self.learner.older():
-            before = embed(load_head(version.folder), features)
+            before = embed(RunFolder(version.folder).head(), features)
             _, on_gallery = gains(Twice(before, after, names), seed=self.update.seed)
             if not on_gallery.worse:
-                answered.append(head_digest(version.folder))
+                answered.append(RunFolder(version.folder).head_digest())
         return sorted(answered)
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
 from facetl.errors import RunError
-from facetl.recognition.run_folder import HEAD
-from facetl.training import (
-    sphere_lift,  # noqa: F401 - register the layers that a stored head may hold
-    whitening,  # noqa: F401 - register the layers that a stored head may hold
-)
 
 _TRUNK = ("dropout_", "dense_", "unit_")
 
@@ -32,14 +25,6 @@ def front_and_trunk(head: keras.Model) -> tuple[keras.Model, keras.Model]:
         )
     front = _chain(head.input_shape[-1], layers[:begins], "front")
     return front, _chain(front.output_shape[-1], layers[begins:], "trunk")
-
-
-def load_head(folder: Path) -> keras.Model:
-    """Load the head of a run folder; RunError where it is damaged."""
-    try:
-        return keras.models.load_model(folder / HEAD)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder}: expected a complete run folder ({error}). Run facetl train.") from error
 
 
 def copy_of(trunk: keras.Model) -> keras.Model:

@@ -18,7 +18,7 @@ from facetl.faces.detectors import Face, choose
 from facetl.faces.whole_photo import CroppedSpec
 from facetl.images.decode import read_photo
 from facetl.recognition.embedded_face import SeenFace, own_detector
-from facetl.recognition.gallery_file import GalleryFile, changing
+from facetl.recognition.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,15 @@ def enrol(
             skipped["no-face"] += 1
         else:
             faces[photo.identity].append((sha, SeenFace(face, row, None)))
-    with changing(folder):
-        gallery = GalleryFile.read(folder)
+    run = RunFolder(folder)
+    with run.changing_gallery():
+        gallery = run.gallery()
         before, new, known = gallery.counts(), 0, 0
         for name, own in sorted(faces.items()):
             gallery, enrolled = gallery.with_faces(name, own)
             new += enrolled.faces
             known += enrolled.known
-        gallery.write(folder)
+        run.write_gallery(gallery)
     after = gallery.counts()
     return Enrolment(len(set(after) - set(before)), new, known, len(after), dict(skipped))
 

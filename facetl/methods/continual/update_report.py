@@ -11,15 +11,14 @@ from typing import Any
 
 from facetl.calibration.calibration import Calibrated
 from facetl.io.files import write_atomic
+from facetl.io.json import write_json
 from facetl.methods.continual.head_comparison import Found, Gain, Verified
 from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.update_enrolment import Enrolment
-from facetl.recognition import calibration_files, run_folder, sides
 from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, SplitPeople
 from facetl.runs import model_card
-from facetl.runs.documents import MODEL_CARD
 from facetl.runs.run_baselines import BASELINES, UNTRAINED
-from facetl.runs.training_run import METRICS
 
 
 @dataclass(frozen=True)
@@ -109,19 +108,19 @@ class NewVersion:
     recognizer: Recognizer
     calibrated: Calibrated
     memory: Memory | None
-    people: sides.People
+    people: SplitPeople
     config: Mapping[str, Any]
 
     def write(self, partial: Path, folder: Path) -> None:
         """Write all of it into `partial`, to stand where `folder` does, from which the baselines are taken over."""
+        run = RunFolder(partial)
         self.recognizer.save(partial)
-        (partial / run_folder.HEAD).chmod(0o600)
-        calibration_files.write(partial, self.calibrated)
-        sides.write_people(partial, self.people)
+        run.write_calibration(self.calibrated)
+        run.write_people(self.people)
         if self.memory is not None:
             self.memory.write(partial)
-        run_folder.write_json(partial / run_folder.CONFIG, self.config)
-        run_folder.write_json(partial / METRICS, {"run": folder.name, **self.config["update"]})
+        run.write_config(self.config)
+        write_json(partial / METRICS, {"run": folder.name, **self.config["update"]})
         for name in (BASELINES, UNTRAINED):
             if (folder / name).is_file():
                 shutil.copy2(folder / name, partial / name)

@@ -24,7 +24,7 @@ from facetl.methods.distillation.student import Trunk, build_trunk, flattened, p
 from facetl.methods.distillation.student_fit import FittedStudent, Lesson, OnEpoch, fit_projection, fit_student
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import Crops
-from facetl.recognition import run_folder
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 
@@ -50,7 +50,7 @@ def distill(
 
     Raises TrainingError, CollapseError, WeightsError, DataError, RunError where the folder holds something else.
     """
-    partial = run_folder.begin(folder)
+    partial = RunFolder.begin(folder)
     try:
         trunk = build_trunk(settings, say=say)
         sight = Sight(
@@ -61,7 +61,7 @@ def distill(
             on_progress=on_progress,
             on_faces=on_faces,
         )
-        course = _Course(teacher, settings, sight, partial / "logs", on_epoch, say)
+        course = _Course(teacher, settings, sight, partial.path / "logs", on_epoch, say)
         fitted, manifest = course.frozen(trunk) if settings.frozen else course.whole(trunk)
         trained = TrainedNet(
             net=fitted.net,
@@ -80,7 +80,7 @@ def distill(
         return write_net_run(folder, trained, manifest, sight, baselines={"teacher": teacher.of}, partial=partial)
     except BaseException:
         # There is nothing to resume: Ctrl-C and failures leave no half run.
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial.path, ignore_errors=True)
         raise
 
 

@@ -14,10 +14,10 @@ from facetl.data.manifest import Manifest
 from facetl.data.triplet_files import triplet_rows
 from facetl.data.triplets import make_triplets
 from facetl.errors import RunError
+from facetl.io.json import write_json
 from facetl.methods.distillation.teacher import Teacher
 from facetl.metrics.match_accuracy import Share, class_accuracy, match_accuracy
 from facetl.metrics.verification import Verification, evaluate_embeddings
-from facetl.recognition import run_folder
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.runs.export.cost import Cost, arithmetic, measure
@@ -160,7 +160,7 @@ def compare_run(
         teacher, {run.name: run}, cache=cache, teacher_run=teacher_run, costs=costs, seed=seed, say=say
     )
     told = [one.to_json() for one in contenders]
-    run_folder.write_json(run / COMPARISON, {"teacher": told[0], "student": told[1]})
+    write_json(run / COMPARISON, {"teacher": told[0], "student": told[1]})
     return contenders
 
 

@@ -24,11 +24,9 @@ from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import RunError
 from facetl.metrics.baselines import Raw
 from facetl.metrics.linalg import Rows
-from facetl.recognition import sides
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run_folder import CONFIG
-from facetl.runs.recalibration import run_config
+from facetl.recognition.run_folder import RunFolder, SplitPeople
 from facetl.training.head import embed, join
 from facetl.training.model_selection import raw_head
 from facetl.training.settings import TrainingSettings
@@ -115,26 +113,21 @@ class Teacher:
 
         Raises RunError for no run, one without photos, or one that does not say who its test people are; DataError.
         """
-        recognizer = Recognizer.load(folder)
+        recognizer, run = Recognizer.load(folder), RunFolder(folder)
         if images is None:
-            config = run_config(folder)
+            config = run.training_config()
             images, layout = Path(config["data"]), str(config.get("layout", "folders"))
         else:
             layout = "folders"
-        known = sides.read(folder)
-        if known is None:
-            raise RunError(
-                f"{folder}: the run does not say who its test people are (it was made before that was kept). Train it "
-                "again."
-            )
+        known = run.people_of("who its test people are")
         found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
         collection = Collection.of(found, recognizer.extractor.spec, recognizer.extractor.weights)
         row = {path: place for place, path in enumerate(found.manifest.paths)}
         embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
         manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
-        description = f"the run {folder.resolve().name}"
+        description = f"the run {run.name}"
         return cls(
-            name=folder.resolve().name,
+            name=run.name,
             description=description,
             recognizer=recognizer,
             manifest=manifest,
@@ -198,10 +191,10 @@ class _Columns:
 
 def is_run(run: str, models: Path) -> bool:
     """Tell whether a name means a run, by its folder or below `models`."""
-    return any((folder / CONFIG).is_file() for folder in (Path(run).expanduser(), models / run))
+    return any(RunFolder(folder).is_run for folder in (Path(run).expanduser(), models / run))
 
 
-def _on_sides(manifest: Manifest, known: sides.People, *, validation: float, test: float, seed: int) -> Manifest:
+def _on_sides(manifest: Manifest, known: SplitPeople, *, validation: float, test: float, seed: int) -> Manifest:
     side_of = {person: side for side in SIDES for person in known[side]}
     if not side_of:
         return manifest.with_splits(seed=seed, validation=validation, test=test)

@@ -25,7 +25,7 @@ from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
-from facetl.recognition import run_folder
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 from facetl.samplers import PKSampler, Sampler, ShuffleSampler
@@ -79,7 +79,7 @@ def train_from_scratch(
     An interrupted training leaves nothing but the crops in the cache. Raises TrainingError for too few people,
     CollapseError, DataError, RunError where the folder holds something else.
     """
-    partial = run_folder.begin(folder)
+    partial = RunFolder.begin(folder)
     try:
         side = settings.size or DESIGNS[settings.net].side
         crops = Crops.open(
@@ -91,7 +91,7 @@ def train_from_scratch(
             on_progress=on_progress,
             on_faces=on_faces,
         )
-        fitted = fit_net(crops, settings, logs=partial / "logs", on_epoch=on_epoch)
+        fitted = fit_net(crops, settings, logs=partial.path / "logs", on_epoch=on_epoch)
         trained = TrainedNet(
             net=fitted.net,
             settings={**settings.to_json(), "size": side},
@@ -113,7 +113,7 @@ def train_from_scratch(
         return write_net_run(folder, trained, crops.manifest, sight, baselines=fitted.baselines, partial=partial)
     except BaseException:
         # There is nothing to resume: Ctrl-C and failures leave no half run.
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial.path, ignore_errors=True)
         raise
 
 

@@ -19,9 +19,8 @@ from facetl.faces.landmark_store import LandmarkStore
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.people.erasure.byte_search import Trace, Wanted, trace
 from facetl.people.erasure.library_erasure import spellings
-from facetl.recognition import sides
-from facetl.recognition.gallery_file import GalleryFile, changing, stored_gallery
-from facetl.recognition.run_folder import CONFIG
+from facetl.recognition.gallery_file import GalleryFile
+from facetl.recognition.run_folder import CONFIG, RunFolder, SplitPeople
 from facetl.runs.versions import VERSIONS
 
 # What shows held-out people by picture and name; it is made by training and cannot be made again without it.
@@ -79,7 +78,8 @@ def forget_in_run(
     damaged, DataError for what is no name, CacheLockedError while another process fills the cache.
     """
     name = person_name(name)
-    gallery, people = stored_gallery(folder), sides.read(folder)
+    run = RunFolder(folder)
+    gallery, people = run.stored_gallery(), run.people()
     rows = [] if gallery is None else [row for row, own in enumerate(gallery.names) if own == name]
     side = next((side for side, names in (people or {}).items() if name in names), None)
     wanted = _wanted(name, gallery, rows, people)
@@ -95,11 +95,11 @@ def forget_in_run(
     if exemplars is not None and kept:
         exemplars.without([name]).write(folder)
     if rows:
-        with changing(folder):
-            stored = stored_gallery(folder) or GalleryFile.empty("")
-            stored.without(name).write(folder)
+        with run.changing_gallery():
+            stored = run.stored_gallery() or GalleryFile.empty("")
+            run.write_gallery(stored.without(name))
     if people is not None and side is not None:
-        sides.write_people(folder, {one: names - {name} for one, names in people.items()})
+        run.write_people({one: names - {name} for one, names in people.items()})
     deleted = _drop_pictures(folder) if shown or side == "test" else ()
     dropped = _drop_features(known, cache)
     remains = tuple(trace(folder, wanted))
@@ -114,7 +114,7 @@ def forget_in_run(
     )
 
 
-def _wanted(name: str, gallery: GalleryFile | None, rows: Collection[int], people: sides.People | None) -> list[Wanted]:
+def _wanted(name: str, gallery: GalleryFile | None, rows: Collection[int], people: SplitPeople | None) -> list[Wanted]:
     """Say what is looked for: the name, however it is written, and the embeddings of the enrolled faces."""
     names = {*(gallery.names if gallery else ()), *(one for side in (people or {}).values() for one in side)}
     others = {text for other in names if name in other and other != name for text in _written(other)}

@@ -12,7 +12,7 @@ from facetl.errors import LibraryError
 from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import detector_spec
 from facetl.people.library import Library
-from facetl.recognition.run_folder import CONFIG
+from facetl.recognition.run_folder import CONFIG, RunFolder
 
 _IN_USE, _BEFORE = "run", "run_before"
 
@@ -60,7 +60,7 @@ def _found(library: Library, setting: str) -> Path | None:
         return None
     # A run of the library's own is written as seen from there, so that the library can be moved.
     folder = library.folder / stored
-    if not (folder / CONFIG).is_file():
+    if not RunFolder(folder).is_run:
         raise LibraryError(f"{folder}: the run that this library uses is gone. Restore it, or choose one by --run.")
     return folder
 

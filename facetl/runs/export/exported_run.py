@@ -18,14 +18,13 @@ from facetl.data.manifest import Manifest
 from facetl.data.published_layouts import read_layout
 from facetl.errors import DataError, RunError
 from facetl.metrics.linalg import normalised
-from facetl.recognition import sides
 from facetl.recognition.recognizer import Recognizer, save_model
+from facetl.recognition.run_folder import RunFolder
 from facetl.runs.export.fixed_input import Faces, fixed_input
 from facetl.runs.export.keras_file import keras_model, layers_of_facetl
 from facetl.runs.export.litert import QUANTISATIONS, LiteRTNet, litert_model
 from facetl.runs.export.onnx_file import OnnxNet, onnx_model
 from facetl.runs.export.parity import Parity, compare
-from facetl.runs.recalibration import run_config
 from facetl.training.head import embed
 
 FORMATS = ("saved_model", "keras", "litert", "onnx")
@@ -138,8 +137,8 @@ def run_faces(
     if images is not None:
         manifest = read_layout(images, "auto")
     else:
-        config = run_config(folder)
-        known = sides.read(folder)
+        run = RunFolder(folder)
+        config, known = run.training_config(), run.people()
         root = Path(config["data"])
         if known is None or not root.is_dir():
             raise DataError(
