@@ -87,7 +87,7 @@ def test_a_config_that_lacks_the_extractor_is_incomplete(tmp_path: Path, config:
     run = RunFolder(tmp_path)
     run.write_config({"data": "faces", "settings": {"seed": 1}} | config)
     for read in (run.training_config, run.extractor, run.head_digest):
-        with pytest.raises(FacetlError, match="expected a complete run folder|expected the settings of this version"):
+        with pytest.raises(FacetlError, match=r"expected a complete run folder|expected the settings of this version"):
             read()
 
 
