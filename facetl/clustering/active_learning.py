@@ -2,7 +2,7 @@
 
 A stack may be only part of a person's faces, or hold two people's. For every two stacks that are near each other, and
 for the two halves of every stack, it is known how likely they show one person, and how many faces it would put right to
-hear that they do, or do not: the change of BCubed recall, or precision (Amigó et al., 2009). Their product is a
+know that they do, or do not: the change of BCubed recall, or precision (Amigó et al., 2009). Their product is a
 question's gain. What was answered, or follows from answers, is never asked.
 """
 
@@ -18,7 +18,7 @@ from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped,unuse
 
 from facetl.calibration.calibration import Calibration
 from facetl.clustering.clusters import checked_rows, with_strangers
-from facetl.clustering.constraints import UNCONSTRAINED, Constraints, Vetoes
+from facetl.clustering.constraints import UNCONSTRAINED, Constraints, ConstraintSet
 from facetl.clustering.neighbours import Float32s, Ints, nearest
 from facetl.clustering.similarity import Evidence
 from facetl.errors import DataError
@@ -68,7 +68,7 @@ def questions(
     """The `count` most useful questions, or as many as there are, the most useful first.
 
     embeddings: float [n, width] of unit norm; stack: int [n], −1 for rows in none, of which nothing is asked;
-    constraints, names: what was said; strangers: rows of nobody to be named, of which nothing is asked; asked: pairs of
+    constraints, names: what is known; strangers: rows of nobody to be named, of which nothing is asked; asked: pairs of
     rows not to be asked about again. Of the first questions no two are about one stack, as long as there are others.
     Raises DataError as `cluster`.
     """
@@ -77,9 +77,9 @@ def questions(
         raise DataError(
             f"Each of {len(rows)} rows needs the number of its stack. Received: {stack.dtype} {stack.shape}."
         )
-    inquiry = _Inquiry(rows, stack, Evidence(threshold, calibration), constraints, names or {}, strangers, asked)
-    joins = inquiry.joins(most=_SPARE * count + len(asked))
-    found = sorted(chain(joins, inquiry.splits()), key=lambda one: (-one.gain, one.first, one.second))
+    candidates = _Candidates(rows, stack, Evidence(threshold, calibration), constraints, names or {}, strangers, asked)
+    joins = candidates.joins(most=_SPARE * count + len(asked))
+    found = sorted(chain(joins, candidates.splits()), key=lambda one: (-one.gain, one.first, one.second))
     used: set[int] = set()
     fresh: list[Question] = []
     rest: list[Question] = []
@@ -90,7 +90,7 @@ def questions(
     return [*fresh, *rest][:count]
 
 
-class _Inquiry:
+class _Candidates:
     """The stacks that are asked about."""
 
     def __init__(
@@ -105,9 +105,9 @@ class _Inquiry:
     ) -> None:
         self.rows, self.evidence = rows, evidence
         self.asked = {frozenset(pair) for pair in asked}
-        held = Vetoes(len(rows), with_strangers(constraints, names, strangers), names)
-        self.said = [held.group(row) for row in range(len(rows))]
-        self.vetoes = held
+        held = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
+        self.known_group = [held.group(row) for row in range(len(rows))]
+        self.links = held
         open_to_ask = np.flatnonzero((stack >= 0) & ~np.isin(stack, stack[sorted(strangers)]))
         order = open_to_ask[np.argsort(stack[open_to_ask], kind="stable")]
         starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
@@ -132,7 +132,7 @@ class _Inquiry:
         gains = probabilities * sizes[one] * sizes[other] / (sizes[one] + sizes[other])
         for pair in np.argsort(-gains, kind="stable").tolist():
             first, second = self.stacks[one[pair]], self.stacks[other[pair]]
-            if self.vetoes.allow(int(first[0]), int(second[0])):
+            if self.links.allow(int(first[0]), int(second[0])):
                 probability = float(probabilities[pair])
                 yield from self._question(first, second, probability, wrong=probability, together=False)
                 most -= 1
@@ -145,7 +145,9 @@ class _Inquiry:
         while waiting:
             members, depth = waiting.pop()
             first, second = self._halves(members)
-            if not {self.said[row] for row in first.tolist()} & {self.said[row] for row in second.tolist()}:
+            if not {self.known_group[row] for row in first.tolist()} & {
+                self.known_group[row] for row in second.tolist()
+            }:
                 cosine, smaller = self._look(first) @ self._look(second), min(len(first), len(second))
                 probability = float(self.evidence.probability_of_groups(cosine, smaller))
                 yield from self._question(first, second, probability, wrong=1.0 - probability, together=True)
@@ -161,7 +163,7 @@ class _Inquiry:
             yield Question(one, other, probability, wrong * right, together)
 
     def _look(self, members: Ints) -> Float32s:
-        """What a group looks like: vectors whose inner product is nearly the mean cosine of two groups' lifted rows."""
+        """A group's vector; the inner product of two is nearly the mean cosine of the groups' expanded rows."""
         mean = self.rows[members].mean(axis=0)[None]
         return np.concatenate([mean, normalised(mean)], axis=1)[0] * np.float32(np.sqrt(0.5))
 

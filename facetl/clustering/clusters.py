@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.calibration.calibration import Calibration
-from facetl.clustering.constraints import UNCONSTRAINED, Constraints, Vetoes
+from facetl.clustering.constraints import UNCONSTRAINED, Constraints, ConstraintSet
 from facetl.clustering.linkage import Linkage
 from facetl.clustering.membership import confidences, name_near
 from facetl.clustering.neighbours import NOBODY, Float32s, Ints, neighbours
-from facetl.clustering.similarity import HEARD, Evidence
+from facetl.clustering.similarity import NEIGHBOURS, Evidence
 from facetl.clustering.stacks import StackOf, stacks_of
 from facetl.errors import DataError
 from facetl.metrics.ranking import checked_embeddings
@@ -32,7 +32,7 @@ class Clustering:
 
     Attributes:
         stack: int64 [n], the stack of each row.
-        confidence: float64 [n], how surely each row belongs where it is, in [0, 1]; 1 where it was said.
+        confidence: float64 [n], how surely each row belongs where it is, in [0, 1]; 1 where a constraint says it.
         stacks: of `cluster` all of them, `stacks[k]` those rows whose stack is k, the biggest first; of `assign_new`
             those alone that are new or have a new row, in the order of their numbers.
     """
@@ -70,27 +70,27 @@ def cluster(
     """
     rows = checked_rows(embeddings, threshold)
     names = names or {}
-    vetoes = Vetoes(len(rows), with_strangers(constraints, names, strangers), names)
+    links = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
     evidence = Evidence(threshold, calibration)
     every = np.arange(len(rows))
-    found = neighbours(rows, HEARD, method=search)
-    lifted = evidence.lifted(rows, found, rows)
-    linkage = Linkage(lifted.copy(), np.ones(len(rows)), every, vetoes, evidence.least, evidence.least_to_all)
+    found = neighbours(rows, NEIGHBOURS, method=search)
+    expanded = evidence.expanded(rows, found, rows)
+    linkage = Linkage(expanded.copy(), np.ones(len(rows)), every, links, evidence.least, evidence.least_to_all)
     name_near(linkage, evidence, asked=every, barred=strangers)
     there = found.rows != NOBODY
-    linkage.unite(np.repeat(every, HEARD)[there.ravel()], found.rows[there])
-    stack = _by_size(np.array([vetoes.group(row) for row in range(len(rows))], np.int64))
-    sums, counts = np.zeros((stack.max() + 1, lifted.shape[1]), np.float32), np.bincount(stack).astype(np.float64)
-    np.add.at(sums, stack, lifted)
+    linkage.unite(np.repeat(every, NEIGHBOURS)[there.ravel()], found.rows[there])
+    stack = _by_size(np.array([links.group(row) for row in range(len(rows))], np.int64))
+    sums, counts = np.zeros((stack.max() + 1, expanded.shape[1]), np.float32), np.bincount(stack).astype(np.float64)
+    np.add.at(sums, stack, expanded)
     near = np.where(there, stack[found.rows], stack[:, None])
-    confidence = confidences(lifted, stack, sums, counts, near, evidence)
-    confidence[list(said_rows(constraints, names))] = 1.0
-    stacks = stacks_of(rows, stack, confidence, vetoes, names, strangers=strangers, even=evidence.even)
+    confidence = confidences(expanded, stack, sums, counts, near, evidence)
+    confidence[list(constrained_rows(constraints, names))] = 1.0
+    stacks = stacks_of(rows, stack, confidence, links, names, strangers=strangers, even=evidence.even)
     return Clustering(stack, confidence, stacks)
 
 
 def checked_rows(embeddings: npt.ArrayLike, threshold: float) -> Float32s:
-    """Embeddings as float32 [n, width], or a DataError that says what is wrong with them or the threshold."""
+    """Embeddings as float32 [n, width], or DataError where they or the threshold are wrong."""
     if not 0.0 < threshold <= 4.0 + 1e-3:
         raise DataError(f"A threshold is a squared distance of unit vectors, in (0, 4]. Received: {threshold}.")
     return checked_embeddings(embeddings, "album")
@@ -103,8 +103,8 @@ def with_strangers(constraints: Constraints, names: Mapping[int, str], strangers
     return replace(constraints, different=[*constraints.different, (sorted(strangers), list(names))])
 
 
-def said_rows(constraints: Constraints, names: Mapping[int, str]) -> set[int]:
-    """The rows of which it was said where they belong."""
+def constrained_rows(constraints: Constraints, names: Mapping[int, str]) -> set[int]:
+    """The rows with a name, or in a group of `same`."""
     return {*names, *(row for group in constraints.same if len(group) > 1 for row in group)}
 
 

@@ -29,7 +29,7 @@ class Constraints:
 UNCONSTRAINED = Constraints()
 
 
-class Vetoes:
+class ConstraintSet:
     """Rows in groups: one for each row at first, united by what is known and then by the caller.
 
     names: row → name; rows of one name are together, those of two names never. Raises DataError for rows that are not
@@ -40,7 +40,7 @@ class Vetoes:
         self._parent = list(range(rows))
         self._size = [1] * rows
         self.name: dict[int, str] = {}
-        # Two groups may not unite where one bears a mark that the other shuns.
+        # Two groups may not unite where one has a mark that the other shuns.
         self._marks: dict[int, set[int]] = {}
         self._shuns: dict[int, set[int]] = {}
         self._next_mark = 0
@@ -62,7 +62,7 @@ class Vetoes:
         return one == other or self._allow(one, other)
 
     def unite(self, first: int, second: int) -> bool:
-        """Make the groups of two rows one, unless that is vetoed; whether they are one now."""
+        """Make the groups of two rows one, unless a constraint forbids it; return whether they are one now."""
         one, other = self.group(first), self.group(second)
         if one == other:
             return True
@@ -120,14 +120,14 @@ class Vetoes:
             known = self.name.setdefault(self.group(rows[0]), name)
             if known != name:
                 raise DataError(
-                    f"Faces said to be the same have one name. Received: {known!r} and {name!r}; take one answer back."
+                    f"Faces marked as the same have one name. Received: {known!r} and {name!r}; take one answer back."
                 )
         for left, right in constraints.different:
             both = {self.group(row) for row in left} & {self.group(row) for row in right}
             if both:
                 first = next(row for row in left if self.group(row) in both)
                 raise DataError(
-                    "Faces said to be different cannot be said to be the same, or have one name. "
+                    "Faces marked as different cannot be marked as the same, or have one name. "
                     f"Received: row {first} with both; take one answer back."
                 )
 

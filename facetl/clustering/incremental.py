@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.calibration.calibration import Calibration
-from facetl.clustering.clusters import Clustering, checked_rows, said_rows, with_strangers
-from facetl.clustering.constraints import UNCONSTRAINED, Constraints, Vetoes
+from facetl.clustering.clusters import Clustering, checked_rows, constrained_rows, with_strangers
+from facetl.clustering.constraints import UNCONSTRAINED, Constraints, ConstraintSet
 from facetl.clustering.linkage import Linkage
 from facetl.clustering.membership import confidences, name_near
 from facetl.clustering.neighbours import NOBODY, Float32s, Ints, neighbours
-from facetl.clustering.similarity import HEARD, Evidence
+from facetl.clustering.similarity import NEIGHBOURS, Evidence
 from facetl.clustering.stacks import stacks_of
 from facetl.errors import DataError
 from facetl.metrics.roc import Floats
@@ -52,29 +52,29 @@ def assign_new(
         return Clustering(stack, confidence, ())
     names = names or {}
     evidence = Evidence(threshold, calibration)
-    vetoes = Vetoes(len(rows), with_strangers(constraints, names, strangers), names)
-    said = said_rows(constraints, names)
-    arrival = _Arrival(rows, stack, vetoes, evidence, search, said)
-    confidence[arrival.new] = arrival.settle(strangers)
-    confidence[list(said)] = 1.0
-    reached = np.flatnonzero(np.isin(stack, stack[arrival.new]))
-    stacks = stacks_of(rows, stack, confidence, vetoes, names, strangers=strangers, even=evidence.even, only=reached)
+    links = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
+    constrained = constrained_rows(constraints, names)
+    new_rows = _NewRows(rows, stack, links, evidence, search, constrained)
+    confidence[new_rows.new] = new_rows.assign(strangers)
+    confidence[list(constrained)] = 1.0
+    reached = np.flatnonzero(np.isin(stack, stack[new_rows.new]))
+    stacks = stacks_of(rows, stack, confidence, links, names, strangers=strangers, even=evidence.even, only=reached)
     return Clustering(stack, confidence, stacks)
 
 
-class _Arrival:
+class _NewRows:
     """New rows and the stacks that they may come to: the groups of a linkage, in this order."""
 
     def __init__(
-        self, rows: Float32s, stack: Ints, vetoes: Vetoes, evidence: Evidence, search: str, said: set[int]
+        self, rows: Float32s, stack: Ints, links: ConstraintSet, evidence: Evidence, search: str, constrained: set[int]
     ) -> None:
-        self.rows, self.stack, self.vetoes, self.evidence, self.search = rows, stack, vetoes, evidence, search
+        self.rows, self.stack, self.links, self.evidence, self.search = rows, stack, links, evidence, search
         self.new = np.flatnonzero(stack == NEW)
-        self.found = neighbours(rows, HEARD, of=self.new, method=search)
+        self.found = neighbours(rows, NEIGHBOURS, of=self.new, method=search)
         # With whom a face has less than even odds, it does not unite on average either.
         self.there = (self.found.rows != NOBODY) & (self.found.cosines >= 1.0 - evidence.even / 2.0)
-        groups = {vetoes.group(row) for row in self.new.tolist()}
-        known = [row for row in said if vetoes.group(row) in groups]
+        groups = {links.group(row) for row in self.new.tolist()}
+        known = [row for row in constrained if links.group(row) in groups]
         self.near = np.setdiff1d(stack[[*self.found.rows[self.there].tolist(), *known]], [NEW])
         old = np.flatnonzero(np.isin(stack, self.near))
         order = old[np.argsort(stack[old], kind="stable")]
@@ -85,36 +85,36 @@ class _Arrival:
         for place, members in enumerate(self.members, start=len(self.new)):
             self.group[members] = place
 
-    def settle(self, strangers: frozenset[int]) -> Floats:
+    def assign(self, strangers: frozenset[int]) -> Floats:
         """Give each new row its stack; return how surely it belongs there, float64 [new]."""
         for members in self.members:
             for row in members[1:].tolist():
-                self.vetoes.unite(int(members[0]), row)
-        self.vetoes.keep_apart([int(members[0]) for members in self.members])
-        lifted = self.evidence.lifted(self.rows[self.new], self.found, self.rows)
-        linkage = self._linkage(lifted)
+                self.links.unite(int(members[0]), row)
+        self.links.keep_apart([int(members[0]) for members in self.members])
+        expanded = self.evidence.expanded(self.rows[self.new], self.found, self.rows)
+        linkage = self._linkage(expanded)
         fresh = np.arange(len(self.new))
         name_near(linkage, self.evidence, asked=fresh, barred=strangers)
         into = linkage.unite(np.repeat(fresh, self.there.sum(axis=1)), self.group[self.found.rows[self.there]])
         self._number(into)
         near = np.where(self.there, into[self.group[self.found.rows]], into[fresh][:, None])
-        return confidences(lifted, into[fresh], linkage.sums, linkage.counts, near, self.evidence)
+        return confidences(expanded, into[fresh], linkage.sums, linkage.counts, near, self.evidence)
 
-    def _linkage(self, lifted: Float32s) -> Linkage:
-        sums, counts = lifted.copy(), np.ones(len(self.new))
+    def _linkage(self, expanded: Float32s) -> Linkage:
+        sums, counts = expanded.copy(), np.ones(len(self.new))
         if self.members:
             # Some of its rows, evenly over the stack, are enough for its mean.
             some = [members[:: max(1, len(members) // _SAMPLE)] for members in self.members]
             chosen = np.concatenate(some)
-            heard = neighbours(self.rows, HEARD, of=chosen, method=self.search)
-            known = self.evidence.lifted(self.rows[chosen], heard, self.rows)
+            near = neighbours(self.rows, NEIGHBOURS, of=chosen, method=self.search)
+            known = self.evidence.expanded(self.rows[chosen], near, self.rows)
             starts = np.cumsum([0, *(len(rows) for rows in some[:-1])])
             sizes = np.array([len(members) for members in self.members], np.float64)
             scale = sizes / np.array([len(rows) for rows in some])
             old = np.add.reduceat(known, starts, axis=0) * scale[:, None].astype(np.float32)
             sums, counts = np.concatenate([sums, old]), np.concatenate([counts, sizes])
         rows = np.array([*self.new.tolist(), *(members[0] for members in self.members)], np.int64)
-        return Linkage(sums, counts, rows, self.vetoes, self.evidence.least, self.evidence.least_to_all)
+        return Linkage(sums, counts, rows, self.links, self.evidence.least, self.evidence.least_to_all)
 
     def _number(self, into: Ints) -> None:
         """Write the new rows' stacks: the old one they united with, or the person's largest, or a new one."""
@@ -122,10 +122,10 @@ class _Arrival:
         for place in np.argsort([len(members) for members in self.members], kind="stable").tolist():
             old = int(self.near[place])
             of_part[int(into[len(self.new) + place])] = old
-            of_group[self.vetoes.group(int(self.members[place][0]))] = old
+            of_group[self.links.group(int(self.members[place][0]))] = old
         following = int(self.stack.max()) + 1
         for row, part in zip(self.new.tolist(), into.tolist(), strict=False):
-            group = self.vetoes.group(row)
+            group = self.links.group(row)
             if group not in of_group and part not in of_part:
                 of_group[group] = following
                 following += 1

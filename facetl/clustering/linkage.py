@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facetl.clustering.constraints import Vetoes
+from facetl.clustering.constraints import ConstraintSet
 from facetl.clustering.neighbours import NOBODY, Float32s, Ints, nearest
 from facetl.metrics.roc import Floats
 
@@ -28,30 +28,30 @@ class Linkage:
     Attributes:
         sums: float32 [groups, width], of the unit rows of each group; changed in place.
         counts: float64 [groups], of its rows; changed in place.
-        rows: int64 [groups], a row of each by which `vetoes` knows it.
+        rows: int64 [groups], a row of each, by which `links` knows it.
         least: the mean cosine from which two groups unite.
-        least_to_all: a lower one, between all rows that the vetoes hold to be one with the one and with the other.
+        least_to_all: a lower one, between all rows that `links` joins with the one and with the other.
     """
 
     sums: Float32s
     counts: Floats
     rows: Ints
-    vetoes: Vetoes
+    links: ConstraintSet
     least: float
     least_to_all: float
 
     def __post_init__(self) -> None:
         self._into = np.arange(len(self.rows))
-        # By the vetoes' groups: the sums and counts of those that are several groups here.
-        self._wholes: dict[int, tuple[Float32s, float]] = {}
+        # By the group of `links`: sums and counts of those that are several groups here.
+        self._people: dict[int, tuple[Float32s, float]] = {}
 
     def unite(self, first: Ints, second: Ints) -> Ints:
         """Unite what is near enough, first along the pairs given; the number of each group's union, int64 [groups].
 
-        first, second: int64 [pairs], groups to compare. Vetoed unions are left out; groups that the vetoes hold to be
-        one stay two here unless they are near, so that a person may look different on different photos.
+        first, second: int64 [pairs], groups to compare. Forbidden unions are left out; groups that `links` joins
+        stay two here unless they are near, so that a person may look different on different photos.
         """
-        self._wholes = self._of_several()
+        self._people = self._sums_of_people()
         self._along(first, second)
         for _ in range(_PASSES):
             if not self._along(*self._lists()):
@@ -92,30 +92,30 @@ class Linkage:
             cosines = np.concatenate([cosines[keep], self._cosines(*again)])
 
     def _unite(self, one: np.int64, other: np.int64) -> bool:
-        of_one, of_other = (self.vetoes.group(int(self.rows[group])) for group in (one, other))
-        several = of_one != of_other and (of_one in self._wholes or of_other in self._wholes)
+        of_one, of_other = (self.links.group(int(self.rows[group])) for group in (one, other))
+        several = of_one != of_other and (of_one in self._people or of_other in self._people)
         whole = None
         if several:
-            (sum_one, count_one), (sum_other, count_other) = self._whole(of_one, one), self._whole(of_other, other)
+            (sum_one, count_one), (sum_other, count_other) = self._person(of_one, one), self._person(of_other, other)
             if float(sum_one @ sum_other) / (count_one * count_other) < self.least_to_all:
                 return False
             whole = sum_one + sum_other, count_one + count_other
-        if not self.vetoes.unite(int(self.rows[one]), int(self.rows[other])):
+        if not self.links.unite(int(self.rows[one]), int(self.rows[other])):
             return False
         if whole is not None:
-            self._wholes[self.vetoes.group(int(self.rows[one]))] = whole
+            self._people[self.links.group(int(self.rows[one]))] = whole
         self.sums[one] += self.sums[other]
         self.counts[one] += self.counts[other]
         self._into[other] = one
         return True
 
-    def _whole(self, known_as: int, group: np.int64) -> tuple[Float32s, float]:
-        return self._wholes.get(known_as) or (self.sums[group], float(self.counts[group]))
+    def _person(self, known_as: int, group: np.int64) -> tuple[Float32s, float]:
+        return self._people.get(known_as) or (self.sums[group], float(self.counts[group]))
 
-    def _of_several(self) -> dict[int, tuple[Float32s, float]]:
+    def _sums_of_people(self) -> dict[int, tuple[Float32s, float]]:
         groups: dict[int, list[int]] = {}
         for group, row in enumerate(self.rows.tolist()):
-            groups.setdefault(self.vetoes.group(row), []).append(group)
+            groups.setdefault(self.links.group(row), []).append(group)
         return {
             known_as: (self.sums[several].sum(axis=0), float(self.counts[several].sum()))
             for known_as, several in groups.items()

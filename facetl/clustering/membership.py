@@ -17,16 +17,16 @@ _BLOCK = 4096
 
 
 def name_near(linkage: Linkage, evidence: Evidence, *, asked: Ints, barred: Collection[int] = ()) -> None:
-    """Let the vetoes know which groups belong to people who are named: an open-set identification, nearest first.
+    """Link groups to the named people whom they show: an open-set identification, nearest first.
 
-    A group is a person's if the mean cosine to all that is said to be the person is near enough to unite, and the next
+    A group is a person's if the mean cosine to all rows of the person is near enough to unite, and the next
     person is farther by a margin. asked: int64 [m], groups of the linkage; those that have a name, or whose row is
     `barred`, are passed over.
     """
-    vetoes, rows = linkage.vetoes, linkage.rows.tolist()
-    if not vetoes.name:
+    links, rows = linkage.links, linkage.rows.tolist()
+    if not links.name:
         return
-    name = [vetoes.name.get(vetoes.group(row)) for row in rows]
+    name = [links.name.get(links.group(row)) for row in rows]
     known = np.array([group for group, one in enumerate(name) if one is not None])
     people, person = np.unique([name[group] for group in known.tolist()], return_inverse=True)
     sums, counts = np.zeros((len(people), linkage.sums.shape[1]), np.float32), np.zeros(len(people))
@@ -50,25 +50,25 @@ def name_near(linkage: Linkage, evidence: Evidence, *, asked: Ints, barred: Coll
     for place in np.argsort(-cosines, kind="stable"):
         if cosines[place] < least:
             break
-        vetoes.unite(rows[unnamed[place]], int(somebody[nearest[place]]))
+        links.unite(rows[unnamed[place]], int(somebody[nearest[place]]))
 
 
 def confidences(
-    lifted: Float32s, own: Ints, sums: Float32s, counts: Floats, others: Ints, evidence: Evidence
+    expanded: Float32s, own: Ints, sums: Float32s, counts: Floats, others: Ints, evidence: Evidence
 ) -> Floats:
     """How surely rows belong to their groups, rather than to another one near or to none: float64 [m], in [0, 1].
 
-    lifted: float32 [m, width]; own: int64 [m], the group of each, which it is part of; sums, counts: of the lifted rows
-    of each group; others: int64 [m, k], groups near the row, its own perhaps among them. A row alone in its group is
-    sure as far as it belongs to none of the others.
+    expanded: float32 [m, width]; own: int64 [m], the group of each, which it is part of; sums, counts: of the expanded
+    rows of each group; others: int64 [m, k], groups near the row, its own perhaps among them. A row alone in its group
+    is sure as far as it belongs to none of the others.
     """
     rest = counts[own] - 1.0
-    products = np.einsum("ij,ij->i", lifted, sums[own], dtype=np.float64)
-    itself = np.einsum("ij,ij->i", lifted, lifted, dtype=np.float64)
+    products = np.einsum("ij,ij->i", expanded, sums[own], dtype=np.float64)
+    itself = np.einsum("ij,ij->i", expanded, expanded, dtype=np.float64)
     inside = np.where(rest > 0.0, (products - itself) / np.maximum(rest, 1.0), 0.0)
-    elsewhere = np.full(len(lifted), -np.inf)
+    elsewhere = np.full(len(expanded), -np.inf)
     for group in others.T:
-        cosines = np.einsum("ij,ij->i", lifted, sums[group], dtype=np.float64) / counts[group]
+        cosines = np.einsum("ij,ij->i", expanded, sums[group], dtype=np.float64) / counts[group]
         elsewhere = np.maximum(elsewhere, np.where(group == own, -np.inf, cosines))
     other = np.exp(evidence.odds(elsewhere))
     here = np.where(rest > 0.0, np.exp(evidence.odds(inside)), 1.0)

@@ -1,4 +1,4 @@
-"""How much two groups of faces speak for being one person: their mean distance once each face has heard its neighbours.
+"""How likely two groups of faces show one person: by their mean distance, once each face is expanded by its neighbours.
 
 A face is joined by a copy of itself that has moved towards the neighbours that are likely the same person's (query
 expansion with weights, Radenović et al., 2019; here the weights are calibrated probabilities). The mean of a group's
@@ -19,12 +19,12 @@ from facetl.metrics.linalg import normalised
 from facetl.metrics.roc import Floats
 
 # Chosen on other people than those reported: see docs/results.md.
-HEARD = 20  # neighbours that a face hears
+NEIGHBOURS = 20  # nearest neighbours by which a face is expanded
 OWN_PHOTOS = 8.0  # of a person, as expected in an album: what the prior of two photos follows from
 NEARNESS = 0.6  # the mean distance up to which groups unite, in parts of the even-odds distance
 
 _LEEWAY = 0.25  # in parts of the way from `least` to the same face
-_STEEPNESS = 13.0  # log-odds from distance 0 to the threshold, where no calibration tells
+_STEEPNESS = 13.0  # log-odds from distance 0 to the threshold, without a calibration
 _ONE_FACE, _NEARER_FACE = 2.0, 6.0  # log-odds of a member at the last distance that unites, and how many more at none
 _ONE_GROUP, _NEARER_GROUP, _LARGER_GROUP = 2.2, 9.0, 0.8  # the same for two groups, and less by the log of their size
 _GRID = 4001
@@ -32,7 +32,7 @@ _GRID = 4001
 
 @dataclass(frozen=True)
 class Evidence:
-    """What distances between a run's embeddings mean; without a calibration, the threshold says it.
+    """What distances between a run's embeddings mean; without a calibration, by the threshold.
 
     Attributes:
         threshold: squared distance up to which two photos count as one person.
@@ -54,12 +54,12 @@ class Evidence:
 
     @property
     def least(self) -> float:
-        """The mean cosine from which groups unite, between `lifted` rows."""
+        """The mean cosine from which groups unite, between expanded rows."""
         return 1.0 - NEARNESS * self.even / 2.0
 
     @property
     def least_to_all(self) -> float:
-        """The same to all that a person is said to look like: less, since looks differ, but not to anybody's."""
+        """The same to all rows of a named person: lower, since one person's photos differ, yet above a stranger's."""
         return self.least - _LEEWAY * (1.0 - self.least)
 
     def probability(self, distances: npt.ArrayLike, *, prior: float) -> Floats:
@@ -70,22 +70,22 @@ class Evidence:
         return np.asarray(expit(_STEEPNESS * (1.0 - far / self.threshold) + logit(prior)))
 
     def odds(self, cosines: npt.ArrayLike) -> Floats:
-        """Log-odds that a face belongs to a group, from the mean cosines of their lifted rows."""
+        """Log-odds that a face belongs to a group, from the mean cosines of their expanded rows."""
         nearness = (np.asarray(cosines, np.float64) - self.least) / (1.0 - self.least)
         return np.asarray(_ONE_FACE + _NEARER_FACE * nearness)
 
     def probability_of_groups(self, cosines: npt.ArrayLike, smaller: npt.ArrayLike) -> Floats:
         """The probability that two groups that have not united show one person.
 
-        cosines: the mean of their lifted rows; smaller: the rows of the smaller one. The more there are, the less it is
-        chance that they have not united.
+        cosines: the mean of their expanded rows; smaller: the rows of the smaller one. The more there are, the less is
+        it chance that they have not united.
         """
         nearness = (np.asarray(cosines, np.float64) - self.least) / (1.0 - self.least)
         odds = _ONE_GROUP + _NEARER_GROUP * nearness - _LARGER_GROUP * np.log(smaller)
         return np.asarray(expit(odds))
 
-    def lifted(self, embeddings: Float32s, found: Neighbours, table: Float32s) -> Float32s:
-        """Rows whose inner product is the mean of the cosines before and after hearing the neighbours.
+    def expanded(self, embeddings: Float32s, found: Neighbours, table: Float32s) -> Float32s:
+        """Rows whose inner product is the mean of the cosines before and after expansion by the neighbours.
 
         embeddings: float32 [m, width] of unit norm; found: their neighbours in `table`, float32 [n, width], the album.
         Returns float32 [m, 2 · width] of unit norm.
@@ -93,7 +93,7 @@ class Evidence:
         prior = OWN_PHOTOS / (OWN_PHOTOS + len(table))
         there = found.rows != NOBODY
         weights = np.where(there, self.probability(2.0 - 2.0 * np.where(there, found.cosines, 0.0), prior=prior), 0.0)
-        heard = embeddings.copy()
+        moved = embeddings.copy()
         for rows, weight in zip(found.rows.T, weights.T.astype(np.float32), strict=True):
-            heard += weight[:, None] * table[rows]
-        return np.concatenate([embeddings, normalised(heard)], axis=1) * np.float32(np.sqrt(0.5))
+            moved += weight[:, None] * table[rows]
+        return np.concatenate([embeddings, normalised(moved)], axis=1) * np.float32(np.sqrt(0.5))

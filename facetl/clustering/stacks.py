@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from facetl.clustering.constraints import Vetoes
+from facetl.clustering.constraints import ConstraintSet
 from facetl.clustering.neighbours import Float32s, Ints
 from facetl.metrics.roc import Floats
 
@@ -22,8 +22,8 @@ class StackOf:
         rows: its rows, ascending.
         cover: the row that is nearest to all of them on average.
         confidence: the mean of its rows' confidences.
-        name: what was said of one of its rows, None where nothing was.
-        suggestion: for a stack without a name, the likeliest of the names said of others; None where none is likely.
+        name: that of one of its rows, None where none has one.
+        suggestion: for a stack without a name, the likeliest of the names of others; None where none is likely.
     """
 
     rows: tuple[int, ...]
@@ -41,7 +41,7 @@ def stacks_of(
     embeddings: Float32s,
     stack: Ints,
     confidence: Floats,
-    vetoes: Vetoes,
+    links: ConstraintSet,
     names: Mapping[int, str],
     *,
     strangers: frozenset[int],
@@ -59,10 +59,10 @@ def stacks_of(
     starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
     members = [part.tolist() for part in np.split(order, starts[1:])]
     sums = np.add.reduceat(embeddings[order].astype(np.float64), starts, axis=0)
-    called = [_name(part, vetoes) for part in members]
+    called = [_name(part, links) for part in members]
     asked = [place for place, name in enumerate(called) if name is None and strangers.isdisjoint(members[place])]
     means = sums / np.array([[len(part)] for part in members])
-    likely = _likeliest([members[place][0] for place in asked], means[asked], embeddings, vetoes, names, even)
+    likely = _likeliest([members[place][0] for place in asked], means[asked], embeddings, links, names, even)
     suggestions = dict(zip(asked, likely, strict=True))
     return tuple(
         StackOf(
@@ -76,12 +76,12 @@ def stacks_of(
     )
 
 
-def _name(rows: list[int], vetoes: Vetoes) -> str | None:
-    return next((name for row in rows if (name := vetoes.name.get(vetoes.group(row))) is not None), None)
+def _name(rows: list[int], links: ConstraintSet) -> str | None:
+    return next((name for row in rows if (name := links.name.get(links.group(row))) is not None), None)
 
 
 def _likeliest(
-    rows: list[int], means: Floats, embeddings: Float32s, vetoes: Vetoes, names: Mapping[int, str], even: float
+    rows: list[int], means: Floats, embeddings: Float32s, links: ConstraintSet, names: Mapping[int, str], even: float
 ) -> list[str | None]:
     """For each stack (one of its rows, the mean of all) the nearest of the people that it may show, if one is near."""
     found: list[str | None] = [None] * len(rows)
@@ -99,6 +99,6 @@ def _likeliest(
         near = cosines >= 1.0 - even / 2.0
         for at in np.flatnonzero(near.any(axis=1)).tolist():
             best = np.argsort(-cosines[at], kind="stable")[: np.count_nonzero(near[at])]
-            allowed = (who for who in best if vetoes.allow(rows[start + at], int(somebody[who])))
+            allowed = (who for who in best if links.allow(rows[start + at], int(somebody[who])))
             found[start + at] = next((str(people[who]) for who in allowed), None)
     return found

@@ -63,9 +63,9 @@ def hold_out(library: Library, *, seed: int) -> Held:
     or more, the photos of a day, which show the same clothes, light and hair. Raises DataError where fewer than
     LEAST_PEOPLE can be learnt from.
     """
-    said = library.said()
+    resolved = library.resolved()
     by_name: dict[str, list[int]] = defaultdict(list)
-    for face, name in said.names.items():
+    for face, name in resolved.names.items():
         by_name[name].append(face)
     rng = np.random.default_rng(seed)
     photos: dict[int, Photo] = {}

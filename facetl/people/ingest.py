@@ -26,7 +26,7 @@ _SAME_FACE, _MARKS = 0.35, 0.2
 
 
 @dataclass(frozen=True)
-class Arrival:
+class SearchedPhoto:
     """A photo that was searched for faces, with its paths, and the names that its metadata gives."""
 
     photo: NewPhoto
@@ -36,8 +36,8 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Arrived:
-    """What became of an arrival.
+class AddedPhoto:
+    """How a photo was added.
 
     Attributes:
         photo: its id.
@@ -55,14 +55,6 @@ class Arrived:
     stale: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Met:
-    """A known photo: whether it lay elsewhere before, and how many of its faces have a name by its sidecar now."""
-
-    moved: bool
-    named: int
-
-
 def finished(library: Library, detector: str, shas: Sequence[str]) -> set[str]:
     """Return the photos that are there with the faces of this detector, and the picture of each face."""
     keys = [bytes.fromhex(sha) for sha in shas]
@@ -75,21 +67,26 @@ def finished(library: Library, detector: str, shas: Sequence[str]) -> set[str]:
     return {sha for number, sha in photos.items() if number not in lost}
 
 
-def meet(sql: Execute, library: Library, sha: str, paths: Sequence[Path], regions: Sequence[Region]) -> Met:
-    """Note where a known photo was seen, and the names that its sidecar gives by now."""
+def touch_known(
+    sql: Execute, library: Library, sha: str, paths: Sequence[Path], regions: Sequence[Region]
+) -> tuple[bool, int]:
+    """Record where a known photo lies, and the names that its sidecar gives by now.
+
+    Returns whether it lay elsewhere before, and how many of its faces have a name by its sidecar now.
+    """
     number = photos_module.photo_ids(sql, [sha])[sha]
     [photo] = photos_module.photos_of(sql, [number])
     moved = _place(sql, photo, paths)
     faces = photos_module.faces_by(sql, "photo", [number])
     names = _names(photo.width, photo.height, faces, regions)
-    return Met(moved, library.hear_metadata(sql, names))
+    return moved, library.assign_by_metadata(sql, names)
 
 
-def arrive(sql: Execute, library: Library, arrival: Arrival, detector: int) -> Arrived:
+def add_photo(sql: Execute, library: Library, searched: SearchedPhoto, detector: int) -> AddedPhoto:
     """Enter a photo and its faces; LibraryError."""
-    new = arrival.photo
+    new = searched.photo
     known = photos_module.photo_ids(sql, [new.sha]).get(new.sha)
-    number = known if known is not None else _predecessor(sql, arrival)
+    number = known if known is not None else _predecessor(sql, searched)
     how: How = "changed"
     if known is not None:
         (before,) = sql("SELECT detector FROM photos WHERE id = ?", (known,)).fetchone()
@@ -98,28 +95,28 @@ def arrive(sql: Execute, library: Library, arrival: Arrival, detector: int) -> A
     stale: tuple[str, ...] = ()
     if number is None:
         how, number = "added", photos_module.put_photo(sql, new)
-        photos_module.put_paths(sql, number, arrival.paths)
-        photos_module.put_faces(sql, number, arrival.faces)
+        photos_module.put_paths(sql, number, searched.paths)
+        photos_module.put_faces(sql, number, searched.faces)
     else:
         sql(
             "UPDATE photos SET sha = ?, width = ?, height = ?, taken_at = ?, phash = ? WHERE id = ?",
             (bytes.fromhex(new.sha), new.width, new.height, new.taken_at, new.phash, number),
         )
         [photo] = photos_module.photos_of(sql, [number])
-        moved = _place(sql, photo, arrival.paths)
-        stale = _replace_faces(sql, library, number, arrival.faces)
+        moved = _place(sql, photo, searched.paths)
+        stale = _replace_faces(sql, library, number, searched.faces)
     sql("UPDATE photos SET detector = ? WHERE id = ?", (detector, number))
-    names = _names(new.width, new.height, photos_module.faces_by(sql, "photo", [number]), arrival.regions)
-    return Arrived(number, how, moved, names, stale)
+    names = _names(new.width, new.height, photos_module.faces_by(sql, "photo", [number]), searched.regions)
+    return AddedPhoto(number, how, moved, names, stale)
 
 
-def hear_names(sql: Execute, library: Library, arrived: Sequence[Arrived]) -> int:
-    """Take over the names that the metadata of photos gives; return how many faces have one since now."""
-    return library.hear_metadata(sql, {face: name for one in arrived for face, name in one.names.items()})
+def assign_by_regions(sql: Execute, library: Library, added: Sequence[AddedPhoto]) -> int:
+    """Take over the names that the metadata of photos gives; return how many are new."""
+    return library.assign_by_metadata(sql, {face: name for one in added for face, name in one.names.items()})
 
 
 def mark_near_duplicates(sql: Execute) -> int:
-    """Say of each photo that nearly is another which one, the largest of its like; return of how many anew."""
+    """Record of each near duplicate the largest photo that it is a copy of; return how many are new."""
     photos = sql("SELECT id, phash, width * height, duplicate_of FROM photos WHERE phash IS NOT NULL").fetchall()
     originals: dict[int, int] = {}
     for group in near(np.array([phash for _, phash, _, _ in photos], np.int64)):
@@ -136,7 +133,7 @@ def mark_near_duplicates(sql: Execute) -> int:
 
 
 def _place(sql: Execute, photo: Photo, paths: Sequence[Path]) -> bool:
-    """Note where a photo was seen; return whether it lies nowhere any more where it was seen before."""
+    """Record where a photo lies; return whether it has left all the places where it lay before."""
     fresh = set(paths) - set(photo.paths)
     photos_module.put_paths(sql, photo.id, fresh)
     gone = [path for path in photo.paths if path not in paths and not os.path.lexists(path)] if fresh else []
@@ -144,14 +141,14 @@ def _place(sql: Execute, photo: Photo, paths: Sequence[Path]) -> bool:
     return bool(gone) and len(gone) == len(photo.paths)
 
 
-def _predecessor(sql: Execute, arrival: Arrival) -> int | None:
+def _predecessor(sql: Execute, searched: SearchedPhoto) -> int | None:
     """Return the photo that lay at these paths alone, if this one looks the same: its metadata was changed."""
-    places = [os.fsencode(path) for path in arrival.paths]
+    places = [os.fsencode(path) for path in searched.paths]
     for (number,) in rows_of(sql, "SELECT DISTINCT photo FROM paths WHERE path IN ({marks})", places):
         [photo] = photos_module.photos_of(sql, [number])
-        size = (photo.width, photo.height) == (arrival.photo.width, arrival.photo.height)
-        alone = not set(photo.paths) - set(arrival.paths)
-        if size and alone and _alike(photo.phash, arrival.photo.phash):
+        size = (photo.width, photo.height) == (searched.photo.width, searched.photo.height)
+        alone = not set(photo.paths) - set(searched.paths)
+        if size and alone and _alike(photo.phash, searched.photo.phash):
             return int(number)
     return None
 
@@ -161,7 +158,7 @@ def _alike(one: int | None, other: int | None) -> bool:
 
 
 def _replace_faces(sql: Execute, library: Library, photo: int, faces: Sequence[NewFace]) -> tuple[str, ...]:
-    """Let the faces that were found before and now stay who they are; drop the rest, but for those somebody spoke of.
+    """Let the faces that were found before and now stay who they are; delete the rest, but for those in an answer.
 
     Returns the keys that no face has any more.
     """
@@ -173,8 +170,8 @@ def _replace_faces(sql: Execute, library: Library, photo: int, faces: Sequence[N
     for before, now in pairs:
         photos_module.replace_face(sql, old[before].id, photo, faces[now])
     lost = [face.id for place, face in enumerate(old) if place not in {before for before, _ in pairs}]
-    spoken_of = {face for (face,) in rows_of(sql, "SELECT face FROM answer_faces WHERE face IN ({marks})", lost)}
-    library.drop_faces(sql, [face for face in lost if face not in spoken_of])
+    answered = {face for (face,) in rows_of(sql, "SELECT face FROM answer_faces WHERE face IN ({marks})", lost)}
+    library.drop_faces(sql, [face for face in lost if face not in answered])
     photos_module.put_faces(
         sql, photo, [face for place, face in enumerate(faces) if place not in {now for _, now in pairs}]
     )

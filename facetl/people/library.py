@@ -1,11 +1,11 @@
-"""A library: one folder with the faces of a photo collection, and everything that was ever said about them.
+"""A library: one folder with the faces of a photo collection, and all answers about them.
 
     LIBRARY/people.sqlite        photos, faces, people, stacks, the ledger of answers (SQLite, WAL)
     LIBRARY/cache/               features and landmarks
     LIBRARY/thumbs/ab/<key>.jpg  a small picture of each face
     LIBRARY/models/<n>/          runs that were learnt from the people who were named
 
-The photos stay where they are and are never written. What the user says is on the disk when the call returns.
+The photos stay where they are and are never written. An answer is on the disk when the call returns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import LibraryError
-from facetl.people.assignments import Sayings
+from facetl.people.assignments import Assignments
 from facetl.people.store import persons, stack_rows
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import Database
@@ -31,7 +31,7 @@ FILE_NAME = "people.sqlite"
 _CACHE, _THUMBS, _MODELS = "cache", "thumbs", "models"
 
 
-class Library(Sayings):
+class Library(Assignments):
     """A photo collection and its people; a context manager. Open it with `Library.open`.
 
     Any number of threads and processes may use a library at a time. Every method raises LibraryError where the file
@@ -58,7 +58,7 @@ class Library(Sayings):
         return library
 
     def close(self) -> None:
-        """Close the library; what was said is on the disk already."""
+        """Close the library; all answers are on the disk already."""
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -178,11 +178,11 @@ class Library(Sayings):
         return next((person for person in self.people() if person.name == name), None)
 
     def named(self) -> dict[int, str]:
-        """Return the name of each face that was said to be somebody."""
-        return dict(self.said().names)
+        """Return the name of each face that was given one by an answer."""
+        return dict(self.resolved().names)
 
     def shown(self) -> dict[int, str]:
-        """Return the name under which each face is shown: what was said, or else the name of its stack."""
+        """Return the name under which each face is shown: that of an answer, or else the name of its stack."""
         with self.database.read() as sql:
             return persons.shown(sql)
 
@@ -191,11 +191,11 @@ class Library(Sayings):
     def write_stacks(self, drafts: Sequence[StackDraft], *, touched: Collection[int] | None = None) -> None:
         """Replace all stacks by those of a clustering, or those of the faces in `drafts` and `touched` alone.
 
-        What was said wins, also what was said while the clustering was computed: faces that are none are left out,
+        Answers win, also those given while the clustering was computed: faces that are none are left out,
         and stacks are divided and joined as answers ask. A stack that stays mostly the same keeps its number.
         """
         with self.database.write() as sql:
-            stack_rows.write(sql, drafts, self.ledger.said(sql), touched=touched)
+            stack_rows.write_drafts(sql, drafts, self.ledger.resolved(sql), touched=touched)
 
     def stacks(
         self, *, order: stack_rows.Order = "size", named: bool | None = None, offset: int = 0, limit: int = 60

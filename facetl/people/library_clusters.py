@@ -21,7 +21,7 @@ from facetl.clustering.constraints import Constraints
 from facetl.clustering.incremental import NEW, assign_new
 from facetl.people.library import Library
 from facetl.people.library_embeddings import library_vectors
-from facetl.people.store.models import Said, StackDraft
+from facetl.people.store.models import ResolvedAnswers, StackDraft
 from facetl.recognition.recognizer import Recognizer
 
 Progress = Callable[[int, int], None]
@@ -135,7 +135,7 @@ class _Known:
     ids: NDArray[np.int64]
     vectors: NDArray[np.float32]
     photos: NDArray[np.int64]
-    said: Said
+    resolved: ResolvedAnswers
     row: Mapping[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,21 +151,26 @@ class _Known:
         also: Collection[int] = (),
     ) -> _Known:
         """Take the good faces, those of which something was said, and others; none that was said to be none."""
-        said = library.said()
-        wanted = {*library.face_ids().tolist(), *said.names, *chain.from_iterable(said.same), *also} - said.not_faces
+        resolved = library.resolved()
+        wanted = {
+            *library.face_ids().tolist(),
+            *resolved.names,
+            *chain.from_iterable(resolved.same),
+            *also,
+        } - resolved.not_faces
         ids, vectors = library_vectors(library, recognizer, sorted(wanted), on_progress=on_progress)
         photos = np.array([face.photo for face in library.faces(ids.tolist())], np.int64)
-        return cls(ids, vectors, photos, said)
+        return cls(ids, vectors, photos, resolved)
 
     @property
     def names(self) -> dict[int, str]:
         """Row → name."""
-        return {self.row[face]: name for face, name in self.said.names.items() if face in self.row}
+        return {self.row[face]: name for face, name in self.resolved.names.items() if face in self.row}
 
     @property
     def strangers(self) -> frozenset[int]:
         """Rows of nobody to be named."""
-        faces = self.said.strangers - self.said.names.keys()
+        faces = self.resolved.strangers - self.resolved.names.keys()
         return frozenset(self.row[face] for face in faces if face in self.row)
 
     @property
@@ -174,16 +179,16 @@ class _Known:
         together = defaultdict(list)
         for row, photo in enumerate(self.photos.tolist()):
             together[photo].append(row)
-        different = [(self._rows(left), self._rows(right)) for left, right in self.said.different]
+        different = [(self._rows(left), self._rows(right)) for left, right in self.resolved.different]
         return Constraints(
-            same=[self._rows(group) for group in self.said.same],
+            same=[self._rows(group) for group in self.resolved.same],
             different=[(left, right) for left, right in different if left and right],
             apart=[rows for rows in together.values() if len(rows) > 1],
         )
 
     def select(self, which: NDArray[np.bool_]) -> _Known:
         """Keep some faces."""
-        return _Known(self.ids[which], self.vectors[which], self.photos[which], self.said)
+        return _Known(self.ids[which], self.vectors[which], self.photos[which], self.resolved)
 
     def clustered(self, recognizer: Recognizer) -> Clustering:
         """Stack all of them."""
@@ -249,8 +254,8 @@ def stack_what_is_new(
     """
     if not library.stack_count():
         return restack(library, recognizer, on_progress=on_progress)
-    said = library.said()
+    resolved = library.resolved()
     faces = library.face_ids()
     stacked = library.stacks_of(faces.tolist())
-    new = [face for face in faces.tolist() if face not in stacked and face not in said.not_faces]
+    new = [face for face in faces.tolist() if face not in stacked and face not in resolved.not_faces]
     return stack_new(library, recognizer, np.array(new, np.int64), on_progress=on_progress)

@@ -58,7 +58,7 @@ def export(
     kinds: Collection[str],
     links: str = "hard",
     names: Collection[str] | None = None,
-    said_only: bool = False,
+    confirmed_only: bool = False,
     beside: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
@@ -85,7 +85,7 @@ def export(
     if wrong or not kinds or links not in LINKS:
         given = links if links not in LINKS else ", ".join(wrong) or "none"
         raise DataError(f"an export is some of {', '.join(KINDS)} by {', '.join(LINKS)} links, got {given}.")
-    shown = library.named() if said_only else library.shown()
+    shown = library.named() if confirmed_only else library.shown()
     if names is not None:
         unknown = sorted(set(names) - set(shown.values()))
         if unknown:
@@ -124,7 +124,7 @@ class _Export:
     sidecars: int = 0
     folders: dict[str, Path] = field(default_factory=dict)
     taken: dict[Path, set[str]] = field(default_factory=dict)
-    said: Mapping[int, str] = field(default_factory=dict)
+    confirmed: Mapping[int, str] = field(default_factory=dict)
     stacks: dict[int, tuple[int, float]] = field(default_factory=dict)
     root: Path | None = None
 
@@ -139,7 +139,7 @@ class _Export:
         for name in sorted(set(self.shown.values())):
             self.folders[name] = self._free(self.folder / folder_name(name))
         if "csv" in kinds:
-            self.said = self.library.said().names
+            self.confirmed = self.library.resolved().names
             self.stacks = _stacks(self.library)
 
     def take(
@@ -168,8 +168,8 @@ class _Export:
             box = (f"{edge:.1f}" for edge in face.face.box)
             name = self.shown.get(face.id, "")
             confidence = None if sure is None else f"{sure:.4f}"
-            said = "yes" if face.id in self.said else "no"
-            self.rows.append((path, name, said, *box, photo.taken_at, stack, confidence))
+            confirmed = "yes" if face.id in self.confirmed else "no"
+            self.rows.append((path, name, confirmed, *box, photo.taken_at, stack, confidence))
 
     def link(self, path: Path, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)

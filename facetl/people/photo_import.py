@@ -32,7 +32,7 @@ from facetl.images.perceptual_hash import perceptual_hash
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
 from facetl.people import ingest
-from facetl.people.ingest import Arrival, Arrived
+from facetl.people.ingest import SearchedPhoto
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.models import NewFace, NewPhoto, Photo
@@ -87,8 +87,8 @@ def import_photos(
     """Bring the photos of some folders and their faces into a library.
 
     A photo is known by its bytes: moved, renamed or copied, it is the same one. Another detector than before looks at
-    all photos again, and faces that both found stay who they are. Names in the photos' metadata are taken over as said
-    by nobody: what the user says wins.
+    all photos again, and faces that both found stay who they are. Names in the photos' metadata are taken over; answers
+    of the user win over them.
 
     Args:
         folders: where the photos are, at any depth; single photos, too.
@@ -168,22 +168,22 @@ class _Import:
         self.skipped["unreadable"] += unreadable
         self.counted["duplicates"] += len(paths) - unreadable - len(found.keys() - self.seen)
         finished = ingest.finished(self.library, self.detector.fingerprint(), list(found))
-        self._meet({sha: found[sha] for sha in found if sha in finished})
+        self._touch({sha: found[sha] for sha in found if sha in finished})
         self._advance(unreadable + sum(len(found[sha]) for sha in finished))
         waiting = {sha: places for sha, places in found.items() if sha not in finished}
         if waiting:
             self._search(store, waiting)
         self.seen.update(found.keys() - self.failed)
 
-    def _meet(self, known: Mapping[str, list[Path]]) -> None:
-        """Note where photos are that need no work, and what their sidecars say now."""
+    def _touch(self, known: Mapping[str, list[Path]]) -> None:
+        """Record where known photos lie, and the names in their sidecars."""
         regions = {sha: self._regions(paths[0]) for sha, paths in known.items() if sidecar_of(paths[0])}
         with self.library.database.write() as sql:
             for sha, paths in known.items():
-                met = ingest.meet(sql, self.library, sha, paths, regions.get(sha, ()))
+                moved, named = ingest.touch_known(sql, self.library, sha, paths, regions.get(sha, ()))
                 self.counted["known"] += sha not in self.seen
-                self.counted["moved"] += met.moved
-                self.counted["named_from_regions"] += met.named
+                self.counted["moved"] += moved
+                self.counted["named_from_regions"] += named
 
     def _search(self, store: LandmarkStore, waiting: Mapping[str, list[Path]]) -> None:
         fingerprint = self.detector.fingerprint()
@@ -197,8 +197,8 @@ class _Import:
                     fresh = dict(zip(strange, map(tuple, self.net.detect(list(strange.values()))), strict=True))
                     store.put(fingerprint, self.detector.to_json(), fresh)
                     faces |= fresh
-                arrivals = [self._arrival(sha, waiting[sha], image, faces[sha]) for sha, image in images.items()]
-                self._take_in(arrivals)
+                found = [self._searched(sha, waiting[sha], image, faces[sha]) for sha, image in images.items()]
+                self._add(found)
                 for photo in batch:
                     if photo.image is None:
                         self.skipped[photo.reason] += len(waiting[photo.sha])
@@ -206,7 +206,7 @@ class _Import:
                         self.failed.add(photo.sha)
                 self._advance(sum(len(waiting[photo.sha]) for photo in batch))
 
-    def _arrival(self, sha: str, paths: list[Path], image: NDArray[np.uint8], faces: Sequence[Face]) -> Arrival:
+    def _searched(self, sha: str, paths: list[Path], image: NDArray[np.uint8], faces: Sequence[Face]) -> SearchedPhoto:
         """Judge and cut out a photo's faces; their pictures are on the disk when this returns."""
         found: dict[str, NewFace] = {}
         for face in faces:
@@ -218,13 +218,13 @@ class _Import:
         height, width = image.shape[:2]
         taken = None if header is None else taken_at(header)
         photo = NewPhoto(sha, width, height, taken, perceptual_hash(image))
-        return Arrival(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths[0])))
+        return SearchedPhoto(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths[0])))
 
     def _judged(self, key: str, image: NDArray[np.uint8], face: Face) -> NewFace:
         try:
             quality = face_quality(image, face)
         except DataError:
-            # Landmarks that span no face: nobody can be told by it, but it is there to be seen.
+            # Landmarks that span no face: nobody can be recognised by it, but it can be looked at.
             return NewFace(key, face, min(face.width, face.height), 0.0, 0.0, 0.0, 0.0, "poor")
         pose = quality.pose
         kind = self.rule.kind(quality)
@@ -237,23 +237,22 @@ class _Import:
             self.counted["damaged_metadata"] += 1
             return []
 
-    def _take_in(self, arrivals: Sequence[Arrival]) -> None:
-        done: list[Arrived] = []
+    def _add(self, photos: Sequence[SearchedPhoto]) -> None:
         with self.library.database.write() as sql:
             detector = photos_module.put_detector(sql, self.detector.fingerprint(), self.detector.to_json())
-            done = [ingest.arrive(sql, self.library, arrival, detector) for arrival in arrivals]
-            self.counted["named_from_regions"] += ingest.hear_names(sql, self.library, done)
-        for arrival, arrived in zip(arrivals, done, strict=True):
-            self.counted[arrived.how] += 1
-            self.counted["known"] += arrived.how == "searched_again"
-            self.counted["moved"] += arrived.moved
-            if arrived.how != "known":
-                self.counted["faces"] += len(arrival.faces)
-                self.counted["poor"] += sum(face.kind == "poor" for face in arrival.faces)
-                self.counted["without_face"] += not arrival.faces
-            for key in arrived.stale:
+            done = [ingest.add_photo(sql, self.library, searched, detector) for searched in photos]
+            self.counted["named_from_regions"] += ingest.assign_by_regions(sql, self.library, done)
+        for searched, added in zip(photos, done, strict=True):
+            self.counted[added.how] += 1
+            self.counted["known"] += added.how == "searched_again"
+            self.counted["moved"] += added.moved
+            if added.how != "known":
+                self.counted["faces"] += len(searched.faces)
+                self.counted["poor"] += sum(face.kind == "poor" for face in searched.faces)
+                self.counted["without_face"] += not searched.faces
+            for key in added.stale:
                 self.library.thumb(key).unlink(missing_ok=True)
-            self.on_photo(self.library.photo(arrived.photo))
+            self.on_photo(self.library.photo(added.photo))
 
     def _advance(self, photos: int) -> None:
         self.done += photos

@@ -61,7 +61,7 @@ class Home:
     def library(self) -> Library:
         return Library.open(self.room / "Family")
 
-    def said(self) -> list[dict[str, Any]]:
+    def answers(self) -> list[dict[str, Any]]:
         with self.library() as library:
             return [answer.to_json() for answer in library.answers(limit=1000)]
 
@@ -178,8 +178,8 @@ def test_split_merge_name_undo_reload_restart(page: Any, home: Home) -> None:
     page.keyboard.press("Enter")
     toast(page, "named Ada Lovelace.")
 
-    said, stacks = home.said(), home.stacks()
-    assert [answer["kind"] for answer in said] == ["name"] * 3 + ["same", "different", "different"]
+    answers, stacks = home.answers(), home.stacks()
+    assert [answer["kind"] for answer in answers] == ["name"] * 3 + ["same", "different", "different"]
     page.reload()
     page.goto(f"{home.base}/people")
     people = sorted(page.locator(".person b").all_inner_texts())
@@ -190,7 +190,7 @@ def test_split_merge_name_undo_reload_restart(page: Any, home: Home) -> None:
         page.context.clear_cookies()
         page.goto("about:blank")
         page.goto(home.start())
-        assert (home.said(), home.stacks()) == (said, stacks)
+        assert (home.answers(), home.stacks()) == (answers, stacks)
         page.goto(f"{home.base}/people")
         assert sorted(page.locator(".person b").all_inner_texts()) == people
     page.goto(f"{home.base}/history")
@@ -213,14 +213,14 @@ def test_questions_by_keys(page: Any, home: Home) -> None:
         asked.append(shown())
         page.keyboard.press(key)
         page.wait_for_function(f"asked => ({PAIR}) !== asked", arg=str(asked[-1]))
-    different, same = home.said()
+    different, same = home.answers()
     assert (same["kind"], sorted(same["left"])) == ("same", asked[0])
     assert (different["kind"], sorted(different["left"] + different["right"])) == ("different", asked[1])
     sync_api.expect(page.locator("[data-answered]")).to_have_text("2")
     for back in reversed(asked):
         page.keyboard.press("u")
         page.wait_for_function(f"asked => ({PAIR}) === asked", arg=str(back))
-    assert [answer["undone"] for answer in home.said()] == [True, True]
+    assert [answer["undone"] for answer in home.answers()] == [True, True]
 
 
 def test_a_photo_a_person_and_a_search(page: Any, home: Home, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from facetl.people.library import FILE_NAME, Library
-from facetl.people.store.resolve import replay
+from facetl.people.store.resolve import resolve_answers
 
 NURSERY = Path(__file__).parents[1] / "support" / "library_nursery.py"
 PHOTOS = 24
@@ -132,17 +132,17 @@ def _is_there(answer: Any, told: dict[str, Any]) -> bool:
 
 def _check_derived(library: Library) -> None:
     """Names and stacks are in line with the ledger: they are written with the answer, or not at all."""
-    said = replay(library.answers(limit=10**6))
+    resolved = resolve_answers(library.answers(limit=10**6))
     with library.database.read() as sql:
         labels = dict(sql("SELECT face, name FROM labels JOIN people ON people.id = person").fetchall())
-    assert labels == said.names
+    assert labels == resolved.names
     for stack in library.stacks(limit=1000):
         _, members = library.stack(stack.id)
         faces = {member.face for member in members}
         assert stack.size == len(faces)
         assert stack.cover in faces
-        assert not faces & (said.strangers | said.not_faces)
-        names = {said.names[face] for face in faces if face in said.names}
+        assert not faces & (resolved.strangers | resolved.not_faces)
+        names = {resolved.names[face] for face in faces if face in resolved.names}
         assert names == ({stack.name} if stack.name else set())
 
 
@@ -196,7 +196,7 @@ def test_killed_before_every_statement_of_an_answer(quick_path: Path, album: Pat
     with Library.open(full) as library:
         faces = library.face_ids(None).tolist()
         library.write_stacks(nursery.clustering(faces, np.random.default_rng(1)))
-        library.say_name(faces[2:6], "Bob")
+        library.assign_name(faces[2:6], "Bob")
         before = library.named()
     seen = set()
     for step in range(1, 1000):

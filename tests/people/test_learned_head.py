@@ -36,14 +36,14 @@ def name_people(library: Library, room: Path, people: int, photos: int) -> None:
     for person in range(people):
         for number in range(photos):
             _, faces = put_photo(library, room / f"{person}" / f"{number}.png")
-            library.say_name(faces, f"Person {person:02d}")
+            library.assign_name(faces, f"Person {person:02d}")
 
 
 def test_a_quarter_of_everybodys_faces_is_held_out(library: Library, tmp_path: Path) -> None:
     name_people(library, tmp_path / "album", LEAST_PEOPLE, 8)
     for number in range(2):
         _, faces = put_photo(library, tmp_path / "album" / "few" / f"{number}.png")
-        library.say_name(faces, "Few")
+        library.assign_name(faces, "Few")
     held = hold_out(library, seed=1)
     assert sorted(set(held.names)) == [f"Person {person:02d}" for person in range(LEAST_PEOPLE)]
     for name in set(held.names):
@@ -63,12 +63,12 @@ def test_what_belongs_together_is_held_out_together(library: Library, tmp_path: 
     for number in range(12):
         day = f"2020-05-{1 + number // 3:02d}"
         _, [face] = put_photo(library, tmp_path / "days" / f"{number}.png", taken_at=f"{day}T1{number % 3}:00:00")
-        library.say_name([face], "Dated")
+        library.assign_name([face], "Dated")
         days[face] = day
     copies = {}
     for number in range(6):
         photo, [face] = put_photo(library, tmp_path / "copies" / f"{number}.png", taken_at="2020-05-01T10:00:00")
-        library.say_name([face], "Copied")
+        library.assign_name([face], "Copied")
         copies[face] = photo
     with library.database.write() as sql:
         originals = sorted(copies.values())
@@ -87,7 +87,7 @@ def test_what_belongs_together_is_held_out_together(library: Library, tmp_path: 
 def test_too_few_people_is_one_clear_line(library: Library, tmp_path: Path) -> None:
     name_people(library, tmp_path / "album", LEAST_PEOPLE - 1, 3)
     _, faces = put_photo(library, tmp_path / "album" / "x.png", faces=2)
-    library.say_name(faces[:1], "One face")
+    library.assign_name(faces[:1], "One face")
     with pytest.raises(DataError, match=f"needs {LEAST_PEOPLE} named people with 3 faces each.*got 7 of 8"):
         hold_out(library, seed=0)
 

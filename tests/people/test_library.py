@@ -111,10 +111,10 @@ class TestPhotosAndFaces:
             lambda: library.faces([1, 9]),
             lambda: library.add_faces(9, []),
             lambda: library.stack(9),
-            lambda: library.say_name([1, 9], "Ann"),
-            lambda: library.say_name([], "Ann"),
-            lambda: library.say_same([1]),
-            lambda: library.say_different([1], [1, 2]),
+            lambda: library.assign_name([1, 9], "Ann"),
+            lambda: library.assign_name([], "Ann"),
+            lambda: library.mark_same([1]),
+            lambda: library.mark_different([1], [1, 2]),
             lambda: library.rename("Ann", "Bob"),
             lambda: library.stacks(order="colour"),  # type: ignore[arg-type]
             lambda: library.write_stacks([draft(1), draft(1, 2)]),
@@ -126,12 +126,12 @@ class TestPhotosAndFaces:
         assert library.answers() == []
         for name in ("", " \t", "a\0b", "x" * 201, "Unknown"):
             with pytest.raises(DataError):
-                library.say_name([1], name)
+                library.assign_name([1], name)
 
     def test_many_at_once(self, library: Library) -> None:
         ids = made_up(library, 700, 2)
         assert [face.id for face in library.faces(ids[::-1])] == ids[::-1]
-        library.say_name(ids, "Ann")
+        library.assign_name(ids, "Ann")
         assert len(library.named()) == 1400
         assert library.counts()["named"] == 1400
         assert len(library.stacks_of(ids)) == 0
@@ -140,15 +140,15 @@ class TestPhotosAndFaces:
 class TestAnswers:
     def test_what_is_said_is_there_at_once(self, library: Library) -> None:
         ids = made_up(library, 3, 2)
-        answer = library.say_name([ids[1], ids[0]], "  Ann   Lee ")
+        answer = library.assign_name([ids[1], ids[0]], "  Ann   Lee ")
         assert (answer.kind, answer.left, answer.name, answer.undone) == ("name", (ids[0], ids[1]), "Ann Lee", False)
         assert library.named() == {ids[0]: "Ann Lee", ids[1]: "Ann Lee"}
         [ann] = library.people()
-        assert (ann.name, ann.faces, ann.photos, ann.said) == ("Ann Lee", 2, 1, 2)
+        assert (ann.name, ann.faces, ann.photos, ann.confirmed) == ("Ann Lee", 2, 1, 2)
         assert library.person("Ann Lee") == ann
         assert library.person("Ann") is None
-        library.say_different([ids[0]], [ids[2], ids[3]])
-        assert library.said().different == [((ids[0],), (ids[2], ids[3]))]
+        library.mark_different([ids[0]], [ids[2], ids[3]])
+        assert library.resolved().different == [((ids[0],), (ids[2], ids[3]))]
         assert [(one.kind, one.left, one.right) for one in library.answers(limit=1)] == [
             ("different", (ids[0],), (ids[2], ids[3]))
         ]
@@ -157,12 +157,12 @@ class TestAnswers:
         ids = made_up(library, 3)
         assert (library.undo(), library.redo()) == (None, None)
         for name in ("Ann", "Bob", "Cleo"):
-            library.say_name([ids[0]], name)
+            library.assign_name([ids[0]], name)
         assert [library.undo().name for _ in range(2)] == ["Cleo", "Bob"]  # type: ignore[union-attr]
         assert library.named() == {ids[0]: "Ann"}
         assert library.redo().name == "Bob"  # type: ignore[union-attr]
         assert library.named() == {ids[0]: "Bob"}
-        library.say_stranger([ids[1]])
+        library.mark_stranger([ids[1]])
         assert library.redo() is None, "something was said since"
         library.undo()
         assert library.redo().kind == "stranger"  # type: ignore[union-attr]
@@ -172,7 +172,7 @@ class TestAnswers:
             ("name", "Bob", False),
             ("name", "Ann", False),
         ]
-        library.say_name([ids[2]], "Dora", origin="region")
+        library.assign_name([ids[2]], "Dora", origin="region")
         assert library.undo().kind == "stranger", "what a photo's metadata says is not the user's to undo"  # type: ignore[union-attr]
 
     def test_everything_said_is_there_after_opening_again(self, tmp_path: Path) -> None:
@@ -181,18 +181,18 @@ class TestAnswers:
             library.write_stacks([draft(*ids[:3]), draft(*ids[3:])])
             library.name_stack(stack_with(library, ids[0]), "Ann")
             library.split_stack(stack_with(library, ids[3]), [ids[5]])
-            library.say_not_a_face([ids[1]])
+            library.mark_not_a_face([ids[1]])
             library.undo()
-            before = (library.answers(), library.said(), library.stacks(), library.people(), lying(library))
+            before = (library.answers(), library.resolved(), library.stacks(), library.people(), lying(library))
         with Library.open(tmp_path / "lib") as library:
-            assert (library.answers(), library.said(), library.stacks(), library.people(), lying(library)) == before
+            assert (library.answers(), library.resolved(), library.stacks(), library.people(), lying(library)) == before
             assert library.redo().kind == "not-a-face"  # type: ignore[union-attr]
 
     def test_a_person_keeps_the_number_through_renames(self, library: Library) -> None:
         ids = made_up(library, 4)
         library.write_stacks([draft(ids[3], suggestion="Ann")])
-        library.say_name(ids[:2], "Ann")
-        library.say_name([ids[2]], "Bob")
+        library.assign_name(ids[:2], "Ann")
+        library.assign_name([ids[2]], "Bob")
         people = {person.name: person.id for person in library.people()}
         library.rename("Ann", "Anna")
         assert {person.name: person.id for person in library.people()} == {"Anna": people["Ann"], "Bob": people["Bob"]}
@@ -223,7 +223,7 @@ class TestSharing:
         def talk(number: int) -> None:
             try:
                 for place in range(5):
-                    library.say_name([ids[8 * number + place]], f"P{number}")
+                    library.assign_name([ids[8 * number + place]], f"P{number}")
                     seen = library.named().get(ids[8 * number + place])
                     wrong.extend([seen] if seen != f"P{number}" else [])
                     library.stacks()
@@ -237,14 +237,16 @@ class TestSharing:
         for thread in threads:
             thread.join()
         assert wrong == []
-        assert {person.name: person.said for person in library.people()} == {f"P{number}": 5 for number in range(5)}
+        assert {person.name: person.confirmed for person in library.people()} == {
+            f"P{number}": 5 for number in range(5)
+        }
         assert len(library.answers()) == 25
 
     def test_processes(self, tmp_path: Path) -> None:
         with Library.open(tmp_path / "lib", create=True) as library:
             ids = made_up(library, 30)
             library.write_stacks([draft(*ids)])
-            library.said()
+            library.resolved()
             context = multiprocessing.get_context("spawn")
             others = [
                 context.Process(
@@ -257,7 +259,7 @@ class TestSharing:
             for other in others:
                 other.join()
             assert [other.exitcode for other in others] == [0, 0, 0]
-            assert {person.name: person.said for person in library.people()} == {"P0": 10, "P1": 10, "P2": 10}
+            assert {person.name: person.confirmed for person in library.people()} == {"P0": 10, "P1": 10, "P2": 10}
             stacks = lying(library)
             assert sorted(face for faces in stacks for face in faces) == ids
             assert all(len({face // 10 for face in np.array(list(faces)) - ids[0]}) == 1 for faces in stacks)
@@ -266,42 +268,42 @@ class TestSharing:
         ids = made_up(library, 2)
         with library.database.read() as sql:
             before = sql("SELECT count(*) FROM answers").fetchone()
-            library.say_name(ids, "Ann")
+            library.assign_name(ids, "Ann")
             assert sql("SELECT count(*) FROM answers").fetchone() == before == (0,)
         assert len(library.answers()) == 1
 
     def test_nothing_stays_of_what_failed(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
         ids = made_up(library, 2)
-        library.say_name([ids[0]], "Ann")
+        library.assign_name([ids[0]], "Ann")
 
         def fail(*arguments: object, **options: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr("facetl.people.store.stack_rows.show", fail)
+            patch.setattr("facetl.people.store.stack_rows.apply_answer", fail)
             with pytest.raises(KeyboardInterrupt):
-                library.say_name(ids, "Bob")
+                library.assign_name(ids, "Bob")
         assert library.named() == {ids[0]: "Ann"}
         assert len(library.answers()) == 1
-        library.say_name([ids[1]], "Cleo")
+        library.assign_name([ids[1]], "Cleo")
         assert library.named() == {ids[0]: "Ann", ids[1]: "Cleo"}
 
     def test_a_full_disk_is_told_and_loses_nothing(self, library: Library) -> None:
         ids = made_up(library, 50)
-        library.say_name(ids[:1], "Ann")
+        library.assign_name(ids[:1], "Ann")
         sql = library.database._writer.execute
         sql(f"PRAGMA max_page_count = {sql('PRAGMA page_count').fetchone()[0]}")
 
         def fill() -> None:
             for place in range(200):
-                library.say_name(ids, f"Person {place} with a long name to fill pages " + "x" * 120)
+                library.assign_name(ids, f"Person {place} with a long name to fill pages " + "x" * 120)
 
         with pytest.raises(LibraryError, match="room on its disk"):
             fill()
         sql("PRAGMA max_page_count = 1000000")
-        said = len(library.answers(limit=500))
-        library.say_name(ids, "Zoe")
-        assert len(library.answers(limit=500)) == said + 1
+        resolved = len(library.answers(limit=500))
+        library.assign_name(ids, "Zoe")
+        assert len(library.answers(limit=500)) == resolved + 1
         assert set(library.named().values()) == {"Zoe"}
 
 
@@ -324,7 +326,7 @@ class TestSchema:
         old.close()
         with Library.open(folder) as library:
             assert library.named() == {1: "Ann", 2: "Ann"}
-            assert [(person.name, person.said) for person in library.people()] == [("Ann", 2)]
+            assert [(person.name, person.confirmed) for person in library.people()] == [("Ann", 2)]
             library.write_stacks([draft(1, 2)])
             assert library.stacks()[0].name == "Ann"
             assert library.undo().id == 7  # type: ignore[union-attr]
@@ -362,4 +364,4 @@ class TestSchema:
 def _name_some(folder: Path, name: str, faces: list[int]) -> None:
     with Library.open(folder) as library:
         for face in faces:
-            library.say_name([face], name)
+            library.assign_name([face], name)

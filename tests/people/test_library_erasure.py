@@ -72,13 +72,13 @@ def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
         anns = [faces["ann 0.png"][0], faces["ann 1.png"][0], faces["two 0.png"][0], faces["two 1.png"][0]]
         rest = [faces["two 1.png"][1], faces["cleo.png"][0]]
         library.write_stacks([draft(*bobs, rest[0]), draft(*anns[:3]), draft(anns[3], rest[1], suggestion="Bob")])
-        library.say_name(anns, "Ann")
-        library.say_name([bobs[0], rest[1]], "Robert")
+        library.assign_name(anns, "Ann")
+        library.assign_name([bobs[0], rest[1]], "Robert")
         library.rename("Robert", "Bob")
-        library.say_name(bobs[2:], "Bob")
-        library.say_different(anns[:2], [bobs[2]])
-        library.say_same(anns[:2])
-        library.say_name(rest[1:], "Bobby")
+        library.assign_name(bobs[2:], "Bob")
+        library.mark_different(anns[:2], [bobs[2]])
+        library.mark_same(anns[:2])
+        library.assign_name(rest[1:], "Bobby")
         library.write_stacks([draft(*bobs, rest[0]), draft(*anns), draft(rest[1], suggestion="Bob")])
         yield opened
 
@@ -124,7 +124,7 @@ def test_no_byte_of_the_person_is_left(family: Family) -> None:
     np.testing.assert_array_equal(family.features(list(others)), features)
     assert set(library.named().values()) == {"Ann", "Bobby"}
     assert sum(name == "Ann" for name in library.named().values()) == 4
-    assert library.said().same == [tuple(sorted(family.faces["ann 0.png"] + family.faces["ann 1.png"]))]
+    assert library.resolved().same == [tuple(sorted(family.faces["ann 0.png"] + family.faces["ann 1.png"]))]
     assert [one.kind for one in library.answers()] == ["name", "same", "name"]
     assert {len(faces) for faces in lying(library)} == {4, 1}
     assert all(library.thumb(face.key).is_file() for face in others.values())

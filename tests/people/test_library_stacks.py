@@ -50,18 +50,18 @@ def test_they_are_listed_in_every_order(library: Library) -> None:
 
 
 def test_a_named_stack_shows_all_its_faces_under_the_name(library: Library) -> None:
-    library.say_name([1], "Ann")
+    library.assign_name([1], "Ann")
     library.write_stacks([draft(1, 2, 3), draft(4, 5)])
     assert library.named() == {1: "Ann"}
     assert library.shown() == {1: "Ann", 2: "Ann", 3: "Ann"}
     [ann] = library.people()
-    assert (ann.faces, ann.photos, ann.said, ann.cover) == (3, 3, 1, 1)
+    assert (ann.faces, ann.photos, ann.confirmed, ann.cover) == (3, 3, 1, 1)
     assert [photo.id for photo in library.photos(name="Ann")] == [1, 2, 3]
     assert library.photos(name="Bob") == []
 
 
 def test_naming_some_faces_takes_them_out(library: Library) -> None:
-    library.say_name([4, 2, 12], "Ann")
+    library.assign_name([4, 2, 12], "Ann")
     assert lying(library) == sets((1, 3, 5), (2, 4), (6, 7, 8, 9), (10, 11))
     stack, members = library.stack(stack_with(library, 2))
     assert (stack.name, stack.size, stack.cover, stack.confidence) == ("Ann", 2, 2, pytest.approx((0.89 + 0.87) / 2))
@@ -74,21 +74,21 @@ def test_naming_some_faces_takes_them_out(library: Library) -> None:
 
 
 def test_naming_more_of_a_named_stack_leaves_it_whole(library: Library) -> None:
-    library.say_name([1], "Ann")
+    library.assign_name([1], "Ann")
     library.write_stacks([draft(1, 2, 3), draft(4, 5)])
-    library.say_name([2], "Ann")
+    library.assign_name([2], "Ann")
     assert lying(library) == sets((1, 2, 3), (4, 5))
-    library.say_name([2], "Bob")
+    library.assign_name([2], "Bob")
     assert lying(library) == sets((1, 3), (2,), (4, 5))
     # Faces taken out of a stack go to the one of their name.
-    library.say_name([5], "Bob")
+    library.assign_name([5], "Bob")
     assert lying(library) == sets((1, 3), (2, 5), (4,))
 
 
 def test_naming_more_of_the_smaller_of_two_stacks_leaves_both(library: Library) -> None:
-    library.say_name([1, 6], "Ann")
+    library.assign_name([1, 6], "Ann")
     library.write_stacks([draft(1, 2, 3), draft(6, 7), draft(4, 5)])
-    library.say_name([7], "Ann")
+    library.assign_name([7], "Ann")
     assert lying(library) == sets((1, 2, 3), (6, 7), (4, 5))
 
 
@@ -104,7 +104,7 @@ def test_splitting(library: Library) -> None:
     part = library.split_stack(whole, [4, 5])
     assert part != whole
     assert [member.face for member in library.stack(part)[1]] == [4, 5]
-    assert library.said().different == [((4, 5), (1, 2, 3))]
+    assert library.resolved().different == [((4, 5), (1, 2, 3))]
     library.undo()
     assert lying(library) == sets((1, 2, 3, 4, 5), (6, 7, 8, 9), (10, 11))
     library.redo()
@@ -144,30 +144,30 @@ def test_merging_names_takes_the_later_one(library: Library) -> None:
     library.merge_stacks(one, two)
     assert library.stack(one)[0].name == "Bob"
     assert library.stack(one)[0].size == 9
-    assert [(person.name, person.said) for person in library.people()] == [("Bob", 9)]
+    assert [(person.name, person.confirmed) for person in library.people()] == [("Bob", 9)]
 
 
 def test_one_answered_pair_joins_their_stacks(library: Library) -> None:
-    library.say_same([5, 10])
+    library.mark_same([5, 10])
     assert lying(library) == sets((1, 2, 3, 4, 5, 10, 11), (6, 7, 8, 9))
-    library.say_same([9, 12])
+    library.mark_same([9, 12])
     assert stack_with(library, 12) == stack_with(library, 6)
 
 
 def test_a_pair_whose_stacks_may_not_be_joined_moves_alone(library: Library) -> None:
-    library.say_different([1], [6])
-    library.say_same([2, 9])
+    library.mark_different([1], [6])
+    library.mark_same([2, 9])
     # 1 and 6 are two people's: only 9 goes to the larger stack.
     assert lying(library) == sets((1, 2, 3, 4, 5, 9), (6, 7, 8), (10, 11))
     library.undo()
-    library.say_name([3], "Ann")
-    library.say_name([7], "Bob")
+    library.assign_name([3], "Ann")
+    library.assign_name([7], "Bob")
     assert lying(library) == sets((1, 2, 4, 5), (3,), (6, 8, 9), (7,), (10, 11))
 
 
 def test_what_is_no_face_or_a_strangers_lies_nowhere(library: Library) -> None:
-    library.say_not_a_face([1, 12])
-    library.say_stranger([10, 11])
+    library.mark_not_a_face([1, 12])
+    library.mark_stranger([10, 11])
     assert lying(library) == sets((2, 3, 4, 5), (6, 7, 8, 9))
     assert library.stack(stack_with(library, 2))[0].cover == 2
     library.undo()
@@ -178,12 +178,12 @@ def test_what_is_no_face_or_a_strangers_lies_nowhere(library: Library) -> None:
 
 def test_a_clustering_never_overrules_what_was_said(library: Library) -> None:
     """The user spoke while it was computed."""
-    library.say_name([1, 6], "Ann")
-    library.say_name([2], "Bob")
-    library.say_same([8, 10])
-    library.say_different([3], [4])
-    library.say_not_a_face([5])
-    library.say_stranger([9])
+    library.assign_name([1, 6], "Ann")
+    library.assign_name([2], "Bob")
+    library.mark_same([8, 10])
+    library.mark_different([3], [4])
+    library.mark_not_a_face([5])
+    library.mark_stranger([9])
     library.write_stacks([draft(1, 2, 3, 4, 5, 9, 12), draft(6, 7, 8), draft(10, 11)])
     stacks = lying(library)
     place = {face: faces for faces in stacks for face in faces}
@@ -220,7 +220,7 @@ def test_undo_after_a_clustering_moves_only_what_still_lies_there(library: Libra
     library.split_stack(stack_with(library, 1), [4, 5])
     library.write_stacks([draft(4, 6, 7, 8, 9), draft(1, 2, 3), draft(5, 10, 11)])
     library.undo()
-    assert library.said().different == []
+    assert library.resolved().different == []
     assert lying(library) == sets((4, 6, 7, 8, 9), (1, 2, 3), (5, 10, 11))
 
 
@@ -232,16 +232,16 @@ def test_undoing_everything_leaves_what_was_there(tmp_path: Path) -> None:
         library.write_stacks([draft(1, 2, 3, 4, 5), draft(6, 7, 8, 9), draft(10, 11, 12), draft(13)])
         states = []
         for _ in range(60):
-            states.append((lying(library), library.said(), library.shown(), covers(library)))
+            states.append((lying(library), library.resolved(), library.shown(), covers(library)))
             _say_something(library, rng)
-        final = (lying(library), library.said().names, library.shown())
+        final = (lying(library), library.resolved().names, library.shown())
         for before in reversed(states):
             assert library.undo() is not None
-            assert (lying(library), library.said(), library.shown()) == before[:3]
+            assert (lying(library), library.resolved(), library.shown()) == before[:3]
         assert library.undo() is None
         while library.redo() is not None:
             pass
-        assert (lying(library), library.said().names, library.shown()) == final
+        assert (lying(library), library.resolved().names, library.shown()) == final
 
 
 def covers(library: Library) -> set[int]:
@@ -253,19 +253,19 @@ def _say_something(library: Library, rng: np.random.Generator) -> None:
     stacks = [stack.id for stack in library.stacks()]
     kind = rng.integers(8)
     if kind == 0:
-        library.say_name(faces, f"P{rng.integers(3)}")
+        library.assign_name(faces, f"P{rng.integers(3)}")
     elif kind == 1 and stacks:
         library.name_stack(int(rng.choice(stacks)), f"P{rng.integers(3)}")
     elif kind == 2 and len(stacks) > 1:
         first, second = rng.choice(stacks, 2, replace=False).tolist()
         library.merge_stacks(first, second)
     elif kind == 3:
-        library.say_same(faces)
+        library.mark_same(faces)
     elif kind == 4:
-        library.say_different(faces[:1], faces[1:])
+        library.mark_different(faces[:1], faces[1:])
     elif kind == 5:
-        library.say_not_a_face(faces[:1])
+        library.mark_not_a_face(faces[:1])
     elif kind == 6 and library.people():
         library.rename(library.people()[0].name, f"Q{rng.integers(3)}" if rng.random() < 0.5 else "P7")
     else:
-        library.say_stranger(faces[:1])
+        library.mark_stranger(faces[:1])

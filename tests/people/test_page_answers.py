@@ -69,9 +69,9 @@ def test_telling_stacks_apart(page: Page, library: Library) -> None:
 def test_putting_faces_aside(page: Page, library: Library, path: str, kind: str) -> None:
     stack, members = library.stack(library.stacks()[0].id)
     page.say(f"/answers/{path}", {"faces": [members[0].face]})
-    assert getattr(library.said(), kind) == {members[0].face}
+    assert getattr(library.resolved(), kind) == {members[0].face}
     page.say(f"/answers/{path}", {"stacks": [stack.id]})
-    assert getattr(library.said(), kind) == {member.face for member in members}
+    assert getattr(library.resolved(), kind) == {member.face for member in members}
 
 
 def test_questions_are_answered_skipped_and_asked_again(page: Page, library: Library) -> None:
@@ -103,8 +103,8 @@ def test_questions_that_wait_on_the_page_are_not_sent_twice(page: Page) -> None:
 
 
 def test_renaming_and_joining_two_people(page: Page, library: Library, album: Album) -> None:
-    library.say_name(album.faces_of(0), "Ada")
-    library.say_name(album.faces_of(1), "Bob")
+    library.assign_name(album.faces_of(0), "Ada")
+    library.assign_name(album.faces_of(1), "Bob")
     ada = library.person("Ada")
     bob = library.person("Bob")
     assert ada

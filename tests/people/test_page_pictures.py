@@ -111,7 +111,7 @@ def test_only_so_many_pictures_are_kept(library: Library, monkeypatch: pytest.Mo
 
 
 def test_a_dropped_photo_is_searched_by_and_not_kept(page: Page, library: Library) -> None:
-    library.say_name([1], NAMES[0])
+    library.assign_name([1], NAMES[0])
     before = sorted(path for path in library.folder.rglob("*") if path.is_file() and "sqlite" not in path.name)
     counts = library.counts()
     image = scene([0, 4], 9)[0]

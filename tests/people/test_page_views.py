@@ -193,7 +193,7 @@ def test_what_is_unknown(page: Page, library: Library, album: Album) -> None:
 
 def test_names_are_completed(page: Page, library: Library, album: Album) -> None:
     for person, name in ((0, "Anna Berg"), (1, "Bert Anders"), (2, "Joanna"), (3, "Änne")):
-        library.say_name(album.faces_of(person)[: 4 - person], name)
+        library.assign_name(album.faces_of(person)[: 4 - person], name)
 
     def completed(beginning: str) -> list[str]:
         return [one["name"] for one in page.say("/people/names", {"beginning": beginning})]
@@ -225,13 +225,13 @@ def test_empty_libraries_say_what_to_do(bare_page: Page, library: Library) -> No
 
 def test_the_history_tells_every_answer(page: Page, library: Library, album: Album) -> None:
     one, two, three = (album.faces_of(person) for person in (0, 1, 2))
-    library.say_name(one[:2], "Ada")
-    library.say_name(two[:1], "Bob", origin="region")
+    library.assign_name(one[:2], "Ada")
+    library.assign_name(two[:1], "Bob", origin="region")
     library.rename("Ada", "Ada Lovelace")
-    library.say_same(three[:2])
-    library.say_different(one[:1], two[:3])
-    library.say_not_a_face(three[2:3])
-    library.say_stranger(three[3:4])
+    library.mark_same(three[:2])
+    library.mark_different(one[:1], two[:3])
+    library.mark_not_a_face(three[2:3])
+    library.mark_stranger(three[3:4])
     library.undo()
     html = page.html("/history")
     told = [" ".join(re.sub(r"<[^>]+>", " ", found).split()) for found in re.findall(r"<p>((?:\d|Ada).*?)</p>", html)]

@@ -212,8 +212,8 @@ def test_an_export_is_ordered_as_the_form_says(serve: Serve, library: Library, a
         orders.append(order)
         return "Exported."
 
-    library.say_name(album.faces_of(0), "Ada")
-    library.say_name(album.faces_of(1), "Bob")
+    library.assign_name(album.faces_of(0), "Ada")
+    library.assign_name(album.faces_of(1), "Bob")
     bob = library.person("Bob")
     assert bob
     page = serve(Engine(export=export))

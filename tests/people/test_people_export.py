@@ -38,8 +38,8 @@ def faces(library: Library, tmp_path: Path) -> dict[str, list[int]]:
         "none": put_photo(library, album / "none.png", faces=0)[1],
         "other": put_photo(library, album / "other.png")[1],
     }
-    library.say_name([found["one"][0], found["both"][0]], "Ann")
-    library.say_name(found["two"], JOSE)
+    library.assign_name([found["one"][0], found["both"][0]], "Ann")
+    library.assign_name(found["two"], JOSE)
     members = (found["two"][0], found["both"][1])
     drafts = [
         StackDraft(members, (0.9, 0.75), members[0], 0.8),
@@ -62,9 +62,9 @@ def test_each_person_has_a_folder_with_the_photos(
     assert (done.people, done.photos, done.files, done.rows, done.sidecars) == (2, 3, 4, 0, 0)
     assert os.path.samefile(tmp_path / "out/Ann/img.png", tmp_path / "album/2020/img.png")
     assert stat.S_IMODE((tmp_path / "out/Ann").stat().st_mode) == 0o700
-    said = export(library, tmp_path / "said", kinds=["folders"], said_only=True, links="copy")
+    confirmed = export(library, tmp_path / "said", kinds=["folders"], confirmed_only=True, links="copy")
     assert files(tmp_path / "said") == ["Ann/both.png", "Ann/img.png", f"{JOSE}/img.png"]
-    assert said.files == 3
+    assert confirmed.files == 3
     copy, photo = tmp_path / "said/Ann/img.png", tmp_path / "album/2020/img.png"
     assert copy.read_bytes() == photo.read_bytes()
     assert not os.path.samefile(copy, photo)
@@ -76,7 +76,7 @@ def test_each_person_has_a_folder_with_the_photos(
 def test_names_that_collide_get_numbers(library: Library, tmp_path: Path) -> None:
     for number, year in enumerate(("2019", "2020", "2021")):
         _, [face] = put_photo(library, tmp_path / "album" / year / ("IMG.png" if number else "img.png"))
-        library.say_name([face], "a/b" if number else "A_B")
+        library.assign_name([face], "a/b" if number else "A_B")
     export(library, tmp_path / "out", kinds=["folders"])
     assert files(tmp_path / "out") == ["A_B/img.png", "a_b_2/IMG.png", "a_b_2/IMG_2.png"]
 

@@ -22,7 +22,7 @@ from facetl.data.metadata.sidecar import write_sidecar
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule
 from facetl.people.box_match import matched, overlaps
-from facetl.people.ingest import Arrival, arrive
+from facetl.people.ingest import SearchedPhoto, add_photo
 from facetl.people.library import Library
 from facetl.people.photo_import import ImportReport, import_photos
 from facetl.people.store.models import NewPhoto
@@ -121,7 +121,7 @@ def test_nothing_is_done_twice(library: Library, album: Path) -> None:
 def test_moved_renamed_and_copied_photos_are_the_same_ones(library: Library, album: Path) -> None:
     bring(library, album)
     ids = where(library)
-    library.say_name(ids["ann.png"], "Ann")
+    library.assign_name(ids["ann.png"], "Ann")
     (album / "2001").rename(album / "summer")
     (album / "summer" / "ann.png").rename(album / "summer" / "on the beach.png")
     shutil.copy(album / "bob.png", album / "copy of bob.png")
@@ -163,8 +163,8 @@ def test_copies_in_one_import(library: Library, album: Path, monkeypatch: pytest
 def test_another_detector_keeps_who_a_face_is(library: Library, album: Path) -> None:
     bring(library, album)
     ids = where(library)
-    library.say_name(ids["both.png"][:1], "Ann")
-    library.say_different(ids["both.png"][:1], ids["bob.png"])
+    library.assign_name(ids["both.png"][:1], "Ann")
+    library.mark_different(ids["both.png"][:1], ids["bob.png"])
     before = {face: library.face(face) for face in ids["both.png"] + ids["bob.png"]}
     # It sees all boxes elsewhere, and of "both" the second face alone.
     report = bring(library, album, detector=Reader("hats", shift=7.0, skip=1))
@@ -186,13 +186,13 @@ def test_another_detector_keeps_who_a_face_is(library: Library, album: Path) -> 
     assert (detector.searched, report.searched_again) == (0, 5)
     assert library.face(ids["both.png"][1]).key == before[ids["both.png"][1]].key
     assert library.named() == {ids["both.png"][0]: "Ann"}
-    assert library.said().different == [((ids["both.png"][0],), tuple(ids["bob.png"]))]
+    assert library.resolved().different == [((ids["both.png"][0],), tuple(ids["bob.png"]))]
 
 
 def test_a_photo_whose_metadata_changed_is_the_same_one(library: Library, album: Path) -> None:
     bring(library, album)
     ids = where(library)
-    library.say_name(ids["both.png"], "Ann")
+    library.assign_name(ids["both.png"], "Ann")
     path = album / "2001" / "both.png"
     before = path.read_bytes()
     with Image.open(path) as image:
@@ -234,8 +234,8 @@ def test_two_faces_may_change_keys(library: Library) -> None:
     swapped = (replace(one, key=apart.key), replace(apart, key=one.key))
     with library.database.write() as sql:
         detector = put_detector(sql, "hats", {})
-        arrived = arrive(sql, library, Arrival(photo, (), swapped, ()), detector)
-    assert (arrived.photo, arrived.how, arrived.stale) == (number, "searched_again", ())
+        added = add_photo(sql, library, SearchedPhoto(photo, (), swapped, ()), detector)
+    assert (added.photo, added.how, added.stale) == (number, "searched_again", ())
     assert [face.key for face in library.faces(ids)] == [apart.key, one.key]
 
 
@@ -276,7 +276,7 @@ class TestNamesInMetadata:
         assert (report.named_from_regions, report.damaged_metadata) == (2, 0)
         assert {answer.origin for answer in library.answers()} == {"region"}
         assert library.undo() is None
-        library.say_name([ann], "Anna")
+        library.assign_name([ann], "Anna")
         report = bring(library, album)
         assert report.named_from_regions == 0
         assert library.named() == {ann: "Anna", bob: "Bob"}
@@ -285,7 +285,7 @@ class TestNamesInMetadata:
     def test_a_sidecar_that_comes_later_is_heard(self, library: Library, album: Path) -> None:
         bring(library, album)
         [bob] = where(library)["bob.png"]
-        library.say_stranger(where(library)["ann.png"])
+        library.mark_stranger(where(library)["ann.png"])
         region = Region.of_pixels("Bob", (70, 80, 180, 190), width=320, height=240)
         write_sidecar(album / "bob.png", [region])
         write_sidecar(album / "2001" / "ann.png", [Region.of_pixels("Ann", (40, 60, 140, 160), width=320, height=240)])

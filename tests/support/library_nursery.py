@@ -91,15 +91,15 @@ def talk(library: Library, log: Log, rng: np.random.Generator) -> None:
     elif kind == 2 and len(stacks) > 1:
         log.answer(library.merge_stacks(*rng.choice(stacks, 2, replace=False).tolist()))
     elif kind == 3:
-        log.answer(library.say_different(some[:1], some[1:]))
+        log.answer(library.mark_different(some[:1], some[1:]))
     elif kind == 4:
-        log.answer(library.say_stranger(some[:1]))
+        log.answer(library.mark_stranger(some[:1]))
     elif kind == 5:
         log.turned(library.undo())
     elif kind == 6:
         log.turned(library.redo())
     else:
-        log.answer(library.say_name(some, str(rng.choice(PEOPLE))))
+        log.answer(library.assign_name(some, str(rng.choice(PEOPLE))))
 
 
 def die_after(seconds: float) -> None:
@@ -137,13 +137,13 @@ def die_before(die_at: int) -> None:
     sqlite3.connect = connect_counted  # type: ignore[assignment]
 
 
-def obey(order: dict[str, Any]) -> None:
+def apply(order: dict[str, Any]) -> None:
     if order.get("die_at"):
         die_before(order["die_at"])
     log = Log(order["log"])
     with Library.open(Path(order["library"]), create=True) as library:
         if order["do"] == "name":
-            log.answer(library.say_name(order["faces"], "Ann"))
+            log.answer(library.assign_name(order["faces"], "Ann"))
             return
         bring(library, order["album"], log)
         rng = np.random.default_rng(order.get("seed", 0))
@@ -154,4 +154,4 @@ def obey(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(obey)
+    serve(apply)

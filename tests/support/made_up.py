@@ -211,9 +211,9 @@ class Oracle:
 
     def questions(self, count: int) -> list[Pair]:
         """Each stack's cover beside the cover of the stack most like it, unless that was answered."""
-        said = self._library.said()
-        answered = {frozenset(group[:2]) for group in said.same}
-        answered |= {frozenset((left[0], right[0])) for left, right in said.different}
+        resolved = self._library.resolved()
+        answered = {frozenset(group[:2]) for group in resolved.same}
+        answered |= {frozenset((left[0], right[0])) for left, right in resolved.different}
         pairs: dict[frozenset[int], Pair] = {}
         for one in self._library.stacks(limit=1000):
             for near in self.alike(one.id, 1):

@@ -109,7 +109,7 @@ def die_before(die_at: int) -> None:
     sqlite_file.attach = attach_counted
 
 
-def obey(order: dict[str, Any]) -> None:
+def apply(order: dict[str, Any]) -> None:
     set_up_shards()
     write = os.write  # the log is the test's, and whole
     if order.get("die_at"):
@@ -137,4 +137,4 @@ def obey(order: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(obey)
+    serve(apply)

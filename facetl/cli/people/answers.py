@@ -1,4 +1,4 @@
-"""`facetl people stacks`, `name`, `split`, `merge`, `questions`, `answer` and `undo`: what the page does, in lines."""
+"""`facetl people stacks`, `name`, `split`, `merge`, `questions`, `answer` and `undo`: the page's answers as verbs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def name(
     who: Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")],
     json: options.Json = False,
 ) -> None:
-    """Say whose faces a stack holds."""
+    """Name the person whose faces a stack holds."""
     with open_library(library) as opened:
         _put_answer(opened.name_stack(stack, who), json)
 
@@ -72,7 +72,7 @@ def split(
     faces: Annotated[list[int], typer.Argument(metavar="FACE…", help="Those of its faces that are somebody else's.")],
     json: options.Json = False,
 ) -> None:
-    """Say that some faces of a stack are another person's than the rest; they get a stack of their own."""
+    """Split off faces of a stack that are another person's; they get a stack of their own."""
     with open_library(library) as opened:
         new = opened.split_stack(stack, faces)
     if json:
@@ -87,7 +87,7 @@ def merge(
     second: Annotated[int, typer.Argument(metavar="STACK", help="Is taken in.")],
     json: options.Json = False,
 ) -> None:
-    """Say that two stacks are one person's."""
+    """Merge two stacks of one person."""
     with open_library(library) as opened:
         _put_answer(opened.merge_stacks(first, second), json)
 
@@ -125,19 +125,18 @@ def answer(
     faces: Annotated[list[int], typer.Argument(metavar="FACE…", help="Numbers of faces; different takes two.")],
     json: options.Json = False,
 ) -> None:
-    """Say of faces that they are one person's, two people's, no faces, or of nobody you want to name."""
+    """Mark faces as one person's, two people's, no faces, or of nobody you want to name."""
     if what not in ANSWERS:
         raise typer.BadParameter(f"ANSWER: expected one of {', '.join(ANSWERS)}, got {what!r}.")
     if what == "different" and len(faces) != 2:
-        raise typer.BadParameter(f"different is said of two faces, got {len(faces)}.")
+        raise typer.BadParameter(f"different takes two faces, got {len(faces)}.")
     with open_library(library) as opened:
         if what == "different":
-            said = opened.say_different(faces[:1], faces[1:])
+            given = opened.mark_different(faces[:1], faces[1:])
         else:
-            said = {"same": opened.say_same, "not-a-face": opened.say_not_a_face, "stranger": opened.say_stranger}[
-                what
-            ](faces)
-        _put_answer(said, json)
+            marks = {"same": opened.mark_same, "not-a-face": opened.mark_not_a_face, "stranger": opened.mark_stranger}
+            given = marks[what](faces)
+        _put_answer(given, json)
 
 
 def undo(library: LibraryFolder, json: options.Json = False) -> None:
@@ -147,7 +146,7 @@ def undo(library: LibraryFolder, json: options.Json = False) -> None:
     if json:
         put_json({"undone": None if taken is None else taken.to_json()})
     else:
-        put("nothing to undo" if taken is None else f"undone: {_spoken(taken)}")
+        put("nothing to undo" if taken is None else f"undone: {_sentence(taken)}")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -178,15 +177,15 @@ def _stack_line(stack: Stack, row: dict[str, Any]) -> str:
     )
 
 
-def _put_answer(said: Answer, json: bool) -> None:
+def _put_answer(given: Answer, json: bool) -> None:
     if json:
-        put_json(said.to_json())
+        put_json(given.to_json())
     else:
-        put(_spoken(said))
+        put(_sentence(given))
 
 
-def _spoken(said: Answer) -> str:
-    faces = len(said.left) + len(said.right)
-    if said.kind == "rename":
-        return f"{said.old} is called {said.name}"
-    return f"{said.kind}{f' {said.name}' if said.name else ''}, {faces:,} faces"
+def _sentence(given: Answer) -> str:
+    faces = len(given.left) + len(given.right)
+    if given.kind == "rename":
+        return f"{given.old} is called {given.name}"
+    return f"{given.kind}{f' {given.name}' if given.name else ''}, {faces:,} faces"

@@ -129,7 +129,7 @@ def import_(
 
 @app.command()
 def cluster(library: LibraryFolder, json: options.Json = False, verbose: options.Verbose = False) -> None:
-    """Stack all faces of a library anew; what was said of them stays."""
+    """Stack all faces of a library anew; your answers stay."""
     with open_library(library) as opened:
         recognizer = open_run(opened, verbose=verbose)
         from facetl.people.library_clusters import restack
@@ -155,7 +155,7 @@ def learn(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Train a new head on the people who were named, and tell what it would change; nothing changes before --apply.
+    """Train a new head on the people who were named, and show what it would change; nothing changes before --apply.
 
     Some of their faces are held out: on these the new head is compared with the one in use, and proposed only if it is
     better. The old run is kept.
@@ -230,7 +230,7 @@ def export(
             kinds=kinds,
             links="copy" if copy else "symbolic" if link else "hard",
             names=names,
-            said_only=said_only,
+            confirmed_only=said_only,
             beside=beside,
             on_progress=progress,
         )

@@ -15,7 +15,7 @@ from facetl.people.store.resolve import NAME, RENAME
 
 
 @dataclass(frozen=True)
-class Belongings:
+class PersonData:
     """What the library holds of somebody.
 
     Attributes:
@@ -29,7 +29,7 @@ class Belongings:
     shared: dict[int, tuple[Face, ...]] = field(default_factory=dict)
 
 
-def belongings(sql: Execute, name: str) -> Belongings | None:
+def person_data(sql: Execute, name: str) -> PersonData | None:
     """Return what there is of somebody; None where nobody has the name, nor ever had it."""
     query = "SELECT face FROM shown JOIN people ON people.id = shown.person WHERE people.name = ? ORDER BY face"
     ids = [face for (face,) in sql(query, (name,))]
@@ -42,14 +42,14 @@ def belongings(sql: Execute, name: str) -> Belongings | None:
         for photo, face in rows_of(sql, "SELECT photo, id FROM faces WHERE photo IN ({marks})", photos)
         if face not in set(ids)
     }
-    return Belongings(
+    return PersonData(
         tuple(faces),
         tuple(photos_module.photos_of(sql, [photo for photo in photos if photo not in others])),
         {photo: tuple(face.face for face in faces if face.photo == photo) for photo in sorted(others)},
     )
 
 
-def unsay(sql: Execute, library: Library, name: str, held: Belongings) -> int:
+def erase_person(sql: Execute, library: Library, name: str, held: PersonData) -> int:
     """Take out somebody's faces, photos, name, and what was said of them; return how many answers went."""
     ids = [face.id for face in held.faces]
     touched = {one for (one,) in rows_of(sql, "SELECT answer FROM answer_faces WHERE face IN ({marks})", ids)}
@@ -62,7 +62,7 @@ def unsay(sql: Execute, library: Library, name: str, held: Belongings) -> int:
     # Moves of faces tell of stacks and suggestions that were.
     sql("UPDATE answers SET moves = NULL")
     sql("UPDATE stacks SET suggestion = NULL WHERE suggestion = ?", (name,))
-    library.hear_anew(sql)
+    library.resolve_again(sql)
     # Whoever has no face: the person, under this name and those before.
     sql("DELETE FROM people WHERE id NOT IN (SELECT person FROM labels WHERE person IS NOT NULL)")
     return len(gone)

@@ -26,7 +26,7 @@ from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.people.box_match import matched
 from facetl.people.erasure.byte_search import Trace, Wanted, trace
-from facetl.people.erasure.erased_rows import Belongings, belongings, unsay
+from facetl.people.erasure.erased_rows import PersonData, erase_person, person_data
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store import photos as photos_module
 
@@ -74,14 +74,14 @@ def forget(library: Library, name: str) -> ForgetReport:
     began = time.perf_counter()
     name = person_name(name)
     with library.database.read() as sql:
-        held = belongings(sql, name)
+        held = person_data(sql, name)
         unfinished = sql("SELECT 1 FROM settings WHERE name = ?", (_UNDER_WAY,)).fetchone() is not None
     if held is None and not unfinished:
         raise LibraryError(f"somebody is forgotten by a name that is there, got {name!r}, which nobody has.")
-    held = held or Belongings((), (), {})
+    held = held or PersonData((), (), {})
     _clean_landmarks(library, held)
     with library.database.write() as sql:
-        answers = unsay(sql, library, name, held)
+        answers = erase_person(sql, library, name, held)
         sql("INSERT OR REPLACE INTO settings VALUES (?, '')", (_UNDER_WAY,))
     with library.database.read() as sql:
         living = {key.hex() for (key,) in sql("SELECT key FROM faces")}
@@ -105,7 +105,7 @@ def forget(library: Library, name: str) -> ForgetReport:
     )
 
 
-def _clean_landmarks(library: Library, held: Belongings) -> None:
+def _clean_landmarks(library: Library, held: PersonData) -> None:
     """Drop what detectors told of photos that go, or never came into the library, and of the person in the others."""
     gone = {photo.sha for photo in held.alone}
     with library.database.read() as sql:
@@ -182,7 +182,7 @@ def _name(library: Library, name: str) -> Wanted:
     return Wanted("name", texts, word=True, within=others, in_numbers=min(map(len, texts)) > _SHORT)
 
 
-def _rest(library: Library, held: Belongings, windows: Collection[bytes]) -> list[Wanted]:
+def _rest(library: Library, held: PersonData, windows: Collection[bytes]) -> list[Wanted]:
     paths = {os.fsencode(path) for photo in held.alone for path in photo.paths}
     with library.database.read() as sql:
         longer = {path for (path,) in sql("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
@@ -195,7 +195,7 @@ def _rest(library: Library, held: Belongings, windows: Collection[bytes]) -> lis
     ]
 
 
-def _digests(held: Belongings) -> tuple[list[str], list[str]]:
+def _digests(held: PersonData) -> tuple[list[str], list[str]]:
     return [photo.sha for photo in held.alone], [face.key for face in held.faces]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import Answer, Said
-from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, replay
+from facetl.people.store.models import Answer, ResolvedAnswers
+from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, resolve_answers
 
-# States of an answer: it holds; undone, and `redo` brings it back; undone, and something else was said since.
+# States of an answer: it holds; undone, and `redo` brings it back; undone, and another answer was given since.
 _HOLDS, _UNDONE, _GONE = 0, 1, 2
 
 
@@ -25,15 +25,15 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._said: tuple[int, Said] | None = None
+        self._resolved: tuple[int, ResolvedAnswers] | None = None
 
-    def said(self, sql: Execute) -> Said:
-        """Return what holds of everything that was said."""
+    def resolved(self, sql: Execute) -> ResolvedAnswers:
+        """Return what follows from all answers together."""
         version = _counter(sql, "ledger")
-        known = self._said
+        known = self._resolved
         if known is None or known[0] != version:
-            known = (version, replay(_read(sql, "WHERE state = 0")))
-            self._said = known
+            known = (version, resolve_answers(_read(sql, "WHERE state = 0")))
+            self._resolved = known
         return known[1]
 
     def add(
@@ -72,7 +72,7 @@ class Ledger:
         return self._turn(sql, "SELECT max(id) FROM answers WHERE origin = 'user' AND state = ?", _HOLDS, _UNDONE)
 
     def redo(self, sql: Execute) -> Answer | None:
-        """Let what was undone last hold again; None where there is nothing, or something was said since."""
+        """Let what was undone last hold again; None where there is nothing, or another answer was given since."""
         return self._turn(sql, "SELECT min(id) FROM answers WHERE origin = 'user' AND state = ?", _UNDONE, _HOLDS)
 
     @staticmethod
@@ -95,9 +95,11 @@ class Ledger:
 
     def derive(self, sql: Execute) -> set[int]:
         """Bring the labels of faces in line with the ledger; return the faces of which something else holds now."""
-        said = self.said(sql)
-        labels = {face: (NAME, name) for face, name in said.names.items()}
-        labels |= dict.fromkeys(said.not_faces, (NOT_A_FACE, "")) | dict.fromkeys(said.strangers, (STRANGER, ""))
+        resolved = self.resolved(sql)
+        labels = {face: (NAME, name) for face, name in resolved.names.items()}
+        labels |= dict.fromkeys(resolved.not_faces, (NOT_A_FACE, "")) | dict.fromkeys(
+            resolved.strangers, (STRANGER, "")
+        )
         before = {
             face: (label, name or "")
             for face, label, name in sql(

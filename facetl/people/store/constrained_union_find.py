@@ -11,7 +11,7 @@ Difference = tuple[tuple[int, ...], tuple[int, ...]]
 _LEFT, _RIGHT, _BOTH = 1, 2, 3
 
 
-class Partition:
+class ConstrainedUnionFind:
     """A union-find of faces: a part has one label at most, and no join brings both sides of a difference together."""
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ class Database:
                 f"A library must be on a disk that can be read and written; {path} gave: {error.strerror}. Check its "
                 "permissions and the disk."
             ) from error
-        with self.told():
+        with self.translate_errors():
             self._writer = self._connect()
             try:
                 self._migrate()
@@ -60,7 +60,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Execute]:
         """Give a function that runs SQL on one unchanging state of the file."""
-        with self.told():
+        with self.translate_errors():
             connection = self._take()
             try:
                 connection.execute("BEGIN")
@@ -75,26 +75,26 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Execute]:
         """Give a function that runs SQL in one transaction, which is durable when the block ends, or undone."""
-        with self.told(), self._writing:
+        with self.translate_errors(), self._writing:
             self._expect_open()
             with transaction(self._writer) as sql:
                 yield sql
 
     def vacuum(self) -> None:
         """Write the file anew without a trace of what was deleted, and empty the log."""
-        with self.told(), self._writing:
+        with self.translate_errors(), self._writing:
             self._expect_open()
             vacuum(self._writer)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn the errors of SQLite into LibraryError."""
         try:
             yield
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorname", "") in _FULL:
                 raise LibraryError(
-                    f"A library needs room on its disk; {self.path} gave: {error}. What was said before is safe: make "
+                    f"A library needs room on its disk; {self.path} gave: {error}. Earlier answers are safe: make "
                     "room and go on."
                 ) from error
             raise LibraryError(

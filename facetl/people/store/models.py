@@ -46,7 +46,7 @@ class LibraryFace:
     Attributes:
         key: 64 hex digits, by which its feature and its thumbnail are kept.
         photo: the photo's id.
-        face: what the detector told.
+        face: what the detector found.
         size, sharpness, yaw, pitch, roll: as in FaceQuality.
         kind: `poor` for a tiny or blurred one, which is kept apart.
     """
@@ -97,9 +97,9 @@ class Person:
     """Somebody who was named.
 
     Attributes:
-        faces, photos: how many are shown under the name: those said to be, and the others in stacks of the name.
+        faces, photos: how many are shown under the name: those named by the user, and the others in stacks of the name.
         cover: a face to show.
-        said: of `faces`, how many were said to be the person.
+        confirmed: of `faces`, how many the user named so; the key `said` in JSON.
     """
 
     id: int
@@ -107,11 +107,12 @@ class Person:
     faces: int
     photos: int
     cover: int | None
-    said: int = 0
+    confirmed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types."""
-        return asdict(self)
+        fields = asdict(self)
+        return fields | {"said": fields.pop("confirmed")}
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ class Stack:
         cover: the face to show.
         size: how many faces.
         confidence: in [0, 1].
-        name: the name that was said of one or more of its faces.
-        suggestion: a name that the clustering suggests, where none was said.
+        name: the name that one or more of its faces were given.
+        suggestion: a name that the clustering suggests, where none was given.
     """
 
     id: int
@@ -169,14 +170,14 @@ class StackDraft:
 
 @dataclass(frozen=True)
 class Answer:
-    """Something the user said.
+    """An answer of the user.
 
     Attributes:
         at: when, ISO 8601, UTC.
         kind: `name`, `same`, `different`, `not-a-face`, `stranger` or `rename`.
         left: the faces it is about; of `different`, one side.
         right: the other side of `different`.
-        name: the name said; of `rename`, the new one.
+        name: the name given; of `rename`, the new one.
         undone: whether it was taken back.
         old: of `rename`, the old name.
         origin: `user`, or `region` for a name that a photo's metadata gave.
@@ -198,14 +199,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What holds of all that was said: of answers that contradict each other, the later one.
+class ResolvedAnswers:
+    """What follows from all answers together: of two that contradict each other, the later one holds.
 
     Attributes:
-        names: face → name, also of faces that were said to be the same as a named one.
-        same: groups of faces said to be one person's.
-        different: pairs of groups, every face of one said to be another person's than every face of the other.
-        not_faces, strangers: faces said to be none, or of nobody to be named.
+        names: face → name, also of faces marked as the same person as a named one.
+        same: groups of faces marked as one person's.
+        different: pairs of groups: every face of one is marked as another person's than every face of the other.
+        not_faces, strangers: faces marked as none, or as of nobody to be named.
         contradictions: answers of which a part no longer holds.
         contradicted: their ids.
     """

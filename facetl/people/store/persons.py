@@ -5,7 +5,7 @@ from __future__ import annotations
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.models import Person
 
-# The cover is a face that was said to be the person, a good one, and the largest of those: SQLite takes the other
+# The cover is a face that the user named so, a good one, and the largest of those: SQLite takes the other
 # columns from the row that has the maximum.
 _EVERYBODY = """
 SELECT people.id, people.name, count(*), count(DISTINCT faces.photo), faces.id, sum(shown.said),
@@ -47,13 +47,13 @@ def counts(sql: Execute) -> dict[str, int]:
 
 
 def has_faces(sql: Execute, name: str) -> bool:
-    """Whether somebody of this name is said to be on a photo."""
+    """Return whether any face has this name."""
     query = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
     return sql(query, (name,)).fetchone() is not None
 
 
 def change_name(sql: Execute, old: str, new: str) -> None:
-    """Let somebody keep his number, and what is suggested of him, under a name that nobody has now."""
+    """Change the name of a person, who keeps the id and the suggestions, to one that nobody has now."""
     spare = "\0"  # no name holds it
     for before, after in ((new, spare), (old, new), (spare, old)):
         sql("UPDATE people SET name = ? WHERE name = ?", (after, before))

@@ -24,7 +24,7 @@ _FACE = "SELECT id, key, photo, numbers, size, sharpness, yaw, pitch, roll, kind
 
 
 def unpacked(numbers: bytes) -> Face:
-    """Return the face of which `packed` told the numbers."""
+    """Return the face that `packed` wrote."""
     row = np.frombuffer(numbers, _NUMBER)
     left, top, right, bottom = row[:4].tolist()
     return Face((left, top, right, bottom), row[4:14].reshape(5, 2).astype(np.float32), float(row[14]))
@@ -77,13 +77,13 @@ def put_photo(sql: Execute, photo: NewPhoto) -> int:
 
 
 def put_paths(sql: Execute, photo: int, paths: Collection[Path]) -> None:
-    """Note where a photo was seen; what was seen there before lies there no more."""
+    """Record where a photo lies; what lay there before lies there no more."""
     for path in paths:
         sql("INSERT OR REPLACE INTO paths VALUES (?, ?)", (os.fsencode(os.path.abspath(path)), photo))
 
 
 def drop_paths(sql: Execute, paths: Collection[Path]) -> None:
-    """Forget that a photo was seen there."""
+    """Delete paths of photos."""
     for path in paths:
         sql("DELETE FROM paths WHERE path = ?", (os.fsencode(path),))
 
@@ -127,7 +127,7 @@ def put_faces(sql: Execute, photo: int, faces: Sequence[NewFace]) -> list[int]:
 
 
 def replace_face(sql: Execute, old: int, photo: int, face: NewFace) -> None:
-    """Let a face stay who it is, with what another detector tells of it."""
+    """Replace what is known of a face by what another detector found; its id and answers stay."""
     sql(
         "UPDATE faces SET key = ?, photo = ?, numbers = ?, size = ?, sharpness = ?, yaw = ?, pitch = ?, roll = ?, "
         "kind = ? WHERE id = ?",

@@ -1,4 +1,4 @@
-"""What holds of everything that was said: answers are replayed, and where two contradict, the later one wins."""
+"""What follows from all answers together: where two contradict each other, the later one wins."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from facetl.people.store.constrained_union_find import Difference, Partition
-from facetl.people.store.models import Answer, Said
+from facetl.people.store.constrained_union_find import ConstrainedUnionFind, Difference
+from facetl.people.store.models import Answer, ResolvedAnswers
 
 NAME, SAME, DIFFERENT, NOT_A_FACE, STRANGER, RENAME = "name", "same", "different", "not-a-face", "stranger", "rename"
 
 Thing = TypeVar("Thing")
 
-# (what a face was said to be: NAME, NOT_A_FACE or STRANGER; the name)
+# (NAME, NOT_A_FACE or STRANGER; the name)
 Label = tuple[str, str]
 
 
-def replay(answers: Iterable[Answer]) -> Said:
-    """Return what holds of answers, oldest first; those undone are passed over.
+def resolve_answers(answers: Iterable[Answer]) -> ResolvedAnswers:
+    """Resolve answers, oldest first; those undone are passed over.
 
-    A name from a photo's metadata counts as older than everything the user said. An answer moves only the faces that
-    it lists: naming one face of somebody's many takes it from among them, and leaves the others who they were. Only
-    where nothing else is known of a face does it follow those it was said to be the same as.
+    A name from a photo's metadata counts as older than every answer of the user. An answer changes only the faces that
+    it lists: naming one face of a person's many takes it away from them, and leaves the others as they were. Only where
+    nothing else is known of a face does it take the name of those it was marked the same as.
     """
-    holds = _Beliefs()
+    resolver = _Resolver()
     for answer in sorted((one for one in answers if not one.undone), key=lambda one: (one.origin == "user", one.id)):
-        holds.hear(answer)
-    return holds.settle()
+        resolver.add(answer)
+    return resolver.resolve()
 
 
 @dataclass
 class _Fact:
-    """One thing an answer said, as far as no later answer took it back; `order` is the time, `answer` who said it."""
+    """A fact of an answer that no later one took back; `order` is its place in time, `answer` its answer's id."""
 
     order: int
     answer: int
@@ -55,7 +55,7 @@ class _Difference(_Fact):
     right: set[int]
 
 
-class _Beliefs:
+class _Resolver:
     def __init__(self) -> None:
         self.clock = 0
         self.labels: dict[int, _Labelled] = {}
@@ -63,8 +63,8 @@ class _Beliefs:
         self.differences: dict[int, list[_Difference]] = defaultdict(list)  # by face
         self.contradicted: set[int] = set()
 
-    def hear(self, answer: Answer) -> None:
-        """Take in an answer, which wins over those heard before."""
+    def add(self, answer: Answer) -> None:
+        """Add an answer, which wins over those added before."""
         self.clock += 1
         faces = set(answer.left)
         if answer.kind == RENAME:
@@ -72,11 +72,11 @@ class _Beliefs:
         elif answer.kind == SAME:
             self._join(faces, answer)
         elif answer.kind == DIFFERENT:
-            self._part(faces, set(answer.right), answer)
+            self._separate(faces, set(answer.right), answer)
         else:
             self._label(faces, (answer.kind, answer.name or ""), answer)
 
-    # What an answer says directly
+    # What an answer states directly
 
     def _label(self, faces: set[int], label: Label, answer: Answer) -> None:
         for face in faces:
@@ -89,14 +89,14 @@ class _Beliefs:
             others = {self.labels[face].label for face in outside if face in self.labels}
             if outside and (label[0] == NOT_A_FACE or others - {label}):
                 self.contradicted.add(group.answer)
-                self._divide(group, faces)
+                self._split_group(group, faces)
         if label[0] == NAME:
-            self._agree(faces, label)
+            self._allow_same_name(faces, label)
 
     def _join(self, faces: set[int], answer: Answer) -> None:
         for difference in self._differences_of(faces):
             if difference.left & faces and difference.right & faces:
-                self._forgive(difference, faces, faces)
+                self._drop_difference(difference, faces, faces)
         labels = {face: self.labels[face] for face in faces if face in self.labels}
         named = [one for one in labels.values() if one.label[0] == NAME]
         candidates = named or [one for one in labels.values() if one.label[0] == STRANGER]
@@ -108,19 +108,19 @@ class _Beliefs:
             others = {self.labels[face].label for face in group.faces - faces if face in self.labels}
             if others - {winner}:
                 self.contradicted.add(group.answer)
-                self._divide(group, faces)
+                self._split_group(group, faces)
         self._add_group(_Group(self.clock, answer.id, set(faces)))
 
-    def _part(self, left: set[int], right: set[int], answer: Answer) -> None:
+    def _separate(self, left: set[int], right: set[int], answer: Answer) -> None:
         for group in self._groups_of(left):
             if group.faces & right:
                 self.contradicted.add(group.answer)
-                self._divide(group, left)
-                self._divide(group, right)
+                self._split_group(group, left)
+                self._split_group(group, right)
         rights = {self.labels[face].label for face in right if face in self.labels}
         for face in left:
             mine = self.labels.get(face)
-            # Who is parted from the others of a name leaves the name to them.
+            # A face that differs from the others of a name leaves the name to them.
             if mine is not None and mine.label[0] == NAME and mine.label in rights:
                 self.contradicted.add(mine.answer)
                 del self.labels[face]
@@ -131,16 +131,16 @@ class _Beliefs:
         moved = {face for face, one in self.labels.items() if one.label == (NAME, answer.old or "")}
         for face in moved:
             self.labels[face] = _Labelled(self.clock, self.labels[face].answer, label)
-        self._agree(moved, label)
+        self._allow_same_name(moved, label)
 
-    def _agree(self, faces: set[int], label: Label) -> None:
-        """Take back that these faces differ from others of their name."""
+    def _allow_same_name(self, faces: set[int], label: Label) -> None:
+        """Drop the differences between these faces and others of their name."""
         for difference in self._differences_of(faces):
             sides = difference.left | difference.right
             alike = {face for face in sides if face in self.labels and self.labels[face].label == label}
             if difference.left & alike and difference.right & alike:
-                self._forgive(difference, faces & alike, alike)
-                self._forgive(difference, alike, faces & alike)
+                self._drop_difference(difference, faces & alike, alike)
+                self._drop_difference(difference, alike, faces & alike)
 
     # Facts by face
 
@@ -158,15 +158,15 @@ class _Beliefs:
         for face in difference.left | difference.right:
             self.differences[face].append(difference)
 
-    def _divide(self, group: _Group, faces: set[int]) -> None:
-        """Let the faces of a group that are among these be a group of their own."""
+    def _split_group(self, group: _Group, faces: set[int]) -> None:
+        """Split a group: those of its faces that are among these become a group of their own."""
         part = group.faces & faces
         if part and part != group.faces:
             group.faces -= part
             self._add_group(_Group(group.order, group.answer, part))
 
-    def _forgive(self, difference: _Difference, lefts: set[int], rights: set[int]) -> None:
-        """Take back that each of `lefts` on its left side differs from each of `rights` on its right side."""
+    def _drop_difference(self, difference: _Difference, lefts: set[int], rights: set[int]) -> None:
+        """Drop that each of `lefts` on the left side differs from each of `rights` on the right side."""
         left, right = difference.left & lefts, difference.right & rights
         if not left or not right:
             return
@@ -178,7 +178,7 @@ class _Beliefs:
 
     # What follows from all together
 
-    def settle(self) -> Said:
+    def resolve(self) -> ResolvedAnswers:
         """Put the facts together, newest first; what then contradicts newer ones is dropped."""
         groups = _once(group for found in self.groups.values() for group in found if len(group.faces) > 1)
         differences = _once(one for found in self.differences.values() for one in found if one.left and one.right)
@@ -189,14 +189,14 @@ class _Beliefs:
             *((one.order, 1, place, one) for place, one in enumerate(groups)),
             *((one.order, 0, place, one) for place, one in enumerate(differences)),
         ]
-        partition = Partition()
-        joined = Partition()
+        partition = ConstrainedUnionFind()
+        joined = ConstrainedUnionFind()
         different: list[Difference] = []
         for _, _, face, fact in sorted(facts, key=lambda one: one[:3], reverse=True):
             if isinstance(fact, _Labelled):
                 held = partition.label(face, fact.label, unites=fact.label[0] == NAME)
             elif isinstance(fact, _Group):
-                held = self._put_together(fact, partition, joined)
+                held = self._join_group(fact, partition, joined)
             else:
                 assert isinstance(fact, _Difference)
                 apart, held = partition.separate(fact.left, fact.right)
@@ -205,10 +205,10 @@ class _Beliefs:
                 self.contradicted.add(fact.answer)
         # Of a face of which nothing else is known, its label holds; those are the most by far.
         labels = {face: one.label for face, one in self.labels.items() if face not in linked}
-        return self._said(labels | partition.labels(), joined, different)
+        return self._result(labels | partition.labels(), joined, different)
 
     @staticmethod
-    def _put_together(group: _Group, partition: Partition, joined: Partition) -> bool:
+    def _join_group(group: _Group, partition: ConstrainedUnionFind, joined: ConstrainedUnionFind) -> bool:
         """Join a group's faces, in parts where they do not all go together; return whether they do."""
         heads: list[int] = []
         for face in sorted(group.faces):
@@ -219,15 +219,15 @@ class _Beliefs:
                 joined.unite(head, face)
         return len(heads) == 1
 
-    def _said(
+    def _result(
         self,
         labels: dict[int, Label],
-        joined: Partition,
+        joined: ConstrainedUnionFind,
         different: Sequence[Difference],
-    ) -> Said:
+    ) -> ResolvedAnswers:
         no_faces = frozenset(face for face, label in labels.items() if label[0] == NOT_A_FACE)
         sides = [tuple(tuple(face for face in side if face not in no_faces) for side in one) for one in different]
-        return Said(
+        return ResolvedAnswers(
             names={face: label[1] for face, label in sorted(labels.items()) if label[0] == NAME},
             same=joined.parts(),
             different=sorted((left, right) for left, right in sides if left and right),

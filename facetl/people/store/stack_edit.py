@@ -1,4 +1,4 @@
-"""Some stacks laid out on a table: moved about as an answer says, then put back into the library's file."""
+"""An edit of stacks: some are loaded, changed in memory as answers ask, and written back to the library's file."""
 
 from __future__ import annotations
 
@@ -10,127 +10,119 @@ from typing import Any
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.answer_log import people_ids
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import Said
+from facetl.people.store.models import ResolvedAnswers
 
 _SURE = 1.0
 
 
 @dataclass
-class _Pile:
+class _StackRow:
     cover: int | None
     confidence: float
     suggestion: str | None
 
 
-class Board:
-    """Stacks in memory: which face lies in which, by number; new ones have negative numbers until they are put back."""
+class StackEdit:
+    """Stacks in memory: which face lies in which, by number; new ones have negative numbers until `commit`."""
 
     def __init__(self, sql: Execute) -> None:
         self._sql = sql
-        self.piles: dict[int, _Pile] = {}
-        self.place: dict[int, int] = {}
+        self.stacks: dict[int, _StackRow] = {}
+        self.stack_of: dict[int, int] = {}
         self.confidence: dict[int, float] = {}
         self._before: dict[int, tuple[int, float]] = {}
-        self._were: dict[int, list[Any]] = {}
+        self._stored: dict[int, list[Any]] = {}
         self._loaded: set[int] = set()
         self._next = -1
 
-    # Laying out
-
-    def lay_out(self, faces: Collection[int]) -> None:
-        """Take every stack that has one of these faces."""
+    def load(self, faces: Collection[int]) -> None:
+        """Load every stack that has one of these faces."""
         stacks = {
             one for (one,) in rows_of(self._sql, "SELECT stack FROM members WHERE face IN ({marks})", list(faces))
         }
-        self._take(stacks - self._loaded)
+        self._load(stacks - self._loaded)
 
-    def lay_out_stack(self, stack: int) -> None:
-        """Take one stack."""
-        self._take({stack} - self._loaded)
+    def load_stack(self, stack: int) -> None:
+        """Load one stack."""
+        self._load({stack} - self._loaded)
 
-    def lay_out_all(self) -> None:
-        """Take every stack."""
-        self._take({one for (one,) in self._sql("SELECT id FROM stacks")} - self._loaded)
+    def load_all(self) -> None:
+        """Load every stack."""
+        self._load({one for (one,) in self._sql("SELECT id FROM stacks")} - self._loaded)
 
-    def _take(self, stacks: Collection[int]) -> None:
+    def _load(self, stacks: Collection[int]) -> None:
         numbers = list(stacks)
         self._loaded.update(numbers)
-        for number, *pile in rows_of(
+        for number, *row in rows_of(
             self._sql, "SELECT id, cover, confidence, suggestion FROM stacks WHERE id IN ({marks})", numbers
         ):
-            self.piles[number] = _Pile(*pile)
-            self._were[number] = pile
+            self.stacks[number] = _StackRow(*row)
+            self._stored[number] = row
         for face, stack, confidence in rows_of(
             self._sql, "SELECT face, stack, confidence FROM members WHERE stack IN ({marks})", numbers
         ):
             self._before[face] = (stack, confidence)
-            self.place[face], self.confidence[face] = stack, confidence
-
-    # Moving about
+            self.stack_of[face], self.confidence[face] = stack, confidence
 
     def members(self) -> dict[int, set[int]]:
         """Return the faces of each stack that has any."""
         found: dict[int, set[int]] = defaultdict(set)
-        for face, stack in self.place.items():
+        for face, stack in self.stack_of.items():
             found[stack].add(face)
         return dict(found)
 
     def new(self, cover: int | None = None, confidence: float = _SURE, suggestion: str | None = None) -> int:
-        """Begin a stack."""
+        """Add an empty stack and return its number."""
         number = self._next
         self._next -= 1
-        self.piles[number] = _Pile(cover, confidence, suggestion)
+        self.stacks[number] = _StackRow(cover, confidence, suggestion)
         return number
 
-    def put(self, faces: Iterable[int], stack: int) -> None:
+    def move(self, faces: Iterable[int], stack: int) -> None:
         """Move faces to a stack; one that lay in none is sure to belong there."""
         for face in faces:
-            self.place[face] = stack
+            self.stack_of[face] = stack
             self.confidence.setdefault(face, _SURE)
 
-    def part(self, faces: Collection[int], suggestion: str | None = None) -> int:
+    def split_off(self, faces: Collection[int], suggestion: str | None = None) -> int:
         """Move faces to a stack of their own."""
         sure = [self.confidence.get(face, _SURE) for face in faces]
         stack = self.new(None, sum(sure) / len(sure), suggestion)
-        self.put(faces, stack)
+        self.move(faces, stack)
         return stack
 
-    def take_away(self, faces: Iterable[int]) -> None:
-        """Let faces lie in no stack."""
+    def remove(self, faces: Iterable[int]) -> None:
+        """Take faces out of their stacks."""
         for face in faces:
-            self.place.pop(face, None)
+            self.stack_of.pop(face, None)
 
-    # What must hold of every stack
-
-    def fits(self, faces: Collection[int], said: Said) -> bool:
-        """Whether these faces may be one person's by what was said."""
+    def compatible(self, faces: Collection[int], resolved: ResolvedAnswers) -> bool:
+        """Return whether the answers allow these faces to be one person's."""
         listed = set(faces)
-        if len({said.names[face] for face in listed if face in said.names}) > 1:
+        if len({resolved.names[face] for face in listed if face in resolved.names}) > 1:
             return False
-        return all(listed.isdisjoint(left) or listed.isdisjoint(right) for left, right in said.different)
+        return all(listed.isdisjoint(left) or listed.isdisjoint(right) for left, right in resolved.different)
 
-    def obey(self, said: Said) -> None:
-        """Take away what is no face or a stranger's, and part a stack in which faces have different names."""
-        self.take_away([face for face in self.place if face in said.not_faces or face in said.strangers])
+    def apply(self, resolved: ResolvedAnswers) -> None:
+        """Remove what is no face or a stranger's, and split a stack in which faces have different names."""
+        self.remove([face for face in self.stack_of if face in resolved.not_faces or face in resolved.strangers])
         for faces in list(self.members().values()):
-            names = Counter(said.names[face] for face in faces if face in said.names)
+            names = Counter(resolved.names[face] for face in faces if face in resolved.names)
             for name, _ in names.most_common()[1:]:
-                self.part(sorted(face for face in faces if said.names.get(face) == name))
+                self.split_off(sorted(face for face in faces if resolved.names.get(face) == name))
 
-    # Putting back
-
-    def put_back(self, said: Said) -> dict[str, Any]:
-        """Write what changed; return the moves and what the stacks were, by which `take_back` undoes them."""
+    def commit(self, resolved: ResolvedAnswers) -> dict[str, Any]:
+        """Write what changed; return the moves and the stacks as they were, from which `revert` undoes them."""
         members = self.members()
-        people = people_ids(self._sql, {said.names[face] for face in self.place if face in said.names})
+        people = people_ids(self._sql, {resolved.names[face] for face in self.stack_of if face in resolved.names})
         numbers = {}
-        for stack, pile in self.piles.items():
+        for stack, row in self.stacks.items():
             faces = members.get(stack)
             if faces:
-                numbers[stack] = self._put_pile(stack, pile, faces, said, people)
-        for face in self._before.keys() - self.place.keys():
+                numbers[stack] = self._write(stack, row, faces, resolved, people)
+        for face in self._before.keys() - self.stack_of.keys():
             self._sql("DELETE FROM members WHERE face = ?", (face,))
-        for face, stack in self.place.items():
+        for face, stack in self.stack_of.items():
             now = (numbers[stack], self.confidence[face])
             if self._before.get(face) != now:
                 self._sql("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (face, *now))
@@ -138,14 +130,16 @@ class Board:
             self._sql("DELETE FROM stacks WHERE id = ?", (stack,))
         moves = self._moves(numbers)
         left = {stack for _, stack, *_ in moves}
-        return {"moves": moves, "piles": {str(stack): pile for stack, pile in self._were.items() if stack in left}}
+        return {"moves": moves, "piles": {str(stack): row for stack, row in self._stored.items() if stack in left}}
 
-    def _put_pile(self, stack: int, pile: _Pile, faces: set[int], said: Said, people: dict[str, int]) -> int:
-        if pile.cover not in faces:
-            pile.cover = max(sorted(faces), key=lambda face: self.confidence[face])
-        name = next((said.names[face] for face in faces if face in said.names), None)
+    def _write(
+        self, stack: int, row: _StackRow, faces: set[int], resolved: ResolvedAnswers, people: dict[str, int]
+    ) -> int:
+        if row.cover not in faces:
+            row.cover = max(sorted(faces), key=lambda face: self.confidence[face])
+        name = next((resolved.names[face] for face in faces if face in resolved.names), None)
         person = None if name is None else people[name]
-        values = (pile.cover, len(faces), pile.confidence, person, pile.suggestion)
+        values = (row.cover, len(faces), row.confidence, person, row.suggestion)
         if stack > 0:
             self._sql(
                 "INSERT INTO stacks (id, cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?, ?) "
@@ -159,24 +153,24 @@ class Board:
 
     def _moves(self, numbers: dict[int, int]) -> list[Any]:
         moves = []
-        for face in sorted(self._before.keys() | self.place.keys()):
+        for face in sorted(self._before.keys() | self.stack_of.keys()):
             stack, confidence = self._before.get(face, (None, _SURE))
-            now = numbers[self.place[face]] if face in self.place else None
+            now = numbers[self.stack_of[face]] if face in self.stack_of else None
             if now != stack:
                 moves.append([face, stack, confidence, now])
         return moves
 
-    def take_back(self, moves: Sequence[Sequence[Any]], piles: Mapping[str, Sequence[Any]]) -> None:
-        """Undo moves, of faces that still lie where these brought them."""
-        self.lay_out([face for face, *_ in moves])
+    def revert(self, moves: Sequence[Sequence[Any]], rows: Mapping[str, Sequence[Any]]) -> None:
+        """Undo moves, of faces that still lie where the moves put them."""
+        self.load([face for face, *_ in moves])
         stacks = list({stack for _, stack, *_ in moves if stack is not None})
         there = rows_of(self._sql, "SELECT id FROM stacks WHERE id IN ({marks})", stacks)
-        self._take({one for (one,) in there} - self._loaded)
+        self._load({one for (one,) in there} - self._loaded)
         for face, stack, confidence, now in moves:
-            if self.place.get(face) != now:
+            if self.stack_of.get(face) != now:
                 continue
             if stack is None:
-                del self.place[face]
+                del self.stack_of[face]
                 continue
-            self.piles[stack] = _Pile(*piles[str(stack)])
-            self.place[face], self.confidence[face] = stack, confidence
+            self.stacks[stack] = _StackRow(*rows[str(stack)])
+            self.stack_of[face], self.confidence[face] = stack, confidence

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import Answer, Member, Said, Stack, StackDraft
+from facetl.people.store.models import Answer, Member, ResolvedAnswers, Stack, StackDraft
 from facetl.people.store.resolve import DIFFERENT, NAME, SAME
-from facetl.people.store.stack_edit import Board
+from facetl.people.store.stack_edit import StackEdit
 
 Order = Literal["size", "uncertain", "name"]
 
@@ -63,53 +63,55 @@ def _which(named: bool | None) -> str:
 # Answers
 
 
-def show(
-    sql: Execute, answer: Answer, said: Said, changed: Collection[int], *, keep: int | None = None
+def apply_answer(
+    sql: Execute, answer: Answer, resolved: ResolvedAnswers, changed: Collection[int], *, keep: int | None = None
 ) -> dict[str, Any]:
-    """Let an answer be seen in the stacks; return what `hide` needs.
+    """Change the stacks as an answer asks; return what `revert_answer` needs.
 
     Args:
-        said: what holds with the answer.
-        changed: the faces of which something else holds now.
+        resolved: all answers, this one included.
+        changed: the faces whose label the answer changes.
         keep: of stacks that become one, which one stays.
     """
-    board = Board(sql)
-    board.lay_out({*answer.left, *answer.right, *changed})
+    edit = StackEdit(sql)
+    edit.load({*answer.left, *answer.right, *changed})
     if answer.kind == NAME:
-        _set_apart(board, answer, said, _stack_of_name(sql, answer.name))
+        _apply_name(edit, answer, resolved, _stack_of_name(sql, answer.name))
     elif answer.kind == SAME:
-        _put_together(board, answer.left, said, keep)
+        _join(edit, answer.left, resolved, keep)
     elif answer.kind == DIFFERENT:
-        for faces in board.members().values():
-            _divide(board, faces, answer.left, answer.right)
-    board.obey(said)
-    return board.put_back(said)
+        for faces in edit.members().values():
+            _separate(edit, faces, answer.left, answer.right)
+    edit.apply(resolved)
+    return edit.commit(resolved)
 
 
-def hide(sql: Execute, said: Said, changed: Collection[int], moved: dict[str, Any] | None) -> None:
-    """Undo in the stacks what `show` did, as far as no clustering came in between; `said` holds without the answer."""
-    board = Board(sql)
-    board.lay_out(changed)
+def revert_answer(
+    sql: Execute, resolved: ResolvedAnswers, changed: Collection[int], moved: dict[str, Any] | None
+) -> None:
+    """Undo what `apply_answer` did, as far as no clustering came in between; `resolved` is without the answer."""
+    edit = StackEdit(sql)
+    edit.load(changed)
     if moved:
-        board.take_back(moved["moves"], moved["piles"])
-    board.obey(said)
-    board.put_back(said)
+        edit.revert(moved["moves"], moved["piles"])
+    edit.apply(resolved)
+    edit.commit(resolved)
 
 
-def settle(sql: Execute, said: Said, changed: Collection[int]) -> None:
-    """Let the stacks of these faces, of which something else holds now, obey it."""
-    board = Board(sql)
-    board.lay_out(changed)
-    board.obey(said)
-    board.put_back(said)
+def apply_changes(sql: Execute, resolved: ResolvedAnswers, changed: Collection[int]) -> None:
+    """Bring the stacks of these faces, whose labels changed, in line with the answers."""
+    edit = StackEdit(sql)
+    edit.load(changed)
+    edit.apply(resolved)
+    edit.commit(resolved)
 
 
-def drop(sql: Execute, faces: Collection[int], said: Said) -> None:
-    """Take faces that are going out of their stacks."""
-    board = Board(sql)
-    board.lay_out(faces)
-    board.take_away(faces)
-    board.put_back(said)
+def drop_faces(sql: Execute, faces: Collection[int], resolved: ResolvedAnswers) -> None:
+    """Take faces that are to be deleted out of their stacks."""
+    edit = StackEdit(sql)
+    edit.load(faces)
+    edit.remove(faces)
+    edit.commit(resolved)
 
 
 def _stack_of_name(sql: Execute, name: str | None) -> int | None:
@@ -120,97 +122,99 @@ def _stack_of_name(sql: Execute, name: str | None) -> int | None:
     return None if found is None else int(found[0])
 
 
-def _set_apart(board: Board, answer: Answer, said: Said, home: int | None) -> None:
-    """Take named faces out of stacks of which the rest was not named so, to the `home` of the name if there is one."""
-    # Of metadata, the user may have said otherwise.
-    named = {face for face in answer.left if said.names.get(face) == answer.name}
+def _apply_name(edit: StackEdit, answer: Answer, resolved: ResolvedAnswers, home: int | None) -> None:
+    """Move named faces out of stacks whose other faces lack the name, to the `home` of the name if there is one."""
+    # The user may have answered otherwise than the metadata.
+    named = {face for face in answer.left if resolved.names.get(face) == answer.name}
     taken: set[int] = set()
-    for stack, faces in board.members().items():
+    for stack, faces in edit.members().items():
         rest = faces - named
-        others = {said.names.get(face) for face in rest}
+        others = {resolved.names.get(face) for face in rest}
         if rest and rest != faces and answer.name not in others:
             taken |= faces & named
             if others == {None}:
-                board.piles[stack].suggestion = answer.name
+                edit.stacks[stack].suggestion = answer.name
     if not taken:
         return
     if home is not None:
-        board.lay_out_stack(home)
-        if board.fits(taken | board.members().get(home, set()), said):
-            board.put(taken, home)
+        edit.load_stack(home)
+        if edit.compatible(taken | edit.members().get(home, set()), resolved):
+            edit.move(taken, home)
             return
-    board.part(sorted(taken))
+    edit.split_off(sorted(taken))
 
 
-def _put_together(board: Board, faces: Sequence[int], said: Said, keep: int | None) -> None:
+def _join(edit: StackEdit, faces: Sequence[int], resolved: ResolvedAnswers, keep: int | None) -> None:
     """Make one stack of those that hold these faces; of the faces alone, where the rest may not be together."""
-    if not board.place.keys() & set(faces):
+    if not edit.stack_of.keys() & set(faces):
         return
-    members = board.members()
-    stacks = {board.place[face] for face in faces if face in board.place}
+    members = edit.members()
+    stacks = {edit.stack_of[face] for face in faces if face in edit.stack_of}
     target = keep if keep in stacks else max(sorted(stacks), key=lambda stack: len(members[stack]))
     everyone = set(faces).union(*(members[stack] for stack in stacks))
-    if board.fits(everyone, said):
-        board.put(everyone, target)
-    elif board.fits(members[target] | set(faces), said):
-        board.put(faces, target)
+    if edit.compatible(everyone, resolved):
+        edit.move(everyone, target)
+    elif edit.compatible(members[target] | set(faces), resolved):
+        edit.move(faces, target)
     else:
-        board.part(faces)
+        edit.split_off(faces)
 
 
-def _divide(board: Board, faces: set[int], left: Collection[int], right: Collection[int]) -> None:
+def _separate(edit: StackEdit, faces: set[int], left: Collection[int], right: Collection[int]) -> None:
     part = faces & set(left)
     if part and faces & set(right):
-        board.part(sorted(part))
+        edit.split_off(sorted(part))
 
 
 # Clustering
 
 
-def write(sql: Execute, drafts: Sequence[StackDraft], said: Said, *, touched: Collection[int] | None) -> None:
-    """Replace the stacks by those of a clustering, corrected by what was said while it was computed.
+def write_drafts(
+    sql: Execute, drafts: Sequence[StackDraft], resolved: ResolvedAnswers, *, touched: Collection[int] | None
+) -> None:
+    """Replace the stacks by those of a clustering, corrected by the answers that were given while it was computed.
 
     Args:
         touched: faces that lie in a draft or in no stack from now on; all faces where it is None. Others stay.
     """
     _check(sql, drafts)
     drawn = {face for draft in drafts for face in draft.faces}
-    board = Board(sql)
+    edit = StackEdit(sql)
     if touched is None:
-        board.lay_out_all()
+        edit.load_all()
     else:
-        board.lay_out(drawn | set(touched))
-    before = dict(board.place)
-    board.take_away([face for face in before if touched is None or face in drawn or face in touched])
-    left = set(board.place.values())
+        edit.load(drawn | set(touched))
+    before = dict(edit.stack_of)
+    edit.remove([face for face in before if touched is None or face in drawn or face in touched])
+    left = set(edit.stack_of.values())
     used: set[int] = set()
     for draft in sorted(drafts, key=lambda draft: -len(draft.faces)):
         # A stack that goes on under its number stays open on the page.
         votes = Counter(before[face] for face in draft.faces if face in before)
         stack = next((one for one, _ in votes.most_common() if one not in left and one not in used), None)
-        fresh = board.new(draft.cover, draft.confidence, draft.suggestion)
+        fresh = edit.new(draft.cover, draft.confidence, draft.suggestion)
         if stack is not None:
             used.add(stack)
-            board.piles[stack] = board.piles.pop(fresh)
-        board.put(draft.faces, fresh if stack is None else stack)
-        board.confidence.update(zip(draft.faces, draft.confidences, strict=True))
-    _correct(board, said)
-    board.put_back(said)
+            edit.stacks[stack] = edit.stacks.pop(fresh)
+        edit.move(draft.faces, fresh if stack is None else stack)
+        edit.confidence.update(zip(draft.faces, draft.confidences, strict=True))
+    _correct(edit, resolved)
+    edit.commit(resolved)
 
 
-def _correct(board: Board, said: Said) -> None:
-    board.obey(said)
-    for left, right in said.different:
+def _correct(edit: StackEdit, resolved: ResolvedAnswers) -> None:
+    edit.apply(resolved)
+    for left, right in resolved.different:
         members: dict[int, set[int]] = defaultdict(set)
         for face in (*left, *right):
-            if face in board.place:
-                members[board.place[face]].add(face)
+            if face in edit.stack_of:
+                members[edit.stack_of[face]].add(face)
         for faces in members.values():
-            _divide(board, faces, left, right)
-    for group in said.same:
-        placed = [face for face in group if face in board.place]
-        if len({board.place[face] for face in placed}) > 1:
-            _put_together(board, placed, said, None)
+            _separate(edit, faces, left, right)
+    for group in resolved.same:
+        placed = [face for face in group if face in edit.stack_of]
+        if len({edit.stack_of[face] for face in placed}) > 1:
+            _join(edit, placed, resolved, None)
 
 
 def _check(sql: Execute, drafts: Sequence[StackDraft]) -> None:

@@ -27,14 +27,14 @@ class Naming(Chosen):
     name: Name
 
 
-class Split(BaseModel):
+class SplitOff(BaseModel):
     """Faces that do not belong into their stack."""
 
     stack: Id
     faces: Annotated[Ids, Field(min_length=1)]
 
 
-class Pair(BaseModel):
+class StackPair(BaseModel):
     """Two stacks."""
 
     first: Id
@@ -69,75 +69,75 @@ def router(site: Site) -> APIRouter:
         return faces
 
     @routes.post("/name")
-    def name(said: Naming) -> dict[str, Any]:
-        faces = faces_of(said)
-        if len(said.stacks) == 1 and not said.faces:
-            library.name_stack(said.stacks[0], said.name)
+    def name(body: Naming) -> dict[str, Any]:
+        faces = faces_of(body)
+        if len(body.stacks) == 1 and not body.faces:
+            library.name_stack(body.stacks[0], body.name)
         else:
-            library.say_name(faces, said.name)
-        return {"message": f"{counted(len(faces), 'face')} named {said.name}."}
+            library.assign_name(faces, body.name)
+        return {"message": f"{counted(len(faces), 'face')} named {body.name}."}
 
     @routes.post("/split")
-    def split(said: Split) -> dict[str, Any]:
-        new = library.split_stack(said.stack, said.faces)
-        return {"message": f"{counted(len(said.faces), 'face')} split off.", "stack": new, "link": f"/stacks/{new}"}
+    def split(body: SplitOff) -> dict[str, Any]:
+        new = library.split_stack(body.stack, body.faces)
+        return {"message": f"{counted(len(body.faces), 'face')} split off.", "stack": new, "link": f"/stacks/{new}"}
 
     @routes.post("/merge")
-    def merge(said: Chosen) -> dict[str, Any]:
-        if len(said.stacks) < 2:
+    def merge(body: Chosen) -> dict[str, Any]:
+        if len(body.stacks) < 2:
             raise HTTPException(422, "Tick at least two stacks.")
-        cover = library.stack(said.stacks[0])[0].cover
-        if len(said.stacks) == 2:
-            library.merge_stacks(said.stacks[0], said.stacks[1])
+        cover = library.stack(body.stacks[0])[0].cover
+        if len(body.stacks) == 2:
+            library.merge_stacks(body.stacks[0], body.stacks[1])
         else:
-            library.say_same(faces_of(said))
+            library.mark_same(faces_of(body))
         return {
-            "message": f"{counted(len(said.stacks), 'stack')} are one person now.",
+            "message": f"{counted(len(body.stacks), 'stack')} are one person now.",
             "stack": library.stack_of(cover),
         }
 
     @routes.post("/apart")
-    def apart(said: Pair) -> dict[str, Any]:
-        first, second = (faces_of(Chosen(stacks=[stack])) for stack in (said.first, said.second))
-        library.say_different(first, second)
+    def apart(body: StackPair) -> dict[str, Any]:
+        first, second = (faces_of(Chosen(stacks=[stack])) for stack in (body.first, body.second))
+        library.mark_different(first, second)
         return {"message": "Two people: these stacks will not be joined."}
 
     @routes.post("/not-a-face")
-    def not_a_face(said: Chosen) -> dict[str, Any]:
-        faces = faces_of(said)
-        library.say_not_a_face(faces)
+    def not_a_face(body: Chosen) -> dict[str, Any]:
+        faces = faces_of(body)
+        library.mark_not_a_face(faces)
         return {"message": f"{counted(len(faces), 'face')} put aside: not a face."}
 
     @routes.post("/stranger")
-    def stranger(said: Chosen) -> dict[str, Any]:
-        faces = faces_of(said)
-        library.say_stranger(faces)
+    def stranger(body: Chosen) -> dict[str, Any]:
+        faces = faces_of(body)
+        library.mark_stranger(faces)
         return {"message": f"{counted(len(faces), 'face')} put aside: nobody you want to name."}
 
     @routes.post("/reply")
-    def reply(said: Reply) -> dict[str, Any]:
-        if said.reply == "skip":
-            site.skipped.add(frozenset((said.first, said.second)))
+    def reply(body: Reply) -> dict[str, Any]:
+        if body.reply == "skip":
+            site.skipped.add(frozenset((body.first, body.second)))
             return {"message": "Skipped for now."}
-        if said.reply == "same":
-            library.say_same([said.first, said.second])
+        if body.reply == "same":
+            library.mark_same([body.first, body.second])
             return {"message": "The same person."}
-        library.say_different([said.first], [said.second])
+        library.mark_different([body.first], [body.second])
         return {"message": "Two people."}
 
     @routes.post("/unskip")
-    def unskip(said: Pair) -> dict[str, Any]:
-        site.skipped.discard(frozenset((said.first, said.second)))
+    def unskip(body: StackPair) -> dict[str, Any]:
+        site.skipped.discard(frozenset((body.first, body.second)))
         return {"message": "Asked again."}
 
     @routes.post("/rename")
-    def rename(said: Renaming) -> dict[str, Any]:
-        old = next((person.name for person in library.people() if person.id == said.person), None)
+    def rename(body: Renaming) -> dict[str, Any]:
+        old = next((person.name for person in library.people() if person.id == body.person), None)
         if old is None:
             raise HTTPException(404)
-        library.rename(old, said.name)
-        now = next((person.id for person in library.people() if person.name == said.name), said.person)
-        return {"message": f"Named {said.name} from now on.", "go": f"/people/{now}"}
+        library.rename(old, body.name)
+        now = next((person.id for person in library.people() if person.name == body.name), body.person)
+        return {"message": f"Named {body.name} from now on.", "go": f"/people/{now}"}
 
     @routes.post("/undo")
     def undo() -> dict[str, Any]:

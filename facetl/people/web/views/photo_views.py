@@ -85,7 +85,7 @@ def router(site: Site) -> APIRouter:
     def one_photo(request: Request, photo: Id, face: Id | None = None) -> HTMLResponse:
         found = site.library.photo(photo)
         faces = sorted(site.library.faces_of(photo), key=lambda known: known.face.box[0])
-        said = site.library.said()
+        resolved = site.library.resolved()
         names = site.library.shown()
         shown_faces = [
             {
@@ -95,8 +95,8 @@ def router(site: Site) -> APIRouter:
                 "kind": known.kind,
                 "name": names.get(known.id),
                 "stack": site.library.stack_of(known.id),
-                "no_face": known.id in said.not_faces,
-                "stranger": known.id in said.strangers,
+                "no_face": known.id in resolved.not_faces,
+                "stranger": known.id in resolved.strangers,
             }
             for known in faces
         ]
@@ -148,16 +148,16 @@ def _picture(make: Any) -> Response:
 def _unknown(site: Site) -> dict[Kind, list[int]]:
     """Faces nobody has named, by why: alone in their stack, too poor to stack, put aside by the user."""
     library = site.library
-    said, names = library.said(), library.shown()
-    aside = said.not_faces | said.strangers
+    resolved, names = library.resolved(), library.shown()
+    aside = resolved.not_faces | resolved.strangers
     good = set(as_ids(library.face_ids("good")))
     everyone = as_ids(library.face_ids(None))
     stacks = library.stacks(order="size", named=False, offset=0, limit=len(everyone) + 1)
     return {
         "single": [stack.cover for stack in stacks if stack.size == 1],
         "poor": [face for face in everyone if face not in good and face not in names and face not in aside],
-        "strangers": sorted(said.strangers, reverse=True),
-        "nofaces": sorted(said.not_faces, reverse=True),
+        "strangers": sorted(resolved.strangers, reverse=True),
+        "nofaces": sorted(resolved.not_faces, reverse=True),
     }
 
 
