@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 from scipy.special import expit, logit
 from sklearn.metrics.pairwise import euclidean_distances
 
@@ -211,9 +211,9 @@ def interval_elsewhere(
     total = variance * (1.0 + people / elsewhere)
     if pairs is not None:
         draws = max(spread / total - 1.0, _FEWEST_DRAWS) if total > 0.0 else _ENDLESS_DRAWS
-        counts = stats.betabinom.ppf([outside, 1.0 - outside], pairs, rate * draws, (1.0 - rate) * draws)
+        counts = scipy.stats.betabinom.ppf([outside, 1.0 - outside], pairs, rate * draws, (1.0 - rate) * draws)
         return Interval(float(counts[0]) / pairs, float(counts[1]) / pairs)
-    reach = float(stats.t.ppf(1.0 - outside, people - 1)) * math.sqrt(total) / spread
+    reach = float(scipy.stats.t.ppf(1.0 - outside, people - 1)) * math.sqrt(total) / spread
     middle = float(logit(rate))
     return Interval(float(expit(middle - reach)), float(expit(middle + reach)))
 

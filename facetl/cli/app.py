@@ -4,60 +4,115 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import facetl
-from facetl.cli.people import collection
-from facetl.cli.verbs import (
-    align,
-    benchmark,
-    cache,
-    calibrate,
-    cluster,
-    data,
-    distill,
-    embed,
-    evaluate,
-    export,
-    forget,
-    recognise,
-    scratch,
-    train,
-    update,
-)
-from facetl.cli.verbs import update as update_module
 from facetl.errors import FacetlError
 
-app = typer.Typer(
+# Name → where the command or the group of commands lies, and its first line: `facetl --help` imports none of them.
+COMMANDS = {
+    "quickstart": (
+        "verbs.train:quickstart",
+        "Go from photos to a measured model with every setting at its default; in the current folder.",
+    ),
+    "data": ("verbs.data:app", "Get photos to work on, and test sets made of them."),
+    "align": (
+        "verbs.align:align",
+        "Find the faces in photos and write each one aligned; poor ones apart, under OUT/_poor.",
+    ),
+    "cache": ("verbs.cache:app", "Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info, export."),
+    "train": (
+        "verbs.train:train",
+        "Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME.",
+    ),
+    "scratch": (
+        "verbs.scratch:scratch",
+        "Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME.",
+    ),
+    "distill": (
+        "verbs.distill:distill",
+        "Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME.",
+    ),
+    "evaluate": ("verbs.evaluate:app", "Measure a trained run by a protocol, its baselines beside it."),
+    "calibrate": (
+        "verbs.calibrate:calibrate",
+        "Choose a run's threshold on its validation people; without a target, for the highest accuracy.",
+    ),
+    "benchmark": ("verbs.benchmark:app", "Measure on a published protocol."),
+    "export": (
+        "verbs.export:export",
+        "Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and tell how far that is from the run.",
+    ),
+    "verify": (
+        "verbs.recognise:verify",
+        "Tell whether two photos show one person: the distance of their faces against the run's threshold.",
+    ),
+    "enroll": (
+        "verbs.recognise:enroll",
+        "Put a person's photos into a run's gallery, so that `facetl identify` can name the person.",
+    ),
+    "identify": (
+        "verbs.recognise:identify",
+        "Name every face of photos by the people who were enrolled, or say unknown: a line a face.",
+    ),
+    "embed": (
+        "verbs.embed:embed",
+        "Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted.",
+    ),
+    "forget": (
+        "verbs.forget:forget",
+        "Erase a person: faces, pictures, features, names; then search every file for what might be left.",
+    ),
+    "cluster": ("verbs.cluster:cluster", "Group the faces of photos into stacks that seem to be one person's each."),
+    "people": (
+        "people.collection:app",
+        "Photos to named people: `facetl people LIBRARY` opens the page on this machine alone. Begin with import.",
+    ),
+    "update": (
+        "verbs.update:update",
+        "Enrol people who arrive, and learn them from cached features without forgetting those before.",
+    ),
+    "runs": ("verbs.update:app", "The versions of a run: what updates made of it, and the way back."),
+}
+
+
+class CommandsOnDemand(TyperGroup):
+    """A group that knows its commands by name and first line, and imports the one that is asked for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the arguments begin with, imported, and the arguments behind it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(str(name)), rest
+
+
+def load(name: str) -> Any:
+    """Import a command of COMMANDS, or a group of them."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(import_module(f"facetl.cli.{module}"), attribute)
+    holder = _group()
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+    return typer.main.get_group(holder).commands[name]
+
+
+def _group(**options: Any) -> typer.Typer:
+    return typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+app = _group(
     name="facetl",
+    cls=CommandsOnDemand,
     help="Transfer learning for faces: cache frozen-CNN features, train a small triplet-loss head, measure honestly.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
-app.command(name="quickstart")(train.quickstart)
-app.add_typer(data.app, name="data")
-app.command(name="align")(align.align)
-app.add_typer(cache.app, name="cache")
-app.command(name="train")(train.train)
-app.command(name="scratch")(scratch.scratch)
-app.command(name="distill")(distill.distill)
-app.add_typer(evaluate.app, name="evaluate")
-app.command(name="calibrate")(calibrate.calibrate)
-app.add_typer(benchmark.app, name="benchmark")
-app.command(name="export")(export.export)
-app.command(name="verify")(recognise.verify)
-app.command(name="enroll")(recognise.enroll)
-app.command(name="identify")(recognise.identify)
-app.command(name="embed")(embed.embed)
-app.command(name="forget")(forget.forget)
-app.command(name="cluster")(cluster.cluster)
-app.add_typer(collection.app, name="people")
-app.command(name="update")(update.update)
-app.add_typer(update_module.app, name="runs")
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,15 +139,15 @@ def main() -> None:
         print(f"facetl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        _say_interrupted()
+        _print_interrupted()
         sys.exit(130)
     except SystemExit as end:
-        # Typer turns Ctrl-C into this exit by itself, without a word.
+        # Typer turns Ctrl-C into this exit by itself, and prints nothing.
         if end.code == 130:
-            _say_interrupted()
+            _print_interrupted()
         raise
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone: nobody is left to tell.
+        # The reader of a pipe (head, less) has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -104,5 +159,5 @@ def main() -> None:
         sys.exit(1)
 
 
-def _say_interrupted() -> None:
+def _print_interrupted() -> None:
     print("facetl: interrupted; what was finished is kept", file=sys.stderr)

@@ -1,33 +1,49 @@
-"""How a verb that looks at photos with a run gets the run, the detector and the photos."""
+"""Opens what verbs work on: runs and libraries, photos and their detector, people with cached features."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facetl.cli.output import photo_progress
+from facetl._tensorflow import start_tensorflow
+from facetl.backbones.backbone import Backbone
+from facetl.backbones.spec import ExtractorSpec
+from facetl.cli.output import counted, photo_progress, say
+from facetl.data.album import walk
+from facetl.data.published_layouts import read_layout
+from facetl.embeddings import dataset
+from facetl.embeddings.dataset import Collection, default_cache_folder
+from facetl.errors import LibraryError, RunError
+from facetl.faces.detection import DetectorSpec
+from facetl.faces.detectors import detector_spec
+from facetl.people.library import Library
+from facetl.people.store.library_settings import library_detector, run_in_use, use_run
+from facetl.recognition.embedded_face import SeenPhoto, see_photos
+from facetl.recognition.run_folder import CONFIG, RunFolder
+from facetl.runs.transfer import TransferReport, transfer_report
 
 if TYPE_CHECKING:
-    from facetl.faces.detection import DetectorSpec
-    from facetl.recognition.embedded_face import SeenPhoto
-    from facetl.recognition.recognizer import Recognizer
-from typing import TYPE_CHECKING
-
-from facetl.cli.output import say
-
-if TYPE_CHECKING:
-    from facetl.people.library import Library
-    from facetl.recognition.recognizer import Recognizer
-if TYPE_CHECKING:
-    from facetl.faces.detection import DetectorSpec
     from facetl.recognition.identifier import Identifier
     from facetl.recognition.recognizer import Recognizer
 
 
+def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run below --models."""
+    models = Path(ctx.params.get("models") or "models")
+    names = sorted(config.parent.name for config in models.glob(f"*/{CONFIG}"))
+    return [name for name in names if name.startswith(incomplete) and not name.startswith(".")]
+
+
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.", autocompletion=run_names),
+]
+Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos, or folders of them.")]
 DetectorName = Annotated[
     str | None,
@@ -42,8 +58,6 @@ DetectorWeights = Annotated[Path | None, typer.Option("--detector-weights", help
 
 def chosen_detector(name: str | None, weights: Path | None) -> DetectorSpec | None:
     """Return the detector of the options, None for the run's own; wrong usage where they do not fit."""
-    from facetl.faces.detectors import detector_spec
-
     if name is None:
         if weights is not None:
             raise typer.BadParameter("--detector-weights belongs to --detector yunet.")
@@ -51,13 +65,8 @@ def chosen_detector(name: str | None, weights: Path | None) -> DetectorSpec | No
     return detector_spec(name, weights)
 
 
-def open_recognizer(folder: Path, detector: DetectorSpec | None, *, verbose: bool) -> Recognizer:
+def open_recognizer(folder: Path, detector: DetectorSpec | None) -> Recognizer:
     """Load a run, with another detector than its own where one is given."""
-    from dataclasses import replace
-
-    from facetl._tensorflow import set_verbose, start_tensorflow
-
-    set_verbose(verbose)
     start_tensorflow()
     from facetl.recognition.recognizer import Recognizer
 
@@ -67,9 +76,6 @@ def open_recognizer(folder: Path, detector: DetectorSpec | None, *, verbose: boo
 
 def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[SeenPhoto]:
     """Look at photos and at all photos in folders, with a progress bar; what cannot be read is counted."""
-    from facetl.data.album import walk
-    from facetl.recognition.embedded_face import see_photos
-
     album = walk(photos)
     skipped.update(album.skipped)
     with photo_progress("finding faces") as progress:
@@ -82,8 +88,6 @@ def choose_run(library: Library, run: str | None, extractor: str | None, models:
     In this order: the run that is named; the net without training that is named; the run in use; the only one below
     `models`. Raises RunError where there is none, or more than one; LibraryError, WeightsError.
     """
-    from facetl.people.store.library_settings import run_in_use, use_run
-
     if run is not None:
         folder = run_folder(run, models)
     elif extractor is not None:
@@ -94,18 +98,11 @@ def choose_run(library: Library, run: str | None, extractor: str | None, models:
     return folder
 
 
-def open_run(library: Library, *, verbose: bool = False) -> Recognizer:
+def open_run(library: Library) -> Recognizer:
     """Load the run that a library uses, finding faces as the library does; LibraryError where none is chosen."""
-    from dataclasses import replace
-
-    from facetl._tensorflow import set_verbose, start_tensorflow
-    from facetl.errors import LibraryError
-    from facetl.people.store.library_settings import library_detector, run_in_use
-
     folder = run_in_use(library)
     if folder is None:
         raise LibraryError(f"{library.folder}: no run is chosen yet. Run facetl people import with --run first.")
-    set_verbose(verbose)
     start_tensorflow()
     from facetl.recognition.recognizer import Recognizer
 
@@ -114,11 +111,7 @@ def open_run(library: Library, *, verbose: bool = False) -> Recognizer:
 
 def _untrained(library: Library, extractor: str) -> Path:
     """Return a run of a net as its authors left it, made in the library unless it is there."""
-    from facetl._tensorflow import start_tensorflow
-    from facetl.errors import RunError
-
     start_tensorflow()
-    from facetl.recognition.run_folder import RunFolder
     from facetl.runs.pretrained import NETS, write_raw_run
 
     if extractor not in NETS:
@@ -133,9 +126,6 @@ def _untrained(library: Library, extractor: str) -> Path:
 
 
 def _only_run(models: Path) -> Path:
-    from facetl.errors import RunError
-    from facetl.recognition.run_folder import CONFIG
-
     found = sorted(path.parent for path in models.glob(f"*/{CONFIG}") if not path.parent.name.startswith("."))
     if not found:
         raise RunError(
@@ -155,17 +145,14 @@ def is_library(folder: Path) -> bool:
     return (folder / "people.sqlite").is_file()
 
 
-def open_known(
-    run: str, models: Path, detector: DetectorSpec | None, *, verbose: bool
-) -> tuple[Recognizer, Identifier]:
+def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[Recognizer, Identifier]:
     """Load a run, or the one that a library uses, and whom it can name; RunError or LibraryError for nobody."""
     library = Path(run).expanduser()
     if is_library(library):
-        return _open_library(library, detector, verbose=verbose)
+        return _open_library(library, detector)
     folder = run_folder(run, models)
-    recognizer = open_recognizer(folder, detector, verbose=verbose)
+    recognizer = open_recognizer(folder, detector)
     from facetl.recognition.identifier import Identifier
-    from facetl.recognition.run_folder import RunFolder
 
     gallery = RunFolder(folder).gallery()
     identifier = Identifier(
@@ -174,13 +161,9 @@ def open_known(
     return recognizer, identifier
 
 
-def _open_library(folder: Path, detector: DetectorSpec | None, *, verbose: bool) -> tuple[Recognizer, Identifier]:
-    from dataclasses import replace
-
-    from facetl.people.library import Library
-
+def _open_library(folder: Path, detector: DetectorSpec | None) -> tuple[Recognizer, Identifier]:
     with Library.open(folder) as library:
-        recognizer = open_run(library, verbose=verbose)
+        recognizer = open_run(library)
         from facetl.people.library_embeddings import known_people, library_vectors
 
         with photo_progress("features", unit="faces") as progress:
@@ -189,15 +172,8 @@ def _open_library(folder: Path, detector: DetectorSpec | None, *, verbose: bool)
     return recognizer if detector is None else replace(recognizer, detector=detector), identifier
 
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.")]
-Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
-
-
 def run_folder(run: str, models: Path) -> Path:
     """Find a run by its folder, or by its name below `models`."""
-    from facetl.errors import RunError
-    from facetl.recognition.run_folder import RunFolder
-
     for folder in (Path(run).expanduser(), models / run):
         if RunFolder(folder).is_run:
             return folder
@@ -206,6 +182,57 @@ def run_folder(run: str, models: Path) -> Path:
 
 def cache_folder(cache: Path | None) -> Path:
     """Return the folder of the cache that was asked for, or the user's."""
-    from facetl.embeddings.dataset import default_cache_folder
-
     return cache or default_cache_folder()
+
+
+def open_collection(
+    folder: Path,
+    spec: ExtractorSpec,
+    *,
+    weights: Path | None,
+    cache: Path | None,
+    batch_size: int = 32,
+    layout: str = "folders",
+) -> Collection:
+    """List a folder, fill the cache with a progress bar, and return the Collection."""
+    manifest = read_layout(folder, layout)
+    with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
+        collection = dataset.embed(
+            manifest,
+            Backbone.from_spec(spec, weights, on_notice=say),
+            cache=cache_folder(cache),
+            batch_size=batch_size,
+            on_progress=progress,
+            on_faces=faces,
+        )
+    if collection.report.flagged:
+        say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
+    return collection
+
+
+def open_transfer_report(
+    folder: Path,
+    spec: ExtractorSpec,
+    *,
+    people: int,
+    seed: int,
+    weights: Path | None,
+    cache: Path | None,
+    layout: str = "folders",
+) -> TransferReport:
+    """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
+    manifest = read_layout(folder, layout)
+    backbone = Backbone.from_spec(spec, weights, on_notice=say)
+    with photo_progress("finding faces") as faces, photo_progress("measuring taps") as progress:
+        return transfer_report(
+            manifest,
+            spec,
+            backbone.weights,
+            crops=spec.crops,
+            people=people,
+            seed=seed,
+            make_net=backbone.view,
+            cache=cache_folder(cache),
+            on_progress=progress,
+            on_faces=faces,
+        )

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from facetl.backbones.spec import ExtractorSpec
-    from facetl.runs.transfer import TransferReport
-from typing import Any
-
 from typer.core import TyperGroup
+
+from facetl._tensorflow import set_verbose
+from facetl.backbones.spec import AVERAGE, ExtractorSpec, family_of, spelt_out
+from facetl.errors import FacetlError
+from facetl.runs.transfer import TransferReport
 
 AUTO = "auto"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show TensorFlow's own messages.")]
+
+
+def _show_messages(wanted: bool) -> bool:
+    set_verbose(wanted)
+    return wanted
+
+
+# Takes effect by itself, before the verb begins.
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_show_messages, help="Show TensorFlow's own messages.")
+]
 Layout = Annotated[
     str,
     typer.Option(
@@ -92,9 +101,6 @@ def extractor_spec(
     The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
     to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
     """
-    from facetl.backbones.spec import AVERAGE, ExtractorSpec, family_of, spelt_out
-    from facetl.errors import FacetlError
-
     if tap == AUTO:
         raise FacetlError(
             "--tap auto: only facetl cache chooses a tap, since here it would be chosen by the people it is judged on. "

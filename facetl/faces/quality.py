@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from facetl.errors import DataError
 from facetl.faces.alignment import align
@@ -141,6 +141,6 @@ def pose(landmarks: ArrayLike) -> Pose:
         raise DataError("a pose needs landmarks that span a face, got points on a line. Detect the face again.")
     scale = np.sqrt(np.linalg.norm(toward))
     # SciPy takes the rotation that is nearest to the three rows.
-    turn = Rotation.from_matrix(np.stack([across / scale, down / scale, toward / scale**2]))
+    turn = scipy.spatial.transform.Rotation.from_matrix(np.stack([across / scale, down / scale, toward / scale**2]))
     roll, yaw, pitch = turn.as_euler("ZYX", degrees=True).tolist()
     return Pose(yaw, pitch, roll)

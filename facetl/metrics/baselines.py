@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg  # type: ignore[import-untyped,unused-ignore]
+import scipy
 
 from facetl.errors import DataError
 from facetl.metrics.linalg import (

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from facetl.errors import DataError
 from facetl.metrics.pairs import Ints
@@ -82,7 +82,7 @@ class PersonRate:
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Wilson's score interval for `draws`, with Student's quantile for `people`."""
-        z = float(stats.t.ppf(0.5 + level / 2.0, max(self.people - 1.0, 1.0)))
+        z = float(scipy.stats.t.ppf(0.5 + level / 2.0, max(self.people - 1.0, 1.0)))
         shrunk = z * z / self.draws
         centre = (self.value + shrunk / 2.0) / (1.0 + shrunk)
         half = math.sqrt(shrunk * self.value * (1.0 - self.value) + shrunk * shrunk / 4.0) / (1.0 + shrunk)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse  # type: ignore[import-untyped,unused-ignore]
+import scipy
 
 from facetl.errors import DataError
 from facetl.metrics.pairs import Ints

@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from facetl.errors import DataError
 from facetl.metrics.bootstrap import LEAST_PEOPLE, LEVEL, REPLICATES, Interval, PersonRate, person_rate
@@ -221,7 +221,7 @@ def _p_value(high: PersonRate, low: PersonRate) -> float:
     if variance <= 0.0:
         return 1.0
     z = (high.value - low.value) / math.sqrt(variance)
-    return float(2.0 * stats.t.sf(z, min(high.people, low.people) - 1.0))
+    return float(2.0 * scipy.stats.t.sf(z, min(high.people, low.people) - 1.0))
 
 
 def _difference_interval(high: PersonRate, low: PersonRate, level: float) -> Interval:

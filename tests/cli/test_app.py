@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from facetl.cli import app as app_module
@@ -72,9 +74,41 @@ def test_help_imports_no_tensorflow() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert done.returncode == 0
-    assert "facetl.cli.verbs.train" in imported
-    heavy = imported & {"tensorflow", "keras", "cv2", "sklearn", "pandas", "numpy", "matplotlib"}
-    assert not heavy
+    assert "facetl.cli.app" in imported
+    assert not imported & {"tensorflow", "keras", "cv2", "sklearn", "pandas", "numpy", "matplotlib"}
+
+
+@pytest.mark.parametrize("command", ["quickstart", "distill", "scratch", "update", "evaluate", "people"])
+def test_help_of_a_command_imports_no_tensorflow(command: str) -> None:
+    script = (
+        f"import sys; from facetl.cli.app import load; load({command!r}); "
+        "sys.exit(bool(sys.modules.keys() & {'tensorflow', 'keras', 'sklearn', 'pandas', 'matplotlib'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", app_module.COMMANDS)
+def test_a_command_is_listed_by_its_own_first_line(name: str) -> None:
+    own = app_module.load(name).help.split("\n\n")[0]
+    listed = typer.main.get_group(app_module.app).commands[name].help
+    assert listed == " ".join(own.split())
+
+
+def test_completion_names_commands_options_and_runs(tmp_path: Path) -> None:
+    def completed(*words: str) -> list[str]:
+        line = " ".join(["facetl", *words])
+        asked = {"_FACETL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
+        command = [sys.executable, "-c", "import sys; from facetl.cli.app import app; app(prog_name='facetl')"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **asked})
+        return done.stdout.split()
+
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert completed("ca") == ["cache", "calibrate"]
+    assert completed("cache", "i") == ["info"]
+    assert completed("distill", "--hint") == ["--hint-epochs", "--hint-learning-rate"]
+    assert completed("calibrate", "--models", str(tmp_path), "m") == ["mine"]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -86,12 +120,9 @@ def test_every_verb_has_help(verb: tuple[str, ...]) -> None:
 
 
 def test_every_verb_is_listed_here() -> None:
-    import typer
-
-    root = typer.main.get_command(app_module.app)
     found = set()
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
+    for name in app_module.COMMANDS:
+        inner = getattr(app_module.load(name), "commands", None)
         found |= {(name, sub) for sub in inner} if inner else {(name,)}
     assert found == set(VERBS)
 

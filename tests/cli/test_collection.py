@@ -201,7 +201,7 @@ def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
 
 def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) -> None:
     with Library.open(library) as opened:
-        engine = RunningEngine(opened, verbose=False)
+        engine = RunningEngine(opened)
         possible = engine.engine()
         assert all(getattr(possible, name) is not None for name in ("look", "learn", "recognise", "questions", "alike"))
         seen: list[tuple[int, int]] = []
@@ -237,7 +237,7 @@ def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) 
 
 def test_without_a_run_the_page_still_exports(tmp_path: Path) -> None:
     with Library.open(tmp_path / "lib", create=True) as library:
-        engine = RunningEngine(library, verbose=False)
+        engine = RunningEngine(library)
         possible = engine.engine()
         assert possible.export is not None
         assert possible.look is None
@@ -249,4 +249,4 @@ def test_a_run_that_is_gone_is_one_clear_line(room: Path, library: Path) -> None
     shutil.rmtree(room / "models")
     assert "the run that this library uses is gone" in refused("people", "cluster", library)
     with pytest.raises((RunError, LibraryError)):
-        RunningEngine(Library.open(library), verbose=False).recognizer()
+        RunningEngine(Library.open(library)).recognizer()

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from facetl.cli.app import app
+from facetl.cli.app import app, load
 from facetl.cli.settings_options import Given, options_of, takes_options, training_settings
 from facetl.errors import TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -97,8 +97,7 @@ def test_whole_numbers_stay_whole() -> None:
 
 
 def test_verbs_that_train_share_the_options() -> None:
-    root = typer.main.get_command(app)
-    train, lfw = root.commands["train"], root.commands["benchmark"].commands["lfw"]  # type: ignore[attr-defined]
+    train, lfw = load("train"), load("benchmark").commands["lfw"]
     for name, _ in options_of(TrainingSettings):
         one, other = (next(option for option in verb.params if option.name == name) for verb in (train, lfw))
         assert one.opts == other.opts == [f"--{name.replace('_', '-')}"]
@@ -112,7 +111,7 @@ def test_verbs_that_train_share_the_options() -> None:
     [("scratch", ScratchSettings(), {}), ("distill", DistillationSettings(), {"alpha": "width"})],
 )
 def test_a_verb_shows_the_settings_defaults(verb: str, settings: Any, renamed: dict[str, str]) -> None:
-    shown = {option.name: option for option in typer.main.get_command(app).commands[verb].params}  # type: ignore[attr-defined]
+    shown = {option.name: option for option in load(verb).params}
     offered = options_of(type(settings))
     assert offered
     for name, option in offered:

@@ -102,7 +102,7 @@ def questions(
     from facetl.cli.inputs import open_run
 
     with open_library(library) as opened:
-        recognizer = open_run(opened, verbose=verbose)
+        recognizer = open_run(opened)
         from facetl.people.library_clusters import next_questions
 
         with photo_progress("features", unit="faces") as progress:

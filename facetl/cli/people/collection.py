@@ -44,7 +44,7 @@ def serve(
     with open_library(library) as opened:
         if run is not None:
             choose_run(opened, run, None, models)
-        serve_page(opened, port=port, browser=browser, as_json=json, verbose=verbose)
+        serve_page(opened, port=port, browser=browser, as_json=json)
 
 
 @app.command("import")
@@ -89,10 +89,8 @@ def import_(
     Photos stay where they are and are never written. The same command goes on after an interruption, and takes in what
     is new. Which net tells people apart: see --run and --extractor.
     """
-    from facetl._tensorflow import set_verbose
     from facetl.people.library import Library
 
-    set_verbose(verbose)
     with Library.open(library, create=True) as opened:
         # Before minutes are spent on photos: whether there is a run at all.
         folder = choose_run(opened, run, extractor, models)
@@ -107,7 +105,7 @@ def import_(
         if not faces_only:
             from facetl.people.library_clusters import stack_what_is_new
 
-            recognizer = open_run(opened, verbose=verbose)
+            recognizer = open_run(opened)
             with photo_progress("stacking faces", unit="faces") as progress:
                 stacked = stack_what_is_new(opened, recognizer, on_progress=progress)
         counts = opened.counts()
@@ -131,7 +129,7 @@ def import_(
 def cluster(library: LibraryFolder, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """Stack all faces of a library anew; your answers stay."""
     with open_library(library) as opened:
-        recognizer = open_run(opened, verbose=verbose)
+        recognizer = open_run(opened)
         from facetl.people.library_clusters import restack
 
         with photo_progress("stacking faces", unit="faces") as progress:
@@ -162,10 +160,9 @@ def learn(
     """
     if apply + discard + back > 1:
         raise typer.BadParameter("give one of --apply, --discard and --back")
-    from facetl._tensorflow import set_verbose, start_tensorflow
+    from facetl._tensorflow import start_tensorflow
 
     with open_library(library) as opened:
-        set_verbose(verbose)
         start_tensorflow()
         from facetl.people import learned_head
 

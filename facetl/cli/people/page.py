@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from facetl.recognition.recognizer import Recognizer
 
 
-def serve_page(library: Library, *, port: int, browser: bool, as_json: bool, verbose: bool) -> None:
+def serve_page(library: Library, *, port: int, browser: bool, as_json: bool) -> None:
     """Serve the page until Ctrl-C; its address is printed, and opened in a browser where one is asked for."""
     from facetl.people.web.server import serve
 
@@ -44,7 +44,7 @@ def serve_page(library: Library, *, port: int, browser: bool, as_json: bool, ver
         if browser:
             webbrowser.open(address)
 
-    serve(library, engine=RunningEngine(library, verbose=verbose).engine(), port=port, on_ready=ready)
+    serve(library, engine=RunningEngine(library).engine(), port=port, on_ready=ready)
 
 
 Progress = Callable[[int, int], None]
@@ -55,9 +55,8 @@ _NEAREST = 24
 class RunningEngine:
     """The page's engine on one library: keeps the run loaded, and the embeddings of the faces."""
 
-    def __init__(self, library: Library, *, verbose: bool) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._verbose = verbose
         self._lock = threading.RLock()
         self._loaded: tuple[Path, Recognizer] | None = None
         self._embedded: tuple[Any, NDArray[np.int64], NDArray[np.float32]] | None = None
@@ -85,7 +84,7 @@ class RunningEngine:
             raise LibraryError("No run is chosen yet. Run facetl people import with --run first.")
         with self._lock:
             if self._loaded is None or self._loaded[0] != folder:
-                self._loaded = (folder, open_run(self._library, verbose=self._verbose))
+                self._loaded = (folder, open_run(self._library))
             return self._loaded[1]
 
     def embeddings(self, on_progress: Progress | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -9,6 +9,8 @@ import typer
 
 from facetl.cli import options
 from facetl.cli.output import counted, photo_progress, put, put_json, say
+from facetl.faces.aligned_album import TABLE, AlignSettings, align_album
+from facetl.faces.detectors import detector_spec
 
 
 def align(
@@ -39,11 +41,6 @@ def align(
 
     OUT/faces.csv tells where each was found, and its quality. The same command goes on after an interruption.
     """
-    from facetl._tensorflow import set_verbose
-    from facetl.faces.aligned_album import TABLE, AlignSettings, align_album
-    from facetl.faces.detectors import detector_spec
-
-    set_verbose(verbose)
     spec = detector_spec(detector, detector_weights)
     settings = AlignSettings(size=size, zoom=zoom, one_face=not all_faces)
     with photo_progress("aligning faces") as progress:

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
+from facetl.backbones.spec import family_of, spelt_out
 from facetl.cli import options
+from facetl.cli.inputs import open_collection, open_transfer_report
 from facetl.cli.output import counted, put, put_json, put_table, say
 from facetl.cli.settings_options import Given, takes_options, training_settings
-from facetl.cli.verbs.cache import open_collection, open_transfer_report
+from facetl.data.pair_lists import read_lfw_pairs
+from facetl.report.tables import results_table
 from facetl.training.settings import TrainingSettings
 
 app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
@@ -42,8 +46,6 @@ def lfw(
     verbose: options.Verbose = False,
 ) -> None:
     """Verify the pairs of Labeled Faces in the Wild, View 2, with a head per fold trained outside it."""
-    from facetl.data.pair_lists import read_lfw_pairs
-
     protocol = read_lfw_pairs(pairs)
     settings = training_settings(given, preset)
     collection = open_collection(
@@ -51,9 +53,7 @@ def lfw(
         options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, whole_photos=True, grey=grey),
         weights=weights,
         cache=cache,
-        verbose=verbose,
     )
-    from facetl._tensorflow import start_tensorflow
 
     start_tensorflow()
     from facetl.runs.lfw import FoldReport, benchmark_lfw
@@ -70,7 +70,6 @@ def lfw(
     if json:
         put_json(report.to_json())
         return
-    from facetl.report.tables import results_table
 
     put_table(results_table(report.verifications), title=f"LFW View 2, {protocol.folds} folds, a head per fold")
     if report.missing:
@@ -94,8 +93,6 @@ def transfer(
     verbose: options.Verbose = False,
 ) -> None:
     """Compare the taps, grids and crops of an extractor on the people of a folder, by a closed-form probe."""
-    from facetl.backbones.spec import family_of, spelt_out
-
     # An extractor that finds the face itself takes the whole photo.
     crops = None if family_of(spelt_out(extractor)).finds_faces else crop
     report = open_transfer_report(
@@ -105,7 +102,6 @@ def transfer(
         seed=seed,
         weights=weights,
         cache=cache,
-        verbose=verbose,
     )
     if json:
         put_json(report.to_json())

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from facetl.cli import options
+from facetl.cli.inputs import cache_folder, is_library, open_collection, open_transfer_report
 from facetl.cli.options import group_with_default
-from facetl.cli.output import counted, photo_progress, put, put_json, say
-
-if TYPE_CHECKING:
-    from facetl.backbones.spec import ExtractorSpec
-    from facetl.embeddings.dataset import Collection
-    from facetl.runs.transfer import TransferReport
-
+from facetl.cli.output import counted, put, put_json, say
+from facetl.embeddings import maintenance
+from facetl.embeddings.feature_export import export_features
+from facetl.errors import CacheCorruptError
+from facetl.people.library import Library
 
 AUTO_PEOPLE = 150  # by whom `--tap auto` chooses, at most
 
@@ -68,14 +67,11 @@ def fill(
             seed=0,
             weights=weights,
             cache=cache,
-            verbose=verbose,
             layout=layout,
         )
         spec = replace(chosen.spec, crops=spec.crops)
         say(f"picked {options.picked_text(chosen, spec)}")
-    collection = open_collection(
-        folder, spec, weights=weights, cache=cache, batch_size=batch_size, verbose=verbose, layout=layout
-    )
+    collection = open_collection(folder, spec, weights=weights, cache=cache, batch_size=batch_size, layout=layout)
     report = collection.report
     if json:
         content = {**report.to_json(), "fingerprint": collection.spec.fingerprint(collection.weights.sha256)}
@@ -91,10 +87,7 @@ def fill(
 @app.command()
 def verify(cache: options.Cache = None, json: options.Json = False) -> None:
     """Recompute the checksum of every row."""
-    from facetl.embeddings import maintenance
-    from facetl.errors import CacheCorruptError
-
-    report = maintenance.verify(_folder(cache))
+    report = maintenance.verify(cache_folder(cache))
     if json:
         put_json(report.to_json())
     else:
@@ -111,9 +104,7 @@ def verify(cache: options.Cache = None, json: options.Json = False) -> None:
 @app.command()
 def gc(cache: options.Cache = None, json: options.Json = False) -> None:
     """Drop rows of photos that are gone, and compact."""
-    from facetl.embeddings import maintenance
-
-    folder = _folder(cache)
+    folder = cache_folder(cache)
     report = maintenance.gc(folder, faces=_faces_beside(folder))
     if json:
         put_json(report.to_json())
@@ -128,9 +119,7 @@ def gc(cache: options.Cache = None, json: options.Json = False) -> None:
 @app.command()
 def info(cache: options.Cache = None, json: options.Json = False) -> None:
     """Tell size, rows and extractors."""
-    from facetl.embeddings import maintenance
-
-    folder = _folder(cache)
+    folder = cache_folder(cache)
     report = maintenance.info(folder)
     if json:
         put_json(report.to_json())
@@ -171,9 +160,7 @@ def export(
     json: options.Json = False,
 ) -> None:
     """Write the features of one extractor, with the photos' paths, to a file."""
-    from facetl.embeddings.feature_export import export_features
-
-    report = export_features(_folder(cache), out, fingerprint=fingerprint)
+    report = export_features(cache_folder(cache), out, fingerprint=fingerprint)
     if json:
         put_json({**report.to_json(), "out": str(out)})
         return
@@ -183,93 +170,13 @@ def export(
     put(f"file      {out}")
 
 
-def open_collection(
-    folder: Path,
-    spec: ExtractorSpec,
-    *,
-    weights: Path | None,
-    cache: Path | None,
-    batch_size: int = 32,
-    verbose: bool = False,
-    layout: str = "folders",
-) -> Collection:
-    """List a folder, fill the cache with a progress bar, and return the Collection."""
-    from facetl._tensorflow import set_verbose
-    from facetl.backbones.backbone import Backbone
-    from facetl.data.published_layouts import read_layout
-    from facetl.embeddings import dataset
-
-    set_verbose(verbose)
-    manifest = read_layout(folder, layout)
-    with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
-        collection = dataset.embed(
-            manifest,
-            Backbone.from_spec(spec, weights, on_notice=say),
-            cache=_folder(cache),
-            batch_size=batch_size,
-            on_progress=progress,
-            on_faces=faces,
-        )
-    if collection.report.flagged:
-        say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
-    return collection
-
-
-def open_transfer_report(
-    folder: Path,
-    spec: ExtractorSpec,
-    *,
-    people: int,
-    seed: int,
-    weights: Path | None,
-    cache: Path | None,
-    verbose: bool,
-    layout: str = "folders",
-) -> TransferReport:
-    """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
-    from facetl._tensorflow import set_verbose, start_tensorflow
-    from facetl.backbones import weights as weights_module
-    from facetl.data.published_layouts import read_layout
-
-    set_verbose(verbose)
-    manifest = read_layout(folder, layout)
-    found = weights_module.resolve(spec, given=weights, say=say)
-    start_tensorflow()
-    from facetl.backbones.extractor import make_extractor
-    from facetl.runs.transfer import transfer_report
-
-    with photo_progress("finding faces") as faces, photo_progress("measuring taps") as progress:
-        return transfer_report(
-            manifest,
-            spec,
-            found,
-            crops=spec.crops,
-            people=people,
-            seed=seed,
-            make_net=lambda view: make_extractor(view, found),
-            cache=_folder(cache),
-            on_progress=progress,
-            on_faces=faces,
-        )
-
-
 def _faces_beside(folder: Path) -> frozenset[str]:
     """Return the keys of the faces of the library that a cache belongs to; of none for a cache of its own."""
-    from facetl.cli.inputs import is_library
-
     beside = folder.resolve().parent
     if not is_library(beside):
         return frozenset()
-    from facetl.people.library import Library
-
     with Library.open(beside) as library:
         return frozenset(face.key for face in library.faces(library.face_ids(None).tolist()))
-
-
-def _folder(cache: Path | None) -> Path:
-    from facetl.embeddings.dataset import default_cache_folder
-
-    return cache or default_cache_folder()
 
 
 def _size(count: int) -> str:

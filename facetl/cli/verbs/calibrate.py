@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, run_folder
 from facetl.cli.output import photo_progress, put, put_json, say
+from facetl.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
     from facetl.calibration.calibration import Target
-    from facetl.metrics.bootstrap import Interval
     from facetl.runs.recalibration import Recalibrated
 
 
@@ -38,9 +39,7 @@ def calibrate(
         raise typer.BadParameter("give one of --far, --fpir and --f1")
     folder = run_folder(run, models)
     target = _target(far, fpir, f1)
-    from facetl._tensorflow import set_verbose, start_tensorflow
 
-    set_verbose(verbose)
     start_tensorflow()
     from facetl.runs.recalibration import recalibrate
 

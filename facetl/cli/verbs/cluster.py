@@ -20,6 +20,7 @@ from facetl.cli.inputs import (
     run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
+from facetl.data.album import walk
 
 
 def cluster(
@@ -40,9 +41,8 @@ def cluster(
 
     Rather two stacks of one person than one of two. To name them and to correct what is wrong: facetl people.
     """
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights), verbose=verbose)
+    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
     from facetl.clustering.album_stacks import stack_album
-    from facetl.data.album import walk
 
     album = walk(photos)
     with photo_progress("finding faces") as faces, photo_progress("features", unit="faces") as progress:

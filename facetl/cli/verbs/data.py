@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from facetl.cli.options import Json, Layout, Seed
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
-
-if TYPE_CHECKING:
-    from facetl.data.triplets import Coverage
-
+from facetl.data.check import SMALL
+from facetl.data.check import check as check_photos
+from facetl.data.duplicates import without_copies
+from facetl.data.fetch.sources import fetch as fetch_source
+from facetl.data.manifest import Manifest
+from facetl.data.openset_split import split_openset, write_openset
+from facetl.data.published_layouts import read_layout
+from facetl.data.triplet_files import write_triplets
+from facetl.data.triplet_sets import examples, file_of_test, make_triplet_sets, write_examples
+from facetl.data.triplets import Coverage, coverage
 
 People = Annotated[Path, typer.Argument(help="Folder with a folder of photos per person.")]
 
@@ -31,8 +37,6 @@ def fetch(
     json: Json = False,
 ) -> None:
     """Make a named source of faces into a folder of people."""
-    from facetl.data.fetch.sources import fetch as fetch_source
-
     with photo_progress(f"fetching {name}") as progress:
         fetched = fetch_source(name, out, progress=progress)
     if json:
@@ -50,10 +54,6 @@ def check(
     json: Json = False,
 ) -> None:
     """Tell who is in a folder of photos, and what would be left out of it, and why."""
-    from facetl.data.check import SMALL
-    from facetl.data.check import check as check_photos
-    from facetl.data.published_layouts import read_layout
-
     manifest = read_layout(folder, layout)
     with photo_progress("reading headers") as progress:
         found = check_photos(manifest, progress=progress)
@@ -85,12 +85,6 @@ def triplets(
     json: Json = False,
 ) -> None:
     """Make a test set of triplets that shows everyone as evenly as the photos allow."""
-    from facetl.data.duplicates import without_copies
-    from facetl.data.manifest import Manifest
-    from facetl.data.triplet_files import write_triplets
-    from facetl.data.triplet_sets import examples, file_of_test, make_triplet_sets, write_examples
-    from facetl.data.triplets import coverage
-
     manifest = without_copies(Manifest.from_folder(folder))
     sets = make_triplet_sets(manifest, count=count, test=test, seed=seed)
     told: dict[str, Any] = {"out": str(out), "seed": seed}
@@ -148,10 +142,6 @@ def openset(
     json: Json = False,
 ) -> None:
     """Split people into known ones, with photos to know them by and to ask for, and strangers."""
-    from facetl.data.duplicates import without_copies
-    from facetl.data.manifest import Manifest
-    from facetl.data.openset_split import split_openset, write_openset
-
     manifest = without_copies(Manifest.from_folder(folder))
     split = split_openset(manifest, strangers=strangers, known=known, gallery_photos=gallery_photos, seed=seed)
     with photo_progress("linking" if link else "copying") as progress:

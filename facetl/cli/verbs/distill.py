@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, run_folder
 from facetl.cli.output import EpochTable, photo_progress, put, put_json, put_table, say
 from facetl.cli.settings_options import Given, takes_options
+from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 
 if TYPE_CHECKING:
@@ -50,15 +52,11 @@ def distill(
     verbose: options.Verbose = False,
 ) -> None:
     """Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME."""
-    from facetl.errors import RunError
-
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
     settings = replace(DistillationSettings(), **given.settings)
     place = cache_folder(cache)
-    from facetl._tensorflow import set_verbose, start_tensorflow
 
-    set_verbose(verbose)
     start_tensorflow()
     from facetl.methods.distillation.teacher import Teacher, is_run
 

@@ -19,6 +19,9 @@ from facetl.cli.inputs import (
     run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
+from facetl.data.album import walk
+from facetl.io.vector_file import check_vector_path
+from facetl.recognition.face_embeddings import write_embeddings
 
 
 def embed(
@@ -43,12 +46,8 @@ def embed(
     verbose: options.Verbose = False,
 ) -> None:
     """Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted."""
-    from facetl.io.vector_file import check_vector_path
-
     check_vector_path(out)
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights), verbose=verbose)
-    from facetl.data.album import walk
-    from facetl.recognition.face_embeddings import write_embeddings
+    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
 
     album = walk(photos)
     with photo_progress("embedding") as progress:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, run_folder
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.data.pair_lists import read_groups, read_pairs
+from facetl.metrics.bootstrap import Interval
+from facetl.metrics.groups import GroupReport
+from facetl.report.tables import method_title, results_table
 
 if TYPE_CHECKING:
-    from facetl.metrics.bootstrap import Interval
-    from facetl.metrics.groups import GroupReport
     from facetl.runs.evaluated_run import Acquaintance, Subject
     from facetl.runs.evaluation import ClustersAssessment, OpenSetAssessment
 
@@ -48,12 +51,10 @@ def pairs(
 ) -> None:
     """Verify pairs: accuracy by folds and at the run's threshold, with intervals by person."""
     folder = run_folder(run, models)
-    from facetl.data.pair_lists import read_groups, read_pairs
 
     protocol = read_pairs(file)
     grouping = None if groups is None else read_groups(groups)
-    subject = _load(folder, verbose=verbose)
-    from facetl.report.tables import results_table
+    subject = _load(folder)
     from facetl.runs.pair_evaluation import assess_pairs
     from facetl.runs.reference_net import Ceiling
 
@@ -119,7 +120,7 @@ def triplets(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge triplets: same/different decisions, triplet loss, order."""
-    subject = _load(run_folder(run, models), verbose=verbose)
+    subject = _load(run_folder(run, models))
     from facetl.runs.evaluation import assess_triplets
 
     with photo_progress("embedding") as progress:
@@ -172,7 +173,7 @@ def openset(
     verbose: options.Verbose = False,
 ) -> None:
     """Name the people of a gallery, and strangers as unknown."""
-    subject = _load(run_folder(run, models), verbose=verbose)
+    subject = _load(run_folder(run, models))
     from facetl.runs.evaluation import assess_openset
 
     with photo_progress("embedding") as progress:
@@ -215,7 +216,7 @@ def clusters(
     verbose: options.Verbose = False,
 ) -> None:
     """Group photos by person, and compare with the folders. At most 10,000 photos."""
-    subject = _load(run_folder(run, models), verbose=verbose)
+    subject = _load(run_folder(run, models))
     from facetl.runs.evaluation import assess_clusters
 
     with photo_progress("embedding") as progress:
@@ -247,10 +248,7 @@ def clusters(
     put(f"skipped     {counted(assessed.skipped)}")
 
 
-def _load(folder: Path, *, verbose: bool) -> Subject:
-    from facetl._tensorflow import set_verbose, start_tensorflow
-
-    set_verbose(verbose)
+def _load(folder: Path) -> Subject:
     start_tensorflow()
     from facetl.runs.evaluated_run import Subject
 
@@ -273,8 +271,6 @@ def _put_if_no_baselines(subject: Subject) -> None:
 
 
 def _title(name: str) -> str:
-    from facetl.report.tables import method_title
-
     return method_title(name)
 
 

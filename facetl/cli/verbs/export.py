@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, run_folder
 from facetl.cli.output import photo_progress, put, put_json, say
+from facetl.errors import DataError, RunError
 
 
 def export(
@@ -44,11 +46,8 @@ def export(
 ) -> None:
     """Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and tell how far that is from the run."""
     folder = run_folder(run, models)
-    from facetl._tensorflow import set_verbose, start_tensorflow
 
-    set_verbose(verbose)
     start_tensorflow()
-    from facetl.errors import DataError, RunError
     from facetl.recognition.recognizer import Recognizer
     from facetl.runs.export.exported_run import export as hand_over
     from facetl.runs.export.exported_run import run_faces

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, is_library, run_folder
 from facetl.cli.output import put, put_json
-
-if TYPE_CHECKING:
-    from facetl.people.erasure.run_erasure import RunForgotten
-    from facetl.people.library import Library
+from facetl.data.published_layouts import FOLDERS
+from facetl.errors import RunError
+from facetl.people.erasure.library_erasure import forget as forget_in_library
+from facetl.people.erasure.run_erasure import RunForgotten, forget_in_run
+from facetl.people.library import Library
+from facetl.people.store.library_settings import own_runs
+from facetl.recognition.run_folder import RunFolder
 
 
 def forget(
@@ -49,13 +53,7 @@ def forget(
 
 
 def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
-    from facetl._tensorflow import start_tensorflow
-    from facetl.errors import RunError
-
     start_tensorflow()
-    from facetl.data.published_layouts import FOLDERS
-    from facetl.people.erasure.run_erasure import forget_in_run
-    from facetl.recognition.run_folder import RunFolder
 
     config = RunFolder(folder).config()
     photos = Path(config["data"]) if config.get("data") else None
@@ -67,11 +65,7 @@ def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
 
 
 def _in_library(folder: Path, name: str) -> dict[str, Any]:
-    from facetl._tensorflow import start_tensorflow
-
     start_tensorflow()
-    from facetl.people.erasure.library_erasure import forget as forget_in_library
-    from facetl.people.library import Library
 
     with Library.open(folder) as library:
         # First, so that the search of all files at the end covers these runs, too.
@@ -82,8 +76,5 @@ def _in_library(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _in_own_runs(library: Library, name: str) -> list[RunForgotten]:
-    from facetl.people.erasure.run_erasure import forget_in_run
-    from facetl.people.store.library_settings import own_runs
-
     done = (forget_in_run(folder, name, photos=None, cache=None) for folder in own_runs(library))
     return [one for one in done if one is not None]

@@ -17,10 +17,14 @@ from facetl.cli.inputs import (
     Run,
     chosen_detector,
     look,
+    open_known,
     open_recognizer,
     run_folder,
 )
 from facetl.cli.output import counted, put, put_json, say
+from facetl.data.names import person_name
+from facetl.recognition.enrolment import enroll_faces
+from facetl.recognition.run_folder import RunFolder
 
 
 def verify(
@@ -37,7 +41,7 @@ def verify(
 
     Of several faces in a photo, the large one near the centre is taken. Exit code 0 also for two people.
     """
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights), verbose=verbose)
+    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
     from facetl.recognition.identifier import verdict
 
     told = verdict(recognizer, first, second)
@@ -75,14 +79,10 @@ def enroll(
     if face is not None and largest:
         raise typer.BadParameter("give one of --face and --largest")
     folder = run_folder(run, models)
-    from facetl.data.names import person_name
 
     # Before minutes are spent on photos.
     person_name(name)
-    recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights), verbose=verbose)
-    from facetl.recognition.enrolment import enroll_faces
-    from facetl.recognition.run_folder import RunFolder
-
+    recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
     seen = look(recognizer, photos, skipped)
     done = enroll_faces(RunFolder(folder), name, seen, face=face, largest=largest, skipped=skipped)
@@ -117,9 +117,7 @@ def identify(
     A line has path, box, name, distance and probability: how likely the face and a photo of that person show one
     person. A stranger can resemble somebody: a name is a suggestion.
     """
-    from facetl.cli.inputs import open_known
-
-    recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights), verbose=verbose)
+    recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights))
     from facetl.recognition.identifier import name_faces
 
     skipped: Counter[str] = Counter()

@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
+from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
 from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
 from facetl.cli.settings_options import Given, takes_options
+from facetl.data.published_layouts import read_layout
+from facetl.embeddings.dataset import default_cache_folder
+from facetl.errors import RunError
 from facetl.methods.scratch.scratch_settings import ScratchSettings
+from facetl.report.tables import results_table
 
 # How the table calls the methods of a run whose features are its own.
 _TITLES = {
@@ -47,11 +53,6 @@ def scratch(
     verbose: options.Verbose = False,
 ) -> None:
     """Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME."""
-    from facetl._tensorflow import set_verbose, start_tensorflow
-    from facetl.backbones.spec import ALIGNED_CROP
-    from facetl.data.published_layouts import read_layout
-    from facetl.errors import RunError
-
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
     align = align or "none"
@@ -59,9 +60,7 @@ def scratch(
     settings = replace(ScratchSettings(), **{**given.settings, "align": align, "crop": crop})
     settings = replace(settings, patience=patience or settings.epochs)
     manifest = read_layout(folder, layout).with_splits(seed=settings.seed, validation=validation, test=test)
-    set_verbose(verbose)
     start_tensorflow()
-    from facetl.embeddings.dataset import default_cache_folder
     from facetl.methods.scratch.scratch_training import train_from_scratch
 
     say(
@@ -81,7 +80,6 @@ def scratch(
     if json:
         put_json(report.to_json())
         return
-    from facetl.report.tables import results_table
 
     trained = report.verifications["trained"]
     heading, *rows = results_table(report.verifications)

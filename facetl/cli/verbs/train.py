@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
+from facetl.cli.inputs import open_collection
 from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
 from facetl.cli.settings_options import Given, takes_options, training_settings
-from facetl.cli.verbs.cache import open_collection
+from facetl.data.fetch.sources import fetch
+from facetl.errors import RunError
+from facetl.report.tables import results_table
 from facetl.training.settings import TrainingSettings
 
 SAMPLE = Path("data/sample")
@@ -44,8 +48,6 @@ def train_people(
     verbose: options.Verbose = False,
 ) -> None:
     """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
-    from facetl.errors import RunError
-
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
     settings = training_settings(given, preset, validation=validation)
@@ -54,14 +56,12 @@ def train_people(
         options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey),
         weights=weights,
         cache=cache,
-        verbose=verbose,
         layout=layout,
     )
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
         say(f"{side} people are those of the set's own lists: --{side} does not count")
     collection = collection.with_splits(seed=settings.seed, validation=validation, test=test)
-    from facetl._tensorflow import start_tensorflow
 
     start_tensorflow()
     from facetl.runs.training_run import split_counts, train_run
@@ -77,7 +77,6 @@ def train_people(
     if json:
         put_json(report.to_json())
         return
-    from facetl.report.tables import results_table
 
     trained = report.verifications["trained"]
     put_table(
@@ -122,8 +121,6 @@ def quickstart(
     and a head is trained, measured on people held out, and written with its report to MODELS/NAME.
     """
     if folder is None:
-        from facetl.data.fetch.sources import fetch
-
         folder = SAMPLE
         with photo_progress("fetching sample") as progress:
             fetch("sample", folder, progress=progress)
@@ -138,7 +135,6 @@ def quickstart(
         weights=weights,
         cache=cache,
         json=json,
-        verbose=verbose,
     )
     say(
         "next: open the report in a browser, and train on your own photos, a folder with a folder per person: "

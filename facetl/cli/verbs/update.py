@@ -10,10 +10,15 @@ import typer
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, run_folder
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.recognition.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from facetl.methods.continual.update_report import UpdateReport
 from typing import Any
+
+from facetl._tensorflow import start_tensorflow
+from facetl.runs.versions import history as versions_of
+from facetl.runs.versions import roll_back
 
 
 def update(
@@ -46,9 +51,7 @@ def update(
     trained on; the old one is kept, see `facetl runs`. Whoever was enrolled before stays enrolled.
     """
     folder = run_folder(run, models)
-    from facetl._tensorflow import set_verbose, start_tensorflow
 
-    set_verbose(verbose)
     start_tensorflow()
     from facetl.methods.continual.fine_tuning import DEFAULT, UpdateSettings
     from facetl.methods.continual.run_update import WITHOUT_SETTINGS, update_run
@@ -129,7 +132,6 @@ app = typer.Typer(help="The versions of a run: what updates made of it, and the 
 def history(run: Run, models: Models = Path("models"), json: options.Json = False) -> None:
     """List the versions of a run and what each update brought."""
     folder = _folder(run, models)
-    from facetl.runs.versions import history as versions_of
 
     versions = versions_of(folder)
     if json:
@@ -155,7 +157,6 @@ def rollback(
     version that made it.
     """
     folder = _folder(run, models)
-    from facetl.runs.versions import roll_back
 
     done = roll_back(folder, to)
     if json:
@@ -166,8 +167,6 @@ def rollback(
 
 
 def _folder(run: str, models: Path) -> Path:
-    from facetl.recognition.run_folder import RunFolder
-
     for folder in (Path(run).expanduser(), models / run):
         RunFolder(folder).recover()
     return run_folder(run, models)
