@@ -23,6 +23,7 @@ from typing import Any
 from facetl.backbones import nsfwjs_weights
 from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Say, Weights, file_of
 from facetl.errors import WeightsError
+from facetl.io.files import write_atomic
 from facetl.io.system import user_cache_folder
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -112,7 +113,7 @@ def fetch_stand_in(target: Path, *, because: str) -> None:
     if npm is None:
         raise WeightsError(f"{because} The stand-in needs npm, which is not installed: install it, or pass --weights.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as room:
+    with tempfile.TemporaryDirectory() as room:
         command = [npm, "pack", "--ignore-scripts", f"{nsfwjs_weights.PACKAGE}@{nsfwjs_weights.VERSION}"]
         try:
             done = subprocess.run(command, cwd=room, capture_output=True, text=True, timeout=600, check=False)
@@ -123,7 +124,7 @@ def fetch_stand_in(target: Path, *, because: str) -> None:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise WeightsError(f"{because} The stand-in cannot be reached either (npm: {last}). Pass --weights FILE.")
         nsfwjs_weights.verify(packed)
-        os.replace(packed, target)
+        write_atomic(target, packed.read_bytes())
 
 
 def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from facetl.faces.detection import detect_all
 from facetl.faces.detectors import Face
 from facetl.images.decode import read_photo
 from facetl.io.digests import digests
-from facetl.io.files import write_atomic
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.recognition.embedded_face import own_detector
 from facetl.recognition.photo_embeddings import refuse_other_weights
 from facetl.recognition.recognizer import Recognizer
@@ -58,11 +56,8 @@ class AlbumStacks:
 
     def write(self, path: Path) -> None:
         """Write a row for each face as CSV, for its owner alone."""
-        table = io.StringIO(newline="")
         rows = [(face.path, face.face, face.stack, f"{face.confidence:.4f}") for face in self.faces]
-        csv.writer(table, lineterminator="\n").writerows([COLUMNS, *rows])
-        # A file name that is not UTF-8 keeps its bytes.
-        write_atomic(path, table.getvalue().encode("utf-8", "surrogateescape"))
+        write_atomic(path, csv_bytes([COLUMNS, *rows]))
 
     def to_json(self) -> dict[str, Any]:
         """Return how many `photos`, `faces` and `stacks` there are, and what was left out."""

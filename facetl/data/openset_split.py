@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
@@ -181,10 +181,7 @@ def _write_photos(split: OpenSetSplit, folder: Path, *, link: bool, progress: Pr
 
 
 def _write_listing(split: OpenSetSplit, folder: Path) -> None:
-    # surrogateescape: a file name that is not UTF-8 keeps its bytes.
-    with (folder / LISTING).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((name, photo.identity, part) for photo, name, part in _placed(split))
+    rows = ((name, photo.identity, part) for photo, name, part in _placed(split))
+    write_atomic(folder / LISTING, csv_bytes([COLUMNS, *rows]))
     summary = json.dumps(split.to_json(), ensure_ascii=False, indent=2)
-    (folder / SUMMARY).write_text(summary + "\n", encoding="utf-8")
+    write_atomic(folder / SUMMARY, f"{summary}\n".encode())

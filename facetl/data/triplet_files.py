@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
+from contextlib import suppress
 import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.pair_lists import listed_photo, relative_path
 from facetl.data.table_files import SEE, is_plain, records, shown, wrong_at
@@ -37,25 +37,16 @@ def write_table(path: Path | str, columns: Sequence[str], rows: Sequence[Sequenc
     odd = next((name for name in chain.from_iterable(rows) if not _can_be_listed(name)), None)
     if odd is not None:
         raise DataError(f"a list holds photos' names as plain UTF-8 text, got {odd!a}. Rename the photo.")
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    content = table.getvalue().encode("utf-8")
+    content = csv_bytes([columns, *rows])
     if os.path.lexists(path):
         if path.is_file() and path.read_bytes() == content:
             return
         raise DataError(f"{what} are written into a new file, but {path} exists. Choose another name.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        write_atomic(path, content)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def read_triplets(path: Path | str) -> list[Triplet]:

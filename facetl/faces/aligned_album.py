@@ -7,7 +7,6 @@ OUT/faces.csv               a line a face: where it was found, and its quality
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections import Counter
@@ -31,7 +30,7 @@ from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
-from facetl.io.files import sync_folder
+from facetl.io.files import csv_bytes, remove_partial, sync_folder, write_atomic
 from facetl.io.lock import WriterLock, holder_of
 
 TABLE = "faces.csv"
@@ -171,6 +170,7 @@ class _Run:
         if not waiting:
             return
         bases = self._bases(waiting)
+        remove_partial(self.out)
         net = self.detector.make()
         started = time.perf_counter()
         with closing(read_batches(waiting, read_photo, batch_size=batch_size)) as batches:
@@ -266,27 +266,17 @@ def _check(album: Path, out: Path) -> None:
 def _write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     encoded = cv2.imencode(SUFFIX, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(encoded)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_atomic(path, encoded, sync="file")
 
 
 def _write_table(out: Path, photos: Iterable[DonePhoto], rule: QualityRule) -> None:
-    partial = out / f".{TABLE}.partial"
-    # Names that are not UTF-8 stay the bytes that they are.
-    with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for photo in sorted(photos, key=lambda photo: photo.path):
-            for number, aligned in enumerate(photo.faces, 1):
-                if (out / aligned.file).exists():
-                    table.writerow([photo.path, aligned.file, number, *_cells(aligned, rule)])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, out / TABLE)
+    rows = [
+        [photo.path, aligned.file, number, *_cells(aligned, rule)]
+        for photo in sorted(photos, key=lambda photo: photo.path)
+        for number, aligned in enumerate(photo.faces, 1)
+        if (out / aligned.file).exists()
+    ]
+    write_atomic(out / TABLE, csv_bytes([COLUMNS, *rows]))
 
 
 def _cells(aligned: AlignedFace, rule: QualityRule) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import os
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from facetl.errors import CacheError, CacheFullError
 
 # How the names of files begin that are not whole yet; a kill leaves one behind.
 PARTIAL = ".partial-"
+Sync = Literal["folder", "file", "none"]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
@@ -115,13 +118,14 @@ def disk_bytes(path: Path) -> int:
 
 
 @contextmanager
-def atomic_file(path: Path, *, mode: int = 0o600, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, mode: int = 0o600, sync: Sync = "folder") -> Iterator[BinaryIO]:
     """Give a stream of bytes that becomes the file `path` when the block ends, or nothing when it fails.
 
     Args:
         path: the file; its folder is there.
         mode: who may read it, by default its owner alone.
-        durable: whether it is on the disk, under its name, when the block has ended; costs two syncs.
+        sync: what a power cut after the block cannot undo: the bytes and the name ("folder"), the bytes alone where
+            the caller syncs the folder ("file"), or nothing ("none": for what is easily made again).
     """
     # A name of its own length: the file's may be as long as the system takes.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
@@ -130,21 +134,40 @@ def atomic_file(path: Path, *, mode: int = 0o600, durable: bool = True) -> Itera
             os.chmod(name, mode)
             yield stream
             stream.flush()
-            if durable:
+            if sync != "none":
                 os.fsync(stream.fileno())
         os.replace(name, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(name)
         raise
-    if durable:
+    if sync == "folder":
         sync_folder(path.parent)
 
 
-def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, sync: Sync = "folder") -> None:
     """Write a file so that it is there whole or as it was before; see `atomic_file`."""
-    with atomic_file(path, mode=mode, durable=durable) as stream:
+    with atomic_file(path, mode=mode, sync=sync) as stream:
         stream.write(content)
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays by name into one .npz, none of them of objects; see `atomic_file`."""
+    with atomic_file(path) as stream:
+        np.savez(stream, **arrays)
+
+
+def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:
+    """Return rows as CSV, UTF-8; a file name that is not UTF-8 keeps its bytes."""
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue().encode("utf-8", "surrogateescape")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder and below it; nobody else may write there meanwhile."""
+    for path in folder.rglob(f"{PARTIAL}*"):
+        path.unlink(missing_ok=True)
 
 
 def checksum(key: bytes, row: NDArray[np.float16] | bytes) -> int:

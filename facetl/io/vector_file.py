@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
-from facetl.io.files import atomic_file
+from facetl.io.files import atomic_file, csv_bytes
 
 _GROUP_BYTES = 32 * 2**20  # of numbers in a row group of a Parquet file, which is held in memory
 
@@ -64,17 +62,13 @@ class _CsvWriter:
         self._begun = False
 
     def append(self, columns: Columns, vectors: NDArray[np.floating]) -> None:
-        text = io.StringIO(newline="")
-        table = csv.writer(text, lineterminator="\n")
         numbers = vectors if self._vectors else vectors[:, :0]
+        # str is the shortest text that reads as the same number in the vectors' own precision.
+        rows = [[*map(_field, values), *map(str, row)] for *values, row in zip(*columns.values(), numbers, strict=True)]
         if not self._begun:
-            table.writerow([*columns, *_names(numbers.shape[1])])
+            rows.insert(0, [*columns, *_names(numbers.shape[1])])
             self._begun = True
-        for *values, row in zip(*columns.values(), numbers, strict=True):
-            # str is the shortest text that reads as the same number in the vectors' own precision.
-            table.writerow([*map(_field, values), *map(str, row)])
-        # A file name that is not UTF-8 keeps its bytes.
-        self._stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        self._stream.write(csv_bytes(rows))
 
     def finish(self) -> None:
         pass

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.metrics.openset import OpenSetReport, SweepPoint
 
 SWEEP = "sweep.csv"
@@ -52,14 +50,5 @@ def write_openset_tables(report: OpenSetReport, folder: Path | str) -> tuple[Pat
 
 
 def _write(path: Path, heading: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # surrogateescape: a file name that is not UTF-8 keeps its bytes. 0600: it says who was taken for whom.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(table.getvalue())
-    os.replace(temporary, path)
+    write_atomic(path, csv_bytes([heading, *rows]))
     return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections import Counter
@@ -15,7 +13,7 @@ from typing import Any
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError, LibraryError
-from facetl.io.files import write_atomic
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.people.library import Library
 from facetl.people.store.models import LibraryFace, Photo
 
@@ -224,10 +222,7 @@ class _Export:
 
     def report(self, kinds: Collection[str]) -> ExportReport:
         if "csv" in kinds:
-            table = io.StringIO(newline="")
-            csv.writer(table, lineterminator="\n").writerows([COLUMNS, *self.rows])
-            # A file name that is not UTF-8 keeps its bytes.
-            write_atomic(self.folder / TABLE, table.getvalue().encode("utf-8", "surrogateescape"))
+            write_atomic(self.folder / TABLE, csv_bytes([COLUMNS, *self.rows]))
         return ExportReport(
             folder=str(self.folder),
             people=len(self.people),

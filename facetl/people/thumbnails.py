@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from facetl.errors import DataError, LibraryError
 from facetl.faces.alignment import align
 from facetl.faces.detectors import Face
+from facetl.io.files import write_atomic
 
 SIDE = 160
 # Of the template: the face with hair and chin.
@@ -40,16 +39,7 @@ def write_thumbnail(path: Path, data: bytes) -> None:
     try:
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        # Two imports may write the same picture at a time.
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_atomic(path, data, sync="none")
     except OSError as error:
         raise LibraryError(
             f"{path}: a picture of a face cannot be written ({error.strerror}). Make room and run the same command "

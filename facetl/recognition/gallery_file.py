@@ -10,7 +10,6 @@ several such heads may stand in one gallery, under the digest of the first.
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from facetl.data.names import person_name
 from facetl.errors import DataError, RunError
-from facetl.io.files import write_atomic
+from facetl.io.files import write_arrays
 from facetl.metrics.ranking import checked_embeddings
 from facetl.recognition.embedded_face import SeenFace
 
@@ -148,9 +147,8 @@ class GalleryFile:
         if not self.names:
             path.unlink(missing_ok=True)
             return
-        content = io.BytesIO()
-        np.savez(
-            content,
+        write_arrays(
+            path,
             version=np.int64(VERSION),
             head=np.str_(self.head),
             names=np.array(self.names, np.str_),
@@ -158,7 +156,6 @@ class GalleryFile:
             boxes=self.boxes,
             embeddings=self.embeddings,
         )
-        write_atomic(path, content.getvalue())
 
     def _row(self, sha: str, box: tuple[float, float, float, float] | NDArray[np.float64]) -> int | None:
         """Return the row of a face of that photo, whose box may have moved by a little since."""

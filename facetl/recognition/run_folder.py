@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.data.splits import SIDES
 from facetl.errors import CacheLockedError, RunError
-from facetl.io.files import write_atomic
+from facetl.io.files import remove_partial, write_atomic
 from facetl.io.json import write_json
 from facetl.io.lock import WriterLock
 from facetl.recognition.gallery_file import GalleryFile
@@ -88,6 +88,7 @@ class RunFolder:
 
     def complete(self, folder: Path) -> None:
         """Move a run that was begun to its place; one of the same name is replaced only now."""
+        remove_partial(self.path)
         old = folder.with_name(f".{folder.name}.old")
         if folder.exists():
             if old.exists():

@@ -5,9 +5,6 @@ What a method is asked, and at which threshold, is the same for all; see `pair_a
 
 from __future__ import annotations
 
-import csv
-import io
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +17,7 @@ from facetl.data.duplicates import without_copies
 from facetl.data.manifest import Manifest
 from facetl.data.triplet_files import read_triplets, triplet_manifest, triplet_people, triplet_rows
 from facetl.errors import DataError
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.metrics.cluster_scores import ClusterScores, Elbow, elbow, elbow_ks, score_clusters
 from facetl.metrics.openset import OpenSetReport, identify_openset
 from facetl.metrics.openset_tables import write_openset_tables
@@ -124,10 +122,7 @@ class ClustersAssessment:
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write the trained head's clusters as CSV, and the elbow where there is one, for their owner alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        table = io.StringIO(newline="")
-        csv.writer(table, lineterminator="\n").writerows([("Photo", "Person", "Cluster"), *self.photos])
-        # A file name that is not UTF-8 keeps its bytes.
-        written = [_written(folder / CLUSTERS, table.getvalue().encode("utf-8", "surrogateescape"))]
+        written = [_written(folder / CLUSTERS, csv_bytes([("Photo", "Person", "Cluster"), *self.photos]))]
         if self.elbow is not None:
             picture = figure_png(elbow_plot(self.elbow, people=self.acquaintance.people))
             written.append(_written(folder / ELBOW_PLOT, picture))
@@ -323,11 +318,7 @@ def _folder(subject: Subject, folder: Path, *, unseen: bool) -> Manifest:
 
 
 def _written(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-    os.replace(temporary, path)
+    write_atomic(path, content)
     return path
 
 

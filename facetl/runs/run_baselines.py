@@ -5,7 +5,6 @@ They were fitted on the training photos, which need not be at hand any more when
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 
 from facetl.errors import RunError
+from facetl.io.files import write_arrays
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.linalg import Float32s, Rows, blocks, check_dim, normalised, projected
 from facetl.training import whitening  # noqa: F401 - registers the layer that a stored head may hold
@@ -88,10 +88,7 @@ class Floors:
             scale = np.where(scale > 0, scale, 1).astype(np.float32)
             arrays |= {f"{name}_axes": (self.maps[name] / scale).astype(np.float16), f"{name}_scale": scale}
         arrays["thresholds"] = np.array([self.thresholds[name] for name in FLOORS], np.float64)
-        descriptor = os.open(folder / BASELINES, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            # The stub takes the names for the option allow_pickle.
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        write_arrays(folder / BASELINES, **arrays)
         self.untrained.save(folder / UNTRAINED)
         (folder / UNTRAINED).chmod(0o600)
 

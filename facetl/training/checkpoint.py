@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from facetl.errors import RunError
+from facetl.io.files import write_arrays
 
 
 @dataclass
@@ -48,15 +47,7 @@ class Checkpoint:
             "history": self.history,
             "settings": self.settings,
         }
-        buffer = io.BytesIO()
-        np.savez(buffer, facts=np.array(json.dumps(facts)), **arrays)  # type: ignore[arg-type]
-        temporary = path.with_name(path.name + ".partial")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(buffer.getbuffer())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_arrays(path, facts=np.array(json.dumps(facts)), **arrays)
 
     @classmethod
     def load(cls, path: Path, *, settings: dict[str, Any]) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facetl.io.files import write_atomic
 from facetl.training.callbacks import Validate
 from facetl.training.projection_plot import plane_image
 
@@ -102,6 +102,4 @@ def write_projector(
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
+    write_atomic(path, content.encode() if isinstance(content, str) else content)

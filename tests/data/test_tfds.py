@@ -16,6 +16,7 @@ import pytest
 from facetl.data.fetch import sources, tfds
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
+from facetl.io.files import PARTIAL
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -81,7 +82,7 @@ def test_an_interrupted_fetch_keeps_what_it_has(mocked: Any, tmp_path: Path) -> 
     assert len(early) == 5
     for name in early:
         os.utime(partial / name, (1, 1))
-    (partial / early[0]).with_name(".torn.png.partial").write_bytes(b"torn")
+    (partial / early[0]).with_name(f"{PARTIAL}torn").write_bytes(b"torn")
     sources.fetch("tfds:mnist", tmp_path / "out")
     assert [name for name in photos(tmp_path / "out") if (tmp_path / "out" / name).stat().st_mtime == 1] == early
     assert not list(tmp_path.glob(".out*"))

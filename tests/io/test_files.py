@@ -63,8 +63,9 @@ def test_file_and_folder_are_synced_in_this_order(tmp_path: Path, monkeypatch: p
     write_atomic(tmp_path / "file", b"content")
     assert steps == ["file", "rename", "folder"]
     steps.clear()
-    write_atomic(tmp_path / "file", b"content", durable=False)
-    assert steps == ["rename"]
+    write_atomic(tmp_path / "file", b"content", sync="file")
+    write_atomic(tmp_path / "file", b"content", sync="none")
+    assert steps == ["file", "rename", "rename"]
 
 
 def test_a_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:

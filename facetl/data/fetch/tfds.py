@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from facetl.io.files import remove_partial, write_atomic
 from facetl.errors import DataError
 
 Progress = Callable[[int, int], None]
 
 _LABELS = ("label", "identity", "person", "name")
 _SUFFIXES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}
-_PARTIAL = ".partial"
 _LONGEST = 100  # bytes of a label in a file name; file systems allow 255 for the whole name
 
 Example = dict[str, Any]
@@ -51,8 +50,7 @@ def write(name: str, out: Path, *, progress: Progress | None = None) -> str:
             _photo(out, names.safe(person), number, _encoded(name, example[image]))
         if progress is not None:
             progress(done, len(examples))
-    for leftover in out.glob(f"*/.*{_PARTIAL}"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
+    remove_partial(out)
     return _terms(builder, official=builder.name != "lfw" or numbers is not None)
 
 
@@ -210,9 +208,7 @@ def _photo(out: Path, folder: str, number: int, encoded: tuple[bytes, str]) -> N
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_atomic(path, content, mode=0o644, sync="none")
 
 
 def _terms(builder: Any, *, official: bool) -> str:
