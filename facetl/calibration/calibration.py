@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.calibration.error_rates import ErrorsAt, PeoplePairs, interval_elsewhere, jackknife_variance
-from facetl.calibration.identification import Identification, Rehearsed, rehearse
+from facetl.calibration.identification import Identification, SimulatedEnrolment, simulate_enrolment
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
 from facetl.io.json_fields import StoredFields
@@ -231,15 +231,15 @@ def calibrate_pairs(
     if target.kind == "far" and target.value is not None:
         pairs.refuse_unsupported(target.value)
     asked_fpir = target.value if target.kind == "fpir" else None
-    rehearsed = rehearse(embeddings, labels, seed=seed, fpir=asked_fpir)
-    threshold = _threshold(embeddings, labels, pairs, rehearsed, target, prior=prior, seed=seed)
+    simulated = simulate_enrolment(embeddings, labels, seed=seed, fpir=asked_fpir)
+    threshold = _threshold(embeddings, labels, pairs, simulated, target, prior=prior, seed=seed)
     errors = pairs.errors_at(threshold)
     far, frr = _rate(errors.far, errors.far_without), _rate(errors.frr, errors.frr_without)
     fitted = fit_probability(embeddings, labels, seed=seed)
     calibration = Calibration(
         threshold=threshold,
         target=target,
-        interval=_target_interval(target, errors, rehearsed, prior),
+        interval=_target_interval(target, errors, simulated, prior),
         threshold_interval=_threshold_interval(pairs, far) if target.kind == "far" else None,
         far=far,
         frr=frr,
@@ -252,7 +252,7 @@ def calibrate_pairs(
         prior=prior,
         ece=fitted.reliability.error if fitted.reliability else None,
         log_loss=fitted.log_loss,
-        identification=rehearsed.identification if rehearsed else None,
+        identification=simulated.identification if simulated else None,
         seed=seed,
     )
     return Calibrated(calibration, fitted.reliability)
@@ -262,7 +262,7 @@ def _threshold(
     embeddings: npt.ArrayLike,
     labels: npt.ArrayLike,
     pairs: PeoplePairs,
-    rehearsed: Rehearsed | None,
+    simulated: SimulatedEnrolment | None,
     target: Target,
     *,
     prior: float,
@@ -270,8 +270,8 @@ def _threshold(
 ) -> float:
     if target.kind == "far" and target.value is not None:
         return pairs.threshold_at(target.value)
-    if target.kind == "fpir" and rehearsed is not None:
-        return rehearsed.threshold
+    if target.kind == "fpir" and simulated is not None:
+        return simulated.threshold
     if target.kind == "f1":
         return _best_f1(pairs, prior)
     return min(max(threshold_from(embeddings, labels, seed=seed), 0.0), _FARTHEST)
@@ -298,9 +298,11 @@ def _rate(value: float, without: Floats) -> Rate:
     return Rate(value, variance, interval_elsewhere(value, variance, people=people, elsewhere=people))
 
 
-def _target_interval(target: Target, errors: ErrorsAt, rehearsed: Rehearsed | None, prior: float) -> Interval | None:
-    if target.kind == "fpir" and rehearsed is not None:
-        return rehearsed.interval
+def _target_interval(
+    target: Target, errors: ErrorsAt, simulated: SimulatedEnrolment | None, prior: float
+) -> Interval | None:
+    if target.kind == "fpir" and simulated is not None:
+        return simulated.interval
     if not len(errors.far_without):
         return None
     if target.kind == "f1":

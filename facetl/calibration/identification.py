@@ -1,6 +1,6 @@
-"""How a gallery tells strangers from its people: settings chosen by rehearsing on validation people.
+"""How a gallery tells strangers from its people: settings chosen by simulating enrolment on validation people.
 
-A rehearsal enrols a random half of the people who have 2 photos or more, up to 5 photos of each, and asks for the
+A simulation enrols a random half of the people who have 2 photos or more, up to 5 photos of each, and asks for the
 photos that are left: known people's, and strangers' (everybody who is not enrolled). Each person weighs the same. A
 statistic of a random half of a sample varies over such halves as much as that of the whole sample does over samples
 (half-sample replication, McCarthy, 1969), which is the error stated here.
@@ -41,7 +41,7 @@ class Identification:
 
     A photo is the nearest person's if its distance (to the person's centroid, less the person's shift for the
     method "personal"; `Gallery` computes both) is at most `threshold`, and the second nearest person is farther by
-    `margin` or more. fpir and dir are what that gave in the rehearsals, with `enrolled` people in the gallery and
+    `margin` or more. fpir and dir are what that gave in the simulations, with `enrolled` people in the gallery and
     `strangers` others: with more people enrolled, more strangers are named.
     """
 
@@ -100,8 +100,8 @@ class Identification:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
-    """What the rehearsals gave: settings for identification, and the FPIR of the plain threshold.
+class SimulatedEnrolment:
+    """What the simulations gave: settings for identification, and the FPIR of the plain threshold.
 
     `threshold` is for distances to centroids, without margin and personal shifts; `fpir` is what it gave on average,
     `interval` where the FPIR will be found with other people, as many enrolled and as many strangers.
@@ -114,7 +114,7 @@ class Rehearsed:
 
 
 class _Answers(NamedTuple):
-    """A rehearsal's probes: nearest distance, gap to the second, and whose photo it is; each [probes].
+    """A simulation's probes: nearest distance, gap to the second, and whose photo it is; each [probes].
 
     `right` says that the nearest is the person; shares sum to 1 over known and over strangers.
     """
@@ -134,9 +134,9 @@ class _Answers(NamedTuple):
         )
 
 
-def rehearse(
+def simulate_enrolment(
     embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: int, fpir: float | None = None
-) -> Rehearsed | None:
+) -> SimulatedEnrolment | None:
     """Choose how to name faces: the threshold, personal shifts or none, and the margin.
 
     embeddings: float [photos, dim] of unit norm; labels: [photos]. The threshold is the loosest that keeps to
@@ -151,7 +151,7 @@ def rehearse(
         _refuse_unsupported(fpir, people, able)
     elif able < 2 * _LEAST_ENROLLED:
         return None
-    plain = _rehearsals(rows, person, "centroid", SHRINKAGE, seed)
+    plain = _simulations(rows, person, "centroid", SHRINKAGE, seed)
     threshold = _threshold(plain, fpir)
     rates = np.array([answers.rates(threshold, 0.0)[0] for answers in plain])
     rate, error = float(rates.mean()), float(rates.std(ddof=1))
@@ -159,32 +159,32 @@ def rehearse(
         _refuse_uncertain(fpir, rate, error, people)
     method, shrinkage, best = "centroid", SHRINKAGE, plain
     for candidate in _SHRINKAGES:
-        shifted = _rehearsals(rows, person, "personal", candidate, seed)
+        shifted = _simulations(rows, person, "personal", candidate, seed)
         if _better(_detections(shifted, fpir), _detections(best, fpir)):
             method, shrinkage, best = "personal", candidate, shifted
     own = threshold if best is plain else _threshold(best, fpir)
     margin = _margin(best, own)
     final = np.mean([answers.rates(own, margin) for answers in best], axis=0)
     enrolled = max(_LEAST_ENROLLED, able // 2)
-    # One rehearsal varies twice as much as half-sample replication shows: its people were drawn from the sample.
+    # One simulation varies twice as much as half-sample replication shows: its people were drawn from the sample.
     interval = interval_elsewhere(rate, error**2, people=people, elsewhere=people / 2)
     identification = Identification(
         method, shrinkage, own, margin, float(final[0]), float(final[1]), enrolled, people - enrolled
     )
-    return Rehearsed(identification, threshold, rate, interval)
+    return SimulatedEnrolment(identification, threshold, rate, interval)
 
 
-def _rehearsals(
+def _simulations(
     rows: npt.NDArray[np.float32], person: npt.NDArray, method: str, shrinkage: float, seed: int
 ) -> list[_Answers]:
     """The same splits for every method: they depend on labels and seed alone."""
     return [
-        _rehearsal(rows, person, method, shrinkage, np.random.default_rng([seed, number]))
+        _simulation(rows, person, method, shrinkage, np.random.default_rng([seed, number]))
         for number in range(REHEARSALS)
     ]
 
 
-def _rehearsal(
+def _simulation(
     rows: npt.NDArray[np.float32], person: npt.NDArray, method: str, shrinkage: float, rng: np.random.Generator
 ) -> _Answers:
     counts = np.bincount(person)
@@ -221,8 +221,8 @@ def _places(person: npt.NDArray, rng: np.random.Generator) -> npt.NDArray[np.int
     return number
 
 
-def _threshold(rehearsals: Sequence[_Answers], fpir: float | None) -> float:
-    strangers = _distances(rehearsals, [~answers.known for answers in rehearsals])
+def _threshold(simulations: Sequence[_Answers], fpir: float | None) -> float:
+    strangers = _distances(simulations, [~answers.known for answers in simulations])
     if fpir is not None:
         threshold = strangers.loosest(fpir)
         if threshold is None:
@@ -231,25 +231,25 @@ def _threshold(rehearsals: Sequence[_Answers], fpir: float | None) -> float:
                 f"of {strangers.distances[0]:g} shared by more than that; train the head again."
             )
         return threshold
-    known = _distances(rehearsals, [answers.right for answers in rehearsals])
+    known = _distances(simulations, [answers.right for answers in simulations])
     steps = np.unique(np.concatenate([known.distances, strangers.distances]))
     gain = known.accepted(steps) - strangers.accepted(steps)
     return float(steps[np.argmax(gain)])
 
 
-def _detections(rehearsals: Sequence[_Answers], fpir: float | None) -> Floats:
-    """DIR of each rehearsal at the threshold that keeps all of them together to an FPIR: float64 [rehearsals]."""
-    threshold = _threshold(rehearsals, fpir or _USUAL_FPIR)
-    return np.array([answers.rates(threshold, 0.0)[1] for answers in rehearsals])
+def _detections(simulations: Sequence[_Answers], fpir: float | None) -> Floats:
+    """DIR of each simulation at the threshold that keeps all of them together to an FPIR: float64 [simulations]."""
+    threshold = _threshold(simulations, fpir or _USUAL_FPIR)
+    return np.array([answers.rates(threshold, 0.0)[1] for answers in simulations])
 
 
-def _margin(rehearsals: Sequence[_Answers], threshold: float) -> float:
+def _margin(simulations: Sequence[_Answers], threshold: float) -> float:
     """The margin that makes answers right most often, known people and strangers weighing the same."""
 
     def right(margin: float) -> Floats:
-        return np.array([detected - named for named, detected in (a.rates(threshold, margin) for a in rehearsals)])
+        return np.array([detected - named for named, detected in (a.rates(threshold, margin) for a in simulations)])
 
-    gaps = np.concatenate([answers.gap[answers.right & (answers.distance <= threshold)] for answers in rehearsals])
+    gaps = np.concatenate([answers.gap[answers.right & (answers.distance <= threshold)] for answers in simulations])
     best, score = 0.0, right(0.0)
     for margin in np.percentile(gaps, _MARGIN_QUANTILES) if len(gaps) else ():
         tried = right(float(margin))
@@ -259,16 +259,16 @@ def _margin(rehearsals: Sequence[_Answers], threshold: float) -> float:
 
 
 def _better(tried: Floats, known: Floats) -> bool:
-    """Whether a score is higher by more than the error of the difference, rehearsal by rehearsal."""
+    """Whether a score is higher by more than the error of the difference, simulation by simulation."""
     gain = tried - known
     return bool(gain.mean() > gain.std(ddof=1))
 
 
-def _distances(rehearsals: Sequence[_Answers], which: Sequence[Bools]) -> Distances:
-    """Nearest distances of some probes of all rehearsals, with their shares of all probes of the kind."""
-    distances = np.concatenate([answers.distance[mask] for answers, mask in zip(rehearsals, which, strict=True)])
-    shares = np.concatenate([answers.shares[mask] for answers, mask in zip(rehearsals, which, strict=True)])
-    return ascending(distances, shares / len(rehearsals))
+def _distances(simulations: Sequence[_Answers], which: Sequence[Bools]) -> Distances:
+    """Nearest distances of some probes of all simulations, with their shares of all probes of the kind."""
+    distances = np.concatenate([answers.distance[mask] for answers, mask in zip(simulations, which, strict=True)])
+    shares = np.concatenate([answers.shares[mask] for answers, mask in zip(simulations, which, strict=True)])
+    return ascending(distances, shares / len(simulations))
 
 
 def _refuse_unsupported(fpir: float, people: int, able: int) -> None:
@@ -284,7 +284,7 @@ def _refuse_unsupported(fpir: float, people: int, able: int) -> None:
 
 
 def _refuse_uncertain(fpir: float, rate: float, error: float, people: int) -> None:
-    """Refuse where the rehearsals differ so much that their strangers are worth too few independent ones."""
+    """Refuse where the simulations differ so much that their strangers are worth too few independent ones."""
     effective = rate * (1.0 - rate) / error**2 if error else math.inf
     trials = RULE_OF_THREE / fpir
     if effective < trials:

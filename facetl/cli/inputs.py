@@ -23,7 +23,7 @@ from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import detector_spec
 from facetl.people.library import Library
 from facetl.people.store.library_settings import library_detector, run_in_use, use_run
-from facetl.recognition.embedded_face import SeenPhoto, see_photos
+from facetl.recognition.embedded_face import EmbeddedPhoto, see_photos
 from facetl.recognition.run_folder import CONFIG, RunFolder
 from facetl.runs.transfer import TransferReport, transfer_report
 
@@ -74,7 +74,7 @@ def open_recognizer(folder: Path, detector: DetectorSpec | None) -> Recognizer:
     return recognizer if detector is None else replace(recognizer, detector=detector)
 
 
-def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[SeenPhoto]:
+def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[EmbeddedPhoto]:
     """Look at photos and at all photos in folders, with a progress bar; what cannot be read is counted."""
     album = walk(photos)
     skipped.update(album.skipped)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class SeenFace:
+class EmbeddedFace:
     """A face of a photo: where it is, its embedding, float32 [width] of unit norm, and its quality.
 
     quality is None where the landmarks do not span a face, which a detector may claim of anything.
@@ -42,16 +42,16 @@ class SeenFace:
 
 
 @dataclass(frozen=True, eq=False)
-class SeenPhoto:
+class EmbeddedPhoto:
     """A photo: its path, the sha256 of its bytes, its height and width in pixels, its faces from left to right."""
 
     path: Path
     sha: str
     shape: tuple[int, int]
-    faces: tuple[SeenFace, ...]
+    faces: tuple[EmbeddedFace, ...]
 
     @property
-    def main(self) -> SeenFace:
+    def main(self) -> EmbeddedFace:
         """The face that a photo of one person is about, large and near the centre; PhotoError where there is none."""
         found = choose([seen.face for seen in self.faces], self.shape)
         if found is None:
@@ -59,7 +59,7 @@ class SeenPhoto:
         return next(seen for seen in self.faces if seen.face is found)
 
     @property
-    def largest(self) -> SeenFace:
+    def largest(self) -> EmbeddedFace:
         """The face with the largest box; PhotoError where there is none."""
         if not self.faces:
             return self.main
@@ -91,7 +91,7 @@ def see_photos(
     *,
     skipped: Counter[str],
     on_progress: Callable[[int, int], None] | None = None,
-) -> Iterator[SeenPhoto]:
+) -> Iterator[EmbeddedPhoto]:
     """Look at photos one after the other; one that cannot be read is counted in `skipped` by its reason."""
     for done, path in enumerate(paths, start=1):
         try:
@@ -102,14 +102,14 @@ def see_photos(
             on_progress(done, len(paths))
 
 
-def see_photo(recognizer: Recognizer, path: Path) -> SeenPhoto:
+def see_photo(recognizer: Recognizer, path: Path) -> EmbeddedPhoto:
     """Look at one photo that must be there; PhotoError where it cannot be read."""
     image = read_photo(path)
     try:
         sha = sha256_of_file(path)
     except OSError as error:
         raise PhotoError("unreadable", f"{path}: cannot be read ({error.strerror}).") from error
-    return SeenPhoto(path, sha, image.shape[:2], recognizer.faces(image))
+    return EmbeddedPhoto(path, sha, image.shape[:2], recognizer.faces(image))
 
 
 def quality_of(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from facetl.errors import DataError
-from facetl.recognition.embedded_face import SeenFace, SeenPhoto
+from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 from facetl.recognition.gallery_file import Enrolled
 from facetl.recognition.run_folder import RunFolder
 
@@ -28,7 +28,7 @@ class EnrolReport:
 def enroll_faces(
     run: RunFolder,
     name: str,
-    photos: Iterable[SeenPhoto],
+    photos: Iterable[EmbeddedPhoto],
     *,
     face: int | None = None,
     largest: bool = False,
@@ -40,7 +40,7 @@ def enroll_faces(
     is counted in `skipped`. Raises DataError for a photo with several faces where neither is given, for a number that
     a photo has not, and where no photo shows a face; RunError.
     """
-    chosen: list[tuple[str, SeenFace]] = []
+    chosen: list[tuple[str, EmbeddedFace]] = []
     for photo in photos:
         if photo.faces:
             chosen.append((photo.sha, _face_of(photo, face, largest)))
@@ -56,7 +56,7 @@ def enroll_faces(
     return EnrolReport(enrolled, counts[enrolled.name], len(counts))
 
 
-def _face_of(photo: SeenPhoto, face: int | None, largest: bool) -> SeenFace:
+def _face_of(photo: EmbeddedPhoto, face: int | None, largest: bool) -> EmbeddedFace:
     if face is not None:
         if face > len(photo.faces):
             raise DataError(f"--face {face}: {photo.path} shows {len(photo.faces)}, counted from the left from 1.")

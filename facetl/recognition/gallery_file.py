@@ -23,7 +23,7 @@ from facetl.data.names import person_name
 from facetl.errors import DataError, RunError
 from facetl.io.files import write_arrays
 from facetl.metrics.ranking import checked_embeddings
-from facetl.recognition.embedded_face import SeenFace
+from facetl.recognition.embedded_face import EmbeddedFace
 
 VERSION = 1
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, DataError, zipfile.BadZipFile)
@@ -98,7 +98,7 @@ class GalleryFile:
         """Return how many faces each person has, people sorted."""
         return dict(sorted(Counter(self.names).items()))
 
-    def with_faces(self, name: str, faces: Sequence[tuple[str, SeenFace]]) -> tuple[GalleryFile, Enrolled]:
+    def with_faces(self, name: str, faces: Sequence[tuple[str, EmbeddedFace]]) -> tuple[GalleryFile, Enrolled]:
         """Return a gallery in which these faces, each with its photo's sha256, are this person's; and what changed.
 
         A face that stood under another name moves: what was said last counts. Raises DataError for a name that

@@ -15,7 +15,7 @@ from facetl.data.names import UNKNOWN
 from facetl.errors import DataError, RunError
 from facetl.metrics.ranking import Gallery, checked_embeddings
 from facetl.metrics.roc import squared_distances
-from facetl.recognition.embedded_face import SeenFace, SeenPhoto, see_photo
+from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto, see_photo
 from facetl.recognition.recognizer import Recognizer
 
 
@@ -123,7 +123,7 @@ class NamedFace:
     """A face of a photo, and who it shows."""
 
     path: Path
-    seen: SeenFace
+    seen: EmbeddedFace
     answer: Answer
 
     @property
@@ -149,7 +149,7 @@ class NamedFace:
         }
 
 
-def name_faces(identifier: Identifier, photo: SeenPhoto) -> list[NamedFace]:
+def name_faces(identifier: Identifier, photo: EmbeddedPhoto) -> list[NamedFace]:
     """Name the faces of a photo, from left to right."""
     if not photo.faces:
         return []

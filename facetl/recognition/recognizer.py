@@ -23,7 +23,7 @@ from facetl.faces.aligner import NO_FACE
 from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Face, choose
 from facetl.images.decode import read_photo
-from facetl.recognition.embedded_face import FaceFinder, SeenFace, own_detector, quality_of
+from facetl.recognition.embedded_face import EmbeddedFace, FaceFinder, own_detector, quality_of
 from facetl.recognition.face_embeddings import Box, FaceBatch, FaceEmbeddings, Photos, read_photos
 from facetl.recognition.run_folder import SAVED_MODEL, RunFolder
 from facetl.training.head import embed
@@ -137,7 +137,7 @@ class Recognizer:
             with suppress(DataError):
                 yield face, face_image(image, face, self.extractor.spec)
 
-    def faces(self, photo: Path | bytes | np.ndarray) -> tuple[SeenFace, ...]:
+    def faces(self, photo: Path | bytes | np.ndarray) -> tuple[EmbeddedFace, ...]:
         """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
 
         For a run that was trained on cropped faces, the photo is one face, unless `detector` says how to find them.
@@ -147,7 +147,7 @@ class Recognizer:
         shown = list(self._shown_faces(image))
         embeddings = self._embed_images([crop for _, crop in shown]) if shown else ()
         return tuple(
-            SeenFace(face, row, quality_of(image, face)) for (face, _), row in zip(shown, embeddings, strict=True)
+            EmbeddedFace(face, row, quality_of(image, face)) for (face, _), row in zip(shown, embeddings, strict=True)
         )
 
     def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:

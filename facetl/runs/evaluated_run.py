@@ -15,14 +15,14 @@ from facetl.errors import RunError
 from facetl.recognition.photo_embeddings import Embedded, embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.run_baselines import Floors
+from facetl.runs.run_baselines import RunBaselines
 from facetl.training.settings import LOSSES
 
 TRAINED = "trained"
 
 
 @dataclass(frozen=True)
-class Acquaintance:
+class TrainingOverlap:
     """How far a run knows the people it is evaluated on: then the result says little about strangers.
 
     Attributes:
@@ -58,25 +58,25 @@ class Acquaintance:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedRun:
     """A trained run that is evaluated.
 
     Attributes:
         folder: the run's folder.
         recognizer: the run itself; `recognizer.threshold` is its calibrated threshold.
-        floors: its baselines, None for a run that was made before they were kept.
+        baselines: its baselines, None for a run that was made before they were kept.
         known: everyone in its training and validation, None where the run does not say.
         margin: of its triplet loss, or of the default one where it was trained with another loss.
     """
 
     folder: Path
     recognizer: Recognizer
-    floors: Floors | None
+    baselines: RunBaselines | None
     known: frozenset[str] | None
     margin: float
 
     @classmethod
-    def load(cls, folder: Path) -> Subject:
+    def load(cls, folder: Path) -> EvaluatedRun:
         """Load a run folder; raises RunError when it is none or damaged, WeightsError."""
         recognizer = Recognizer.load(folder)
         run = RunFolder(folder)
@@ -84,7 +84,7 @@ class Subject:
         return cls(
             folder,
             recognizer,
-            Floors.load(folder),
+            RunBaselines.load(folder),
             None if people is None else people["train"] | people["validation"],
             _margin(run.config()),
         )
@@ -111,15 +111,15 @@ class Subject:
 
         One at a time: the raw features of thousands of photos fill hundreds of megabytes.
         """
-        if self.floors is not None:
-            for name, embedder in self.floors.embedders().items():
-                yield name, embedder(embedded.features), self.floors.thresholds[name]
+        if self.baselines is not None:
+            for name, embedder in self.baselines.embedders().items():
+                yield name, embedder(embedded.features), self.baselines.thresholds[name]
         yield TRAINED, embedded.embeddings, self.recognizer.threshold
 
-    def acquaintance(self, people: Iterable[str]) -> Acquaintance:
+    def overlap_with_training(self, people: Iterable[str]) -> TrainingOverlap:
         """Say who of these people, by NFC-normalised name, took part in the training."""
         named = composed(people)
-        return Acquaintance(len(named), None if self.known is None else tuple(sorted(named & self.known)))
+        return TrainingOverlap(len(named), None if self.known is None else tuple(sorted(named & self.known)))
 
     def strangers(self, people: Iterable[str]) -> frozenset[str]:
         """Return those of these people who took no part in the training; RunError where the run does not say."""

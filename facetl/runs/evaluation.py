@@ -25,7 +25,7 @@ from facetl.metrics.pairs import Ints
 from facetl.metrics.triplet_scores import TripletScores, score_triplets
 from facetl.report.plots import figure_png
 from facetl.report.sweep_plots import elbow_plot, openset_sweep_plot
-from facetl.runs.evaluated_run import TRAINED, Acquaintance, Subject
+from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
 
 # All distances of so many photos fill 800 MB, and their number grows with the square.
 MOST_CLUSTERED = 10_000
@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
-class TripletsAssessment:
+class TripletEvaluation:
     """Method → scores on the same triplets; the trained head is `trained`.
 
     missing counts triplets with a photo that cannot be read, left_out those with people of the run's training.
@@ -50,20 +50,20 @@ class TripletsAssessment:
 
     run: str
     scores: Mapping[str, TripletScores]
-    acquaintance: Acquaintance
-    has_floors: bool
+    overlap_with_training: TrainingOverlap
+    has_baselines: bool
     missing: int
     left_out: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the trained head's scores, and the others' under `baselines`."""
-        told = _beside({name: scores.to_json() for name, scores in self.scores.items()}, self.has_floors)
+        told = _beside({name: scores.to_json() for name, scores in self.scores.items()}, self.has_baselines)
         counts = {"missing_triplets": self.missing, "left_out_triplets": self.left_out}
-        return {"run": self.run, **told, **counts, **self.acquaintance.to_json()}
+        return {"run": self.run, **told, **counts, **self.overlap_with_training.to_json()}
 
 
 @dataclass(frozen=True)
-class OpenSetAssessment:
+class OpenSetEvaluation:
     """Method → report on the same gallery and probes; the trained head is `trained`.
 
     copies counts probe photos that were left out because the gallery holds the same bytes.
@@ -71,8 +71,8 @@ class OpenSetAssessment:
 
     run: str
     reports: Mapping[str, OpenSetReport]
-    acquaintance: Acquaintance
-    has_floors: bool
+    overlap_with_training: TrainingOverlap
+    has_baselines: bool
     copies: int
     skipped: Mapping[str, int]
 
@@ -92,19 +92,19 @@ class OpenSetAssessment:
         for name, report in reports.items():
             if name != TRAINED:
                 reports[name] = {key: value for key, value in report.items() if key not in _LISTS}
-        told = _beside(reports, self.has_floors)
+        told = _beside(reports, self.has_baselines)
         return {
             "run": self.run,
             **told,
             "probe_copies_of_gallery": self.copies,
             "skipped": dict(self.skipped),
             # `people` are those of the gallery.
-            "people_in_training": self.acquaintance.to_json()["people_in_training"],
+            "people_in_training": self.overlap_with_training.to_json()["people_in_training"],
         }
 
 
 @dataclass(frozen=True)
-class ClustersAssessment:
+class ClusterEvaluation:
     """Method → scores of its clusters against the people of the folder; the trained head is `trained`.
 
     photos are the relative path, person and cluster, by the trained head, of each photo.
@@ -114,8 +114,8 @@ class ClustersAssessment:
     scores: Mapping[str, ClusterScores]
     thresholds: Mapping[str, float]
     elbow: Elbow | None
-    acquaintance: Acquaintance
-    has_floors: bool
+    overlap_with_training: TrainingOverlap
+    has_baselines: bool
     photos: tuple[tuple[str, str, int], ...]
     skipped: Mapping[str, int]
 
@@ -124,7 +124,7 @@ class ClustersAssessment:
         folder.mkdir(parents=True, exist_ok=True)
         written = [_written(folder / CLUSTERS, csv_bytes([("Photo", "Person", "Cluster"), *self.photos]))]
         if self.elbow is not None:
-            picture = figure_png(elbow_plot(self.elbow, people=self.acquaintance.people))
+            picture = figure_png(elbow_plot(self.elbow, people=self.overlap_with_training.people))
             written.append(_written(folder / ELBOW_PLOT, picture))
         return tuple(written)
 
@@ -133,24 +133,24 @@ class ClustersAssessment:
         scores = {name: {**s.to_json(), "threshold": self.thresholds[name]} for name, s in self.scores.items()}
         return {
             "run": self.run,
-            **_beside(scores, self.has_floors),
+            **_beside(scores, self.has_baselines),
             "clustering": "average linkage",
             "true": "folder names",
             "elbow": None if self.elbow is None else self.elbow.to_json(),
             "skipped": dict(self.skipped),
-            "people_in_training": self.acquaintance.to_json()["people_in_training"],
+            "people_in_training": self.overlap_with_training.to_json()["people_in_training"],
         }
 
 
-def assess_triplets(
-    subject: Subject,
+def evaluate_triplets(
+    run: EvaluatedRun,
     triplets_file: Path,
     images: Path,
     *,
     cache: Path,
     unseen: bool = False,
     on_progress: Progress = None,
-) -> TripletsAssessment:
+) -> TripletEvaluation:
     """Judge the 2N pairs of N triplets by each method, whose paths in the file are relative to `images`.
 
     `unseen` leaves out triplets with a person who took part in the run's training. Raises DataError for a file,
@@ -161,7 +161,7 @@ def assess_triplets(
     rows = triplet_rows(manifest, triplets)
     left_out = 0
     if unseen:
-        strangers = subject.strangers(_named(manifest))
+        strangers = run.strangers(_named(manifest))
         stranger = np.isin([photo.identity for photo in manifest.photos], list(strangers))
         rows = rows[np.asarray(stranger[rows].all(axis=1))]
         left_out = len(triplets) - len(rows)
@@ -169,7 +169,7 @@ def assess_triplets(
             raise DataError(
                 "--unseen: expected triplets of people outside the run's training, found none. Make others."
             )
-    embedded = subject.embed(manifest.select(np.unique(rows)), cache=cache, on_progress=on_progress)
+    embedded = run.embed(manifest.select(np.unique(rows)), cache=cache, on_progress=on_progress)
     row_of = {path: row for row, path in enumerate(embedded.manifest.paths)}
     rows = np.array([row_of.get(path, _MISSING) for path in manifest.paths], np.int64)[rows]
     readable = (rows != _MISSING).all(axis=1)
@@ -179,17 +179,17 @@ def assess_triplets(
     people = triplet_people(embedded.manifest, rows)
     scores = {
         name: score_triplets(
-            *(embeddings[column] for column in rows.T), threshold=threshold, margin=subject.margin, people=people
+            *(embeddings[column] for column in rows.T), threshold=threshold, margin=run.margin, people=people
         )
-        for name, embeddings, threshold in subject.methods(embedded)
+        for name, embeddings, threshold in run.methods(embedded)
     }
-    acquaintance = subject.acquaintance(_named(embedded.manifest))
+    overlap = run.overlap_with_training(_named(embedded.manifest))
     missing = int(np.count_nonzero(~readable))
-    return TripletsAssessment(subject.name, scores, acquaintance, subject.floors is not None, missing, left_out)
+    return TripletEvaluation(run.name, scores, overlap, run.baselines is not None, missing, left_out)
 
 
-def assess_openset(
-    subject: Subject,
+def evaluate_openset(
+    run: EvaluatedRun,
     gallery: Path,
     probe: Path,
     *,
@@ -198,16 +198,16 @@ def assess_openset(
     k: int = 3,
     unseen: bool = False,
     on_progress: Progress = None,
-) -> OpenSetAssessment:
+) -> OpenSetEvaluation:
     """Ask a gallery folder for each photo of a probe folder; probe people without a gallery folder are strangers.
 
     Photos that stand under two people are left out, and so are probe photos that the gallery holds, too: they would
     always be found. The threshold is learnt from the gallery; where nobody there has two photos, it is the method's
     threshold for pairs. `unseen` leaves out people who took part in the training. Raises DataError, RunError.
     """
-    known, asked = (_folder(subject, folder, unseen=unseen) for folder in (gallery, probe))
-    in_gallery = subject.embed(known, cache=cache, on_progress=on_progress)
-    probes = subject.embed(asked, cache=cache, on_progress=on_progress)
+    known, asked = (_folder(run, folder, unseen=unseen) for folder in (gallery, probe))
+    in_gallery = run.embed(known, cache=cache, on_progress=on_progress)
+    probes = run.embed(asked, cache=cache, on_progress=on_progress)
     fresh = ~np.isin(probes.contents, in_gallery.contents)
     if not fresh.any():
         raise DataError(f"{probe}: expected photos that are not in {gallery}, found none. Give other photos.")
@@ -228,21 +228,21 @@ def assess_openset(
             photos=paths,
         )
         for (name, embeddings, threshold), (_, of_probes, _) in zip(
-            subject.methods(in_gallery), subject.methods(probes), strict=True
+            run.methods(in_gallery), run.methods(probes), strict=True
         )
     }
-    return OpenSetAssessment(
-        subject.name,
+    return OpenSetEvaluation(
+        run.name,
         reports,
-        subject.acquaintance([*names.tolist(), *asked_names.tolist()]),
-        subject.floors is not None,
+        run.overlap_with_training([*names.tolist(), *asked_names.tolist()]),
+        run.baselines is not None,
         int(np.count_nonzero(~fresh)),
         _added(in_gallery.report.skipped, probes.report.skipped),
     )
 
 
-def assess_clusters(
-    subject: Subject,
+def evaluate_clusters(
+    run: EvaluatedRun,
     folder: Path,
     *,
     cache: Path,
@@ -250,35 +250,35 @@ def assess_clusters(
     with_elbow: bool = False,
     seed: int = 0,
     on_progress: Progress = None,
-) -> ClustersAssessment:
+) -> ClusterEvaluation:
     """Cluster a folder's photos by average linkage at each method's threshold, and compare with its people.
 
     Raises DataError for more than MOST_CLUSTERED photos, RunError.
     """
-    manifest = _folder(subject, folder, unseen=unseen)
+    manifest = _folder(run, folder, unseen=unseen)
     if len(manifest) > MOST_CLUSTERED:
         raise DataError(
             f"{folder}: all distances of at most {MOST_CLUSTERED:,} photos fit into memory, found {len(manifest):,}. "
             "Give a folder with fewer."
         )
-    embedded = subject.embed(manifest, cache=cache, on_progress=on_progress)
+    embedded = run.embed(manifest, cache=cache, on_progress=on_progress)
     labels = embedded.manifest.labels
     scores, thresholds = {}, {}
     clusters = np.zeros(len(labels), np.int64)
-    for name, embeddings, threshold in subject.methods(embedded):
+    for name, embeddings, threshold in run.methods(embedded):
         clusters = average_linkage(embeddings, threshold=threshold)
         scores[name] = score_clusters(labels, clusters)
         thresholds[name] = threshold
     bend = None
     if with_elbow:
         bend = elbow(embedded.embeddings, elbow_ks(len(labels)), seed=seed)
-    return ClustersAssessment(
-        subject.name,
+    return ClusterEvaluation(
+        run.name,
         scores,
         thresholds,
         bend,
-        subject.acquaintance(embedded.manifest.identities),
-        subject.floors is not None,
+        run.overlap_with_training(embedded.manifest.identities),
+        run.baselines is not None,
         # The last method is the trained head.
         tuple(
             (photo.path.relative_to(embedded.manifest.root).as_posix(), photo.identity, cluster)
@@ -306,11 +306,11 @@ def average_linkage(embeddings: np.ndarray, *, threshold: float) -> Ints:
     return np.asarray(fcluster(linkage(condensed, "average"), threshold, "distance"), np.int64) - 1
 
 
-def _folder(subject: Subject, folder: Path, *, unseen: bool) -> Manifest:
+def _folder(run: EvaluatedRun, folder: Path, *, unseen: bool) -> Manifest:
     manifest = without_copies(Manifest.from_folder(folder))
     if not unseen:
         return manifest
-    strangers = subject.strangers(manifest.identities)
+    strangers = run.strangers(manifest.identities)
     photos = tuple(photo for photo in manifest.photos if photo.identity in strangers)
     if not photos:
         raise DataError(f"--unseen: {folder} holds nobody outside the run's training. Give other people's photos.")
@@ -326,10 +326,10 @@ def _named(manifest: Manifest) -> list[str]:
     return [name for name in manifest.identities if name]
 
 
-def _beside(scores: Mapping[str, Mapping[str, Any]], has_floors: bool) -> dict[str, Any]:
+def _beside(scores: Mapping[str, Mapping[str, Any]], has_baselines: bool) -> dict[str, Any]:
     """The trained head's scores, and the others' under `baselines`: null where the run kept none."""
-    floors = {name: dict(told) for name, told in scores.items() if name != TRAINED}
-    return {**scores[TRAINED], "baselines": floors if has_floors else None}
+    baselines = {name: dict(told) for name, told in scores.items() if name != TRAINED}
+    return {**scores[TRAINED], "baselines": baselines if has_baselines else None}
 
 
 def _added(*counts: Mapping[str, int]) -> dict[str, int]:

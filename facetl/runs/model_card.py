@@ -67,7 +67,7 @@ def _probability(calibration: Calibration) -> str:
 
 def _naming(identification: Identification | None) -> str:
     if identification is None:
-        return "too few people to rehearse it"
+        return "too few people to simulate it"
     thresholds = "personal thresholds around" if identification.method == "personal" else "at most"
     return (
         f"distance to a person's centroid {thresholds} {identification.threshold:.4f}, the second person farther by "

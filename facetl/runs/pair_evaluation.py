@@ -18,14 +18,14 @@ from facetl.metrics.pairs import Ints, Pairs
 from facetl.metrics.roc import Bools, Floats
 from facetl.metrics.verification import Verification, pair_distances, pair_thresholds, verify_at, verify_folds
 from facetl.recognition.photo_embeddings import Embedded
-from facetl.runs.evaluated_run import TRAINED, Acquaintance, Subject
-from facetl.runs.reference_net import Ceiling
+from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
+from facetl.runs.reference_net import ReferenceNet
 
 _AT_THRESHOLD = ("far_at_threshold", "frr_at_threshold")
 
 
 @dataclass(frozen=True)
-class PairsAssessment:
+class PairEvaluation:
     """Method → scores on the same pairs; the trained head is `trained`.
 
     Attributes:
@@ -48,8 +48,8 @@ class PairsAssessment:
     intervals_at_threshold: VerificationIntervals
     groups: GroupReport | None
     ceiling: Mapping[str, Verification]
-    acquaintance: Acquaintance
-    has_floors: bool
+    overlap_with_training: TrainingOverlap
+    has_baselines: bool
     missing: int
     left_out: int
     shared: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class PairsAssessment:
         """Return the trained head's scores, `threshold` and the rates being the run's, and `baselines`."""
         told = self.trained.to_json()
         by_folds = self.trained.folds > 1
-        floors = {name: scores.to_json() for name, scores in self.verifications.items() if name != TRAINED}
+        baselines = {name: scores.to_json() for name, scores in self.verifications.items() if name != TRAINED}
         intervals = _plain(self.intervals) | {key: _plain(self.intervals_at_threshold)[key] for key in _AT_THRESHOLD}
         return {
             "run": self.run,
@@ -75,28 +75,28 @@ class PairsAssessment:
             "far_at_threshold": self.at_threshold.far_at_threshold,
             "frr_at_threshold": self.at_threshold.frr_at_threshold,
             "intervals": intervals | {"accuracy_at_threshold": _ends(self.intervals_at_threshold["accuracy"])},
-            "baselines": floors if self.has_floors else None,
+            "baselines": baselines if self.has_baselines else None,
             "ceiling": {name: scores.to_json() for name, scores in self.ceiling.items()} or None,
             "groups": None if self.groups is None else self.groups.to_json(),
             "missing_pairs": self.missing,
             "left_out_pairs": self.left_out,
             "people_in_several_folds": len(self.shared),
-            **self.acquaintance.to_json(),
+            **self.overlap_with_training.to_json(),
         }
 
 
-def assess_pairs(
-    subject: Subject,
+def evaluate_pairs(
+    run: EvaluatedRun,
     protocol: PairsProtocol | PathPairs,
     images: Path,
     *,
     cache: Path,
     groups: Mapping[str, str] | None = None,
-    ceiling: Ceiling | None = None,
+    ceiling: ReferenceNet | None = None,
     unseen: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
-) -> PairsAssessment:
+) -> PairEvaluation:
     """Verify a list's pairs, whose photos lie below `images`, by each method.
 
     groups: person → group, names NFC. ceiling: a net to measure on the same pairs. `unseen` leaves out pairs with a
@@ -106,16 +106,16 @@ def assess_pairs(
     found, missing = find_pairs(protocol, images)
     asked = found
     if unseen:
-        strangers = subject.strangers(_people(found))
+        strangers = run.strangers(_people(found))
         asked = tuple(pair for pair in found if {pair.first_person, pair.second_person} <= strangers)
         if not asked:
             raise DataError("--unseen: expected pairs of people outside the run's training, found none. Give others.")
     left_out = len(found) - len(asked)
-    embedded = subject.embed(_manifest(images, asked), cache=cache, on_progress=on_progress)
+    embedded = run.embed(_manifest(images, asked), cache=cache, on_progress=on_progress)
     readable, pairs = _rows(embedded, asked)
     fold = np.array([pair.fold for pair in readable])
     verifications, distances = {}, np.zeros(0)
-    for name, embeddings, threshold in subject.methods(embedded):
+    for name, embeddings, threshold in run.methods(embedded):
         distances = pair_distances(embeddings, pairs)
         verifications[name] = _verified(distances, pairs.same, fold, threshold)
     above = {}
@@ -123,16 +123,16 @@ def assess_pairs(
         far = ceiling.distances(embedded.manifest, pairs, cache=cache, on_progress=on_progress)
         above[ceiling.name] = _verified(far, pairs.same, fold, ceiling.threshold)
     # The last method is the trained head.
-    own = subject.recognizer.threshold
+    own = run.recognizer.threshold
     first, second = (np.array([getattr(pair, side) for pair in readable]) for side in ("first_person", "second_person"))
     by_folds = pair_thresholds(verifications[TRAINED].thresholds, fold)
     grouped = None
     if groups is not None:
         one, other = (np.array([groups.get(person, "") for person in people.tolist()]) for people in (first, second))
         grouped = group_rates(distances, pairs.same, one, other, first, second, threshold=own, seed=seed)
-    return PairsAssessment(
-        run=subject.name,
-        threshold_chosen=subject.threshold_chosen,
+    return PairEvaluation(
+        run=run.name,
+        threshold_chosen=run.threshold_chosen,
         verifications=verifications,
         at_threshold=verify_at(distances, pairs.same, threshold=own),
         intervals=verification_intervals(
@@ -141,8 +141,8 @@ def assess_pairs(
         intervals_at_threshold=verification_intervals(distances, pairs.same, first, second, threshold=own, seed=seed),
         groups=grouped,
         ceiling=above,
-        acquaintance=subject.acquaintance(_people(readable)),
-        has_floors=subject.floors is not None,
+        overlap_with_training=run.overlap_with_training(_people(readable)),
+        has_baselines=run.baselines is not None,
         missing=missing + len(asked) - len(readable),
         left_out=left_out,
         shared=shared_people(protocol),

@@ -22,7 +22,7 @@ PUBLISHED = {"dlib": 0.6**2}
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class ReferenceNet:
     """A face-trained net in its own pipeline: its own alignment, no head, distances between its plain vectors.
 
     Attributes:
@@ -36,7 +36,7 @@ class Ceiling:
     weights: Weights
 
     @classmethod
-    def open(cls, name: str) -> Ceiling:
+    def open(cls, name: str) -> ReferenceNet:
         """Find a net by name; raises DataError for another name, WeightsError when it is not installed."""
         if name not in PUBLISHED:
             raise DataError(f"--ceiling: expected one of {', '.join(PUBLISHED)}, got {name!r}.")

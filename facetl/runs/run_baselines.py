@@ -24,12 +24,12 @@ from facetl.training.head import embed
 
 BASELINES = "baselines.npz"
 UNTRAINED = "untrained.keras"
-FLOORS = ("raw", "whitened", "lda", "untrained")
+RUN_BASELINES = ("raw", "whitened", "lda", "untrained")
 _MAPS = ("whitened", "lda")
 
 
 @dataclass(frozen=True)
-class Floors:
+class RunBaselines:
     """The baselines of one run, each from features to unit embeddings.
 
     Attributes:
@@ -47,13 +47,13 @@ class Floors:
     thresholds: Mapping[str, float]
 
     @classmethod
-    def of(cls, baselines: Baselines, untrained: keras.Model, thresholds: Mapping[str, float]) -> Floors:
-        """Take them from fitted baselines; `thresholds` may hold more than the floors."""
+    def of(cls, baselines: Baselines, untrained: keras.Model, thresholds: Mapping[str, float]) -> RunBaselines:
+        """Take them from fitted baselines; `thresholds` may hold more than the baselines."""
         whitened, lda = baselines.whitened.projection, baselines.lda.projection
         mean, centre = baselines.raw.mean, baselines.raw.centre
         if whitened is None or lda is None or mean is None or centre is None:
-            raise RunError("Floors are of fitted baselines. Received: baselines before fit.")
-        kept = {name: thresholds[name] for name in FLOORS}
+            raise RunError("A run's baselines are fitted ones. Received: baselines before fit.")
+        kept = {name: thresholds[name] for name in RUN_BASELINES}
         return cls(mean, centre, {"whitened": whitened, "lda": lda}, untrained, kept)
 
     def embedders(self) -> Mapping[str, Embedder]:
@@ -87,14 +87,14 @@ class Floors:
             scale = np.abs(self.maps[name]).max(axis=0)
             scale = np.where(scale > 0, scale, 1).astype(np.float32)
             arrays |= {f"{name}_axes": (self.maps[name] / scale).astype(np.float16), f"{name}_scale": scale}
-        arrays["thresholds"] = np.array([self.thresholds[name] for name in FLOORS], np.float64)
+        arrays["thresholds"] = np.array([self.thresholds[name] for name in RUN_BASELINES], np.float64)
         write_arrays(folder / BASELINES, **arrays)
         self.untrained.save(folder / UNTRAINED)
         (folder / UNTRAINED).chmod(0o600)
 
     @classmethod
-    def load(cls, folder: Path) -> Floors | None:
-        """Load a run's floors; None for a run that was made before they were kept.
+    def load(cls, folder: Path) -> RunBaselines | None:
+        """Load a run's baselines; None for a run that was made before they were kept.
 
         Raises RunError where a file is damaged, or one of the two is missing.
         """
@@ -107,7 +107,7 @@ class Floors:
                     name: stored[f"{name}_axes"].astype(np.float32) * stored[f"{name}_scale"].astype(np.float32)
                     for name in _MAPS
                 }
-                thresholds = dict(zip(FLOORS, stored["thresholds"].tolist(), strict=True))
+                thresholds = dict(zip(RUN_BASELINES, stored["thresholds"].tolist(), strict=True))
             untrained = keras.models.load_model(folder / UNTRAINED)
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise RunError(f"{folder}: the run's baselines cannot be read ({error}). Train again.") from error

@@ -22,7 +22,7 @@ from facetl.metrics.verification import Verification, evaluate_embeddings, pair_
 from facetl.recognition.recognizer import Recognizer, signatures_of
 from facetl.recognition.run_folder import CHECKPOINT, METRICS, RunFolder, extractor_record, versions
 from facetl.runs import documents
-from facetl.runs.run_baselines import Floors
+from facetl.runs.run_baselines import RunBaselines
 from facetl.training.fit import FittedHead, embedders, fit_head
 from facetl.training.head import embed
 from facetl.training.model_selection import Choice
@@ -127,7 +127,7 @@ def train_run(
     )
     Recognizer(extractor, fitted.head, evaluated.threshold).save(partial.path)
     thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
-    Floors.of(baselines, fitted.untrained, thresholds).save(partial.path)
+    RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
     config = _config(collection, settings, fitted)
     card = documents.card_of_head(collection, fitted, config)
     (partial.path / CHECKPOINT).unlink(missing_ok=True)

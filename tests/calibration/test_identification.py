@@ -1,4 +1,4 @@
-"""How faces are named: thresholds and margins against loops over the rehearsals, on people of a known law."""
+"""How faces are named: thresholds and margins against loops over the simulations, on people of a known law."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import logit
 
 from facetl.calibration import identification
-from facetl.calibration.identification import Identification, _Answers, rehearse
+from facetl.calibration.identification import Identification, _Answers, simulate_enrolment
 from facetl.errors import DataError, RunError
 from facetl.io.json_fields import StoredFields
 from facetl.metrics.ranking import Gallery
@@ -35,81 +35,81 @@ def answers(**columns: list[float]) -> _Answers:
 
 
 def test_rates_by_hand():
-    rehearsed = answers(
+    simulated = answers(
         distance=[0.1, 0.3, 0.9, 0.2, 0.4],
         gap=[0.5, 0.01, 0.5, 0.2, 0.3],
         right=[True, True, True, False, False],
         known=[True, True, True, False, False],
         shares=[0.25, 0.25, 0.5, 0.4, 0.6],
     )
-    assert rehearsed.rates(0.3, 0.0) == (0.4, 0.5)
-    assert rehearsed.rates(0.4, 0.1) == (1.0, 0.25)
-    assert rehearsed.rates(1.0, 0.25) == (0.6, 0.75)
+    assert simulated.rates(0.3, 0.0) == (0.4, 0.5)
+    assert simulated.rates(0.4, 0.1) == (1.0, 0.25)
+    assert simulated.rates(1.0, 0.25) == (0.6, 0.75)
 
 
-def test_a_rehearsal_enrols_half_and_asks_for_the_rest():
+def test_a_simulation_enrols_half_and_asks_for_the_rest():
     embeddings, labels = people(9, 0, noise=0.01)
     keep = np.flatnonzero((labels > 1) | (np.arange(len(labels)) % 6 == 0))  # 0 and 1 have one photo
     rows, person = embeddings[keep], labels[keep]
-    rehearsed = identification._rehearsal(rows, person, "centroid", 5.0, np.random.default_rng(0))
+    simulated = identification._simulation(rows, person, "centroid", 5.0, np.random.default_rng(0))
     # Of 7 people with 6 photos 3 are enrolled with 5, one photo each is asked for; 4 · 6 + 2 are strangers' photos.
-    assert (np.count_nonzero(rehearsed.known), np.count_nonzero(~rehearsed.known)) == (3, 26)
-    assert rehearsed.right.tolist() == rehearsed.known.tolist()
-    assert rehearsed.shares[rehearsed.known] == pytest.approx(1 / 3)
-    assert sorted(set(rehearsed.shares[~rehearsed.known].round(6))) == pytest.approx([1 / 36, 1 / 6], abs=1e-5)
-    assert rehearsed.distance[rehearsed.known].max() < rehearsed.distance[~rehearsed.known].min()
+    assert (np.count_nonzero(simulated.known), np.count_nonzero(~simulated.known)) == (3, 26)
+    assert simulated.right.tolist() == simulated.known.tolist()
+    assert simulated.shares[simulated.known] == pytest.approx(1 / 3)
+    assert sorted(set(simulated.shares[~simulated.known].round(6))) == pytest.approx([1 / 36, 1 / 6], abs=1e-5)
+    assert simulated.distance[simulated.known].max() < simulated.distance[~simulated.known].min()
 
 
 def test_a_photo_is_left_of_each_person_however_few_there_are():
     embeddings, labels = people(5, 0, noise=0.01, photos=2)
-    rehearsed = identification._rehearsal(embeddings, labels, "centroid", 5.0, np.random.default_rng(0))
-    assert (np.count_nonzero(rehearsed.known), np.count_nonzero(~rehearsed.known)) == (2, 6)
+    simulated = identification._simulation(embeddings, labels, "centroid", 5.0, np.random.default_rng(0))
+    assert (np.count_nonzero(simulated.known), np.count_nonzero(~simulated.known)) == (2, 6)
 
 
 def test_the_threshold_keeps_to_the_rate_on_other_people():
-    rehearsed = rehearse(*people(120, 1), seed=0, fpir=0.1)
-    assert rehearsed is not None
-    assert 0.09 < rehearsed.fpir <= 0.1 + 1e-9
-    splits = identification._rehearsals(*people(120, 1), "centroid", 5.0, 0)
-    error = np.std([split.rates(rehearsed.threshold, 0.0)[0] for split in splits], ddof=1)
+    simulated = simulate_enrolment(*people(120, 1), seed=0, fpir=0.1)
+    assert simulated is not None
+    assert 0.09 < simulated.fpir <= 0.1 + 1e-9
+    splits = identification._simulations(*people(120, 1), "centroid", 5.0, 0)
+    error = np.std([split.rates(simulated.threshold, 0.0)[0] for split in splits], ddof=1)
     # The estimate's own variance, and twice that for one measurement on half as many people.
-    reach = stats.t.ppf(0.975, 119) * np.sqrt(3) * error / (rehearsed.fpir * (1 - rehearsed.fpir))
-    assert logit(rehearsed.interval.high) - logit(rehearsed.fpir) == pytest.approx(reach)
+    reach = stats.t.ppf(0.975, 119) * np.sqrt(3) * error / (simulated.fpir * (1 - simulated.fpir))
+    assert logit(simulated.interval.high) - logit(simulated.fpir) == pytest.approx(reach)
     elsewhere = [
-        identification._rehearsal(*people(120, 2), "centroid", 5.0, np.random.default_rng(k)).rates(
-            rehearsed.threshold, 0.0
+        identification._simulation(*people(120, 2), "centroid", 5.0, np.random.default_rng(k)).rates(
+            simulated.threshold, 0.0
         )[0]
         for k in range(10)
     ]
-    assert rehearsed.interval.low < np.mean(elsewhere) < rehearsed.interval.high
-    assert rehearsed.identification.fpir <= 0.1 + 1e-9
-    assert rehearsed.identification.enrolled == 60
+    assert simulated.interval.low < np.mean(elsewhere) < simulated.interval.high
+    assert simulated.identification.fpir <= 0.1 + 1e-9
+    assert simulated.identification.enrolled == 60
 
 
 def test_without_a_rate_known_people_and_strangers_weigh_the_same():
     embeddings, labels = people(40, 3)
-    rehearsed = rehearse(embeddings, labels, seed=0)
-    assert rehearsed is not None
-    splits = identification._rehearsals(embeddings, labels, "centroid", 5.0, 0)
+    simulated = simulate_enrolment(embeddings, labels, seed=0)
+    assert simulated is not None
+    splits = identification._simulations(embeddings, labels, "centroid", 5.0, 0)
 
     def right(threshold: float) -> float:
         return float(np.mean([detected - named for named, detected in (s.rates(threshold, 0.0) for s in splits)]))
 
-    assert right(rehearsed.threshold) == pytest.approx(max(right(t) for t in np.linspace(0, 2, 400)), abs=0.003)
+    assert right(simulated.threshold) == pytest.approx(max(right(t) for t in np.linspace(0, 2, 400)), abs=0.003)
 
 
 def test_a_margin_is_taken_where_it_helps_beyond_chance():
     rng = np.random.default_rng(0)
 
-    def rehearsal(near: float) -> _Answers:
+    def simulation(near: float) -> _Answers:
         """Strangers lie between two people, known ones near one; distances tell nothing."""
         n = 200
         known = np.arange(n) < n // 2
         gap = np.where(known, rng.uniform(0.1, 1.0, n), rng.uniform(0.0, near, n))
         return _Answers(rng.uniform(0, 1, n), gap, known, known, np.full(n, 2 / n))
 
-    assert 0.1 < identification._margin([rehearsal(0.2) for _ in range(20)], 2.0) < 0.3
-    same = [rehearsal(1.0) for _ in range(20)]
+    assert 0.1 < identification._margin([simulation(0.2) for _ in range(20)], 2.0) < 0.3
+    same = [simulation(1.0) for _ in range(20)]
     alike = [a._replace(gap=rng.uniform(0, 1, len(a.gap))) for a in same]
     assert identification._margin(alike, 2.0) == 0.0
 
@@ -128,21 +128,21 @@ def test_personal_thresholds_are_those_of_the_gallery():
 def test_personal_thresholds_are_chosen_where_people_differ(monkeypatch):
     tried = []
 
-    def detections(rehearsals, fpir):
-        tried.append(rehearsals)
-        return np.array([0.5, 0.6, 0.7]) + (0.1 if rehearsals[0].gap[0] < 0 else 0.0)
+    def detections(simulations, fpir):
+        tried.append(simulations)
+        return np.array([0.5, 0.6, 0.7]) + (0.1 if simulations[0].gap[0] < 0 else 0.0)
 
-    plain = identification._rehearsals
+    plain = identification._simulations
 
-    def rehearsals(rows, person, method, shrinkage, seed):
+    def simulations(rows, person, method, shrinkage, seed):
         found = plain(rows, person, method, shrinkage, seed)
         if shrinkage == 10.0 and method == "personal":
             found[0] = found[0]._replace(gap=np.full_like(found[0].gap, -1.0))
         return found
 
-    monkeypatch.setattr(identification, "_rehearsals", rehearsals)
+    monkeypatch.setattr(identification, "_simulations", simulations)
     monkeypatch.setattr(identification, "_detections", detections)
-    chosen = rehearse(*people(12, 1), seed=0)
+    chosen = simulate_enrolment(*people(12, 1), seed=0)
     assert chosen is not None
     assert (chosen.identification.method, chosen.identification.shrinkage) == ("personal", 10.0)
 
@@ -158,15 +158,15 @@ def test_faces_are_named_by_threshold_and_margin():
 
 def test_few_people_are_told_how_many_more():
     with pytest.raises(DataError, match=r"FPIR of 0.1 needs 30 validation people.*Received: 12.*add 18 more"):
-        rehearse(*people(12, 0), seed=0, fpir=0.1)
+        simulate_enrolment(*people(12, 0), seed=0, fpir=0.1)
     with pytest.raises(DataError, match="4 of them with 2 photos"):
-        rehearse(*people(40, 0, photos=1), seed=0, fpir=0.1)
-    assert rehearse(*people(3, 0), seed=0) is None
+        simulate_enrolment(*people(40, 0, photos=1), seed=0, fpir=0.1)
+    assert simulate_enrolment(*people(3, 0), seed=0) is None
     with pytest.raises(DataError, match=r"must be in \(0, 1\)"):
-        rehearse(*people(12, 0), seed=0, fpir=1.5)
+        simulate_enrolment(*people(12, 0), seed=0, fpir=1.5)
 
 
-def test_rehearsals_that_differ_too_much_are_refused():
+def test_simulations_that_differ_too_much_are_refused():
     with pytest.raises(DataError, match=r"about 60 validation people. Received: 40, worth 20; add 20 more"):
         identification._refuse_uncertain(0.1, 0.1, np.sqrt(0.09 / 20), 40)
     identification._refuse_uncertain(0.1, 0.1, np.sqrt(0.09 / 31), 40)

@@ -14,7 +14,7 @@ from machine import Trained
 from facetl.data.manifest import Manifest
 from facetl.metrics.pairs import fold_pairs
 
-FLOORS = ["raw", "whitened", "lda", "untrained"]
+RUN_BASELINES = ["raw", "whitened", "lda", "untrained"]
 
 
 def evaluate(trained: Trained, verb: str, *arguments: object) -> list[object]:
@@ -32,7 +32,7 @@ def people_of(trained: Trained, side: str) -> list[str]:
 
 
 def test_the_pairs_of_training_score_as_in_training(trained: Trained, tmp_path: Path) -> None:
-    """The floors come back from their files, and photos through the cache, as they were."""
+    """The baselines come back from their files, and photos through the cache, as they were."""
     manifest = Manifest.from_folder(trained.photos)
     tested = [photo.identity in people_of(trained, "test") and photo.path.suffix == ".png" for photo in manifest.photos]
     manifest = manifest.select([row for row, wanted in enumerate(tested) if wanted])
@@ -44,8 +44,8 @@ def test_the_pairs_of_training_score_as_in_training(trained: Trained, tmp_path: 
     listed = write_csv(tmp_path / "pairs.csv", [("first", "second", "same", "fold"), *rows])
     told = trained.machine.json(*evaluate(trained, "pairs", listed, "--images", trained.photos))
     before = trained.report["verification"]
-    assert list(told["baselines"]) == FLOORS
-    for name in [*FLOORS, "trained"]:
+    assert list(told["baselines"]) == RUN_BASELINES
+    for name in [*RUN_BASELINES, "trained"]:
         scores = told if name == "trained" else told["baselines"][name]
         assert scores["auc"] == pytest.approx(before[name]["auc"], abs=5e-3), name
         assert scores["eer"] == pytest.approx(before[name]["eer"], abs=2e-2), name
@@ -99,7 +99,7 @@ def test_triplets_open_set_and_clusters(trained: Trained, tmp_path: Path) -> Non
     assert {"pairwise", "ari", "clusters"} <= set(clusters)
     assert clusters["people"] == len(people_of(trained, "test"))
     for told in (triplets, openset, clusters):
-        assert list(told["baselines"]) == FLOORS
+        assert list(told["baselines"]) == RUN_BASELINES
         assert told["people_in_training"] == (0 if told is clusters else 20 - len(people_of(trained, "test")))
     for arguments in (
         evaluate(trained, "triplets", tmp_path / "triplets.csv", "--images", photos),

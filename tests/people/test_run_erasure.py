@@ -20,7 +20,7 @@ from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face, MtcnnSpec
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.people.erasure.run_erasure import PICTURES, forget_in_run
-from facetl.recognition.embedded_face import SeenFace
+from facetl.recognition.embedded_face import EmbeddedFace
 from facetl.recognition.run_folder import PEOPLE, RunFolder
 
 ZOE = unicodedata.normalize("NFC", "Zoë Quist")
@@ -41,7 +41,7 @@ def run(run_once: Path, tmp_path: Path) -> Path:
     for place, name in enumerate([ZOE, "Ann Lee", ZOE]):
         row = rng.normal(size=4).astype(np.float32)
         box = (place * 50.0, 0.0, place * 50.0 + 40, 40.0)
-        face = SeenFace(Face(box, np.zeros((5, 2), np.float32), 1.0), row / np.linalg.norm(row), None)
+        face = EmbeddedFace(Face(box, np.zeros((5, 2), np.float32), 1.0), row / np.linalg.norm(row), None)
         gallery, _ = gallery.with_faces(name, [("a" * 64, face)])
     RunFolder(folder).write_gallery(gallery)
     RunFolder(folder).write_people({"train": ["Ann Lee", "Bob"], "validation": ["Cas"], "test": [ZOE, "Dan"]})

@@ -15,7 +15,7 @@ from patches import write_run
 from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face
 from facetl.io import files
-from facetl.recognition.embedded_face import SeenFace
+from facetl.recognition.embedded_face import EmbeddedFace
 from facetl.recognition.run_folder import RunFolder
 
 JOSE = unicodedata.normalize("NFC", "José")
@@ -32,9 +32,9 @@ def run(run_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_once, tmp_path / "family"))
 
 
-def seen(*vector: float, box: tuple[float, float, float, float] = BOX) -> SeenFace:
+def seen(*vector: float, box: tuple[float, float, float, float] = BOX) -> EmbeddedFace:
     row = np.array(vector, np.float32) / np.linalg.norm(vector).astype(np.float32)
-    return SeenFace(Face(box, np.zeros((5, 2), np.float32), 0.9), row, None)
+    return EmbeddedFace(Face(box, np.zeros((5, 2), np.float32), 0.9), row, None)
 
 
 def test_what_is_written_is_read_again_and_for_its_owner_alone(run: Path) -> None:

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corners import FLOOR_THRESHOLDS, THRESHOLD, make_subject
+from corners import BASELINE_THRESHOLDS, THRESHOLD, make_evaluated_run
 
 from facetl.data.manifest import Manifest
-from facetl.runs import evaluated_run as subject_module
-from facetl.runs.evaluated_run import Acquaintance
+from facetl.runs import evaluated_run
+from facetl.runs.evaluated_run import TrainingOverlap
 
 
-def test_the_methods_are_the_floors_and_then_the_trained_head(tmp_path: Path, make_people: Callable[..., Path]) -> None:
+def test_the_methods_are_the_baselines_and_the_trained_head(tmp_path: Path, make_people: Callable[..., Path]) -> None:
     photos = make_people(tmp_path / "photos", people=3, photos=3)
-    subject = make_subject(tmp_path, photos)
-    embedded = subject.embed(Manifest.from_folder(photos), cache=tmp_path / "cache")
-    methods = list(subject.methods(embedded))
-    assert [(name, threshold) for name, _, threshold in methods] == [*FLOOR_THRESHOLDS.items(), ("trained", THRESHOLD)]
+    run = make_evaluated_run(tmp_path, photos)
+    embedded = run.embed(Manifest.from_folder(photos), cache=tmp_path / "cache")
+    methods = list(run.methods(embedded))
+    expected = [*BASELINE_THRESHOLDS.items(), ("trained", THRESHOLD)]
+    assert [(name, threshold) for name, _, threshold in methods] == expected
     for _, embeddings, _ in methods:
         assert len(embeddings) == 9
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3)
@@ -30,15 +31,15 @@ def test_the_methods_are_the_floors_and_then_the_trained_head(tmp_path: Path, ma
 def test_people_are_known_by_their_composed_name(tmp_path: Path, make_people: Callable[..., Path]) -> None:
     jose = unicodedata.normalize("NFC", "José")
     photos = make_people(tmp_path / "photos", people=2, photos=2)
-    subject = make_subject(tmp_path, photos, known=frozenset({jose, "Zoe"}))
-    acquaintance = subject.acquaintance([unicodedata.normalize("NFD", jose), "Ann", jose, "Bob"])
-    assert acquaintance == Acquaintance(3, (jose,))
-    assert acquaintance.to_json() == {"people": 3, "people_in_training": 1}
-    assert acquaintance.warning is not None
-    assert "1 of the 3 people" in acquaintance.warning
-    assert subject.strangers(["Ann", unicodedata.normalize("NFD", jose)]) == {"Ann"}
-    assert subject.acquaintance(["Ann"]).warning is None
-    assert "does not say" in (Acquaintance(3, None).warning or "")
+    run = make_evaluated_run(tmp_path, photos, known=frozenset({jose, "Zoe"}))
+    overlap = run.overlap_with_training([unicodedata.normalize("NFD", jose), "Ann", jose, "Bob"])
+    assert overlap == TrainingOverlap(3, (jose,))
+    assert overlap.to_json() == {"people": 3, "people_in_training": 1}
+    assert overlap.warning is not None
+    assert "1 of the 3 people" in overlap.warning
+    assert run.strangers(["Ann", unicodedata.normalize("NFD", jose)]) == {"Ann"}
+    assert run.overlap_with_training(["Ann"]).warning is None
+    assert "does not say" in (TrainingOverlap(3, None).warning or "")
 
 
 @pytest.mark.parametrize(
@@ -51,4 +52,4 @@ def test_people_are_known_by_their_composed_name(tmp_path: Path, make_people: Ca
     ],
 )
 def test_the_margin_is_that_of_a_triplet_loss(settings: dict[str, object], margin: float) -> None:
-    assert subject_module._margin({"settings": settings}) == margin
+    assert evaluated_run._margin({"settings": settings}) == margin

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corners import FLOOR_THRESHOLDS, THRESHOLD, embedded, make_subject
+from corners import BASELINE_THRESHOLDS, THRESHOLD, embedded, make_evaluated_run
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
 from facetl.errors import DataError, RunError
 from facetl.runs import evaluation
-from facetl.runs.evaluated_run import Subject
-from facetl.runs.evaluation import assess_clusters, assess_openset, assess_triplets, average_linkage
+from facetl.runs.evaluated_run import EvaluatedRun
+from facetl.runs.evaluation import average_linkage, evaluate_clusters, evaluate_openset, evaluate_triplets
 
-FLOORS = ["raw", "whitened", "lda", "untrained"]
+RUN_BASELINES = ["raw", "whitened", "lda", "untrained"]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Subject:
-    return make_subject(tmp_path_factory.mktemp("run"), photos, known=frozenset({"Person_00", "Person_03"}))
+def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> EvaluatedRun:
+    return make_evaluated_run(tmp_path_factory.mktemp("run"), photos, known=frozenset({"Person_00", "Person_03"}))
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def some_triplets(people: int = 8) -> list[tuple[str, str, str]]:
     return rows
 
 
-def test_triplets_are_judged_as_by_hand(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_triplets_are_judged_as_by_hand(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     rows = some_triplets()
-    assessed = assess_triplets(subject, triplets_file(tmp_path, rows), photos, cache=cache)
+    assessed = evaluate_triplets(run, triplets_file(tmp_path, rows), photos, cache=cache)
     told = json.loads(json.dumps(assessed.to_json(), allow_nan=False))
     right, losses, ordered = [], [], []
     for row in rows:
-        anchor, positive, negative = embedded(subject, [photos / path for path in row])
+        anchor, positive, negative = embedded(run, [photos / path for path in row])
         near, far = np.sum((anchor - positive) ** 2), np.sum((anchor - negative) ** 2)
         right += [near <= THRESHOLD, far > THRESHOLD]
         losses.append(max(0.0, near - far + 0.2))
@@ -74,58 +74,58 @@ def test_triplets_are_judged_as_by_hand(subject: Subject, photos: Path, cache: P
     assert told["loss"] == pytest.approx(np.mean(losses), abs=2e-3)
     assert told["order"] == pytest.approx(np.mean(ordered), abs=0.04)
     assert (told["threshold"], told["margin"], told["triplets"], told["run"]) == (THRESHOLD, 0.2, len(rows), "mine")
-    assert list(told["baselines"]) == FLOORS
-    assert {name: scores["threshold"] for name, scores in told["baselines"].items()} == FLOOR_THRESHOLDS
+    assert list(told["baselines"]) == RUN_BASELINES
+    assert {name: scores["threshold"] for name, scores in told["baselines"].items()} == BASELINE_THRESHOLDS
     assert len({(scores["loss"], scores["accuracy"]) for scores in [told, *told["baselines"].values()]}) == 5
     assert told["folds_of"] == "people"
     assert (told["people"], told["people_in_training"], told["left_out_triplets"]) == (8, 2, 0)
 
 
 def test_unseen_triplets_show_nobody_of_the_training(
-    subject: Subject, photos: Path, cache: Path, tmp_path: Path
+    run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
     rows = some_triplets()
     fresh = [row for row in rows if not any(path.startswith(("Person_00", "Person_03")) for path in row)]
     assert 0 < len(fresh) < len(rows)
-    ours = assess_triplets(subject, triplets_file(tmp_path, rows), photos, cache=cache, unseen=True)
-    alone = assess_triplets(subject, triplets_file(tmp_path, fresh), photos, cache=cache)
+    ours = evaluate_triplets(run, triplets_file(tmp_path, rows), photos, cache=cache, unseen=True)
+    alone = evaluate_triplets(run, triplets_file(tmp_path, fresh), photos, cache=cache)
     assert ours.left_out == len(rows) - len(fresh)
     assert ours.scores["trained"].loss == pytest.approx(alone.scores["trained"].loss, abs=1e-5)
     assert (ours.scores["trained"].triplets, ours.scores["trained"].order) == (
         len(fresh),
         alone.scores["trained"].order,
     )
-    assert ours.acquaintance.in_training == ()
-    known = replace(subject, known=frozenset(f"Person_{number:02d}" for number in range(8)))
+    assert ours.overlap_with_training.in_training == ()
+    known = replace(run, known=frozenset(f"Person_{number:02d}" for number in range(8)))
     with pytest.raises(DataError, match="outside the run's training, found none"):
-        assess_triplets(known, triplets_file(tmp_path, rows), photos, cache=cache, unseen=True)
+        evaluate_triplets(known, triplets_file(tmp_path, rows), photos, cache=cache, unseen=True)
 
 
 def test_triplets_of_photos_that_cannot_be_read_are_counted(
-    subject: Subject, photos: Path, cache: Path, tmp_path: Path
+    run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(photos, tmp_path / "set")
     rows = some_triplets()
     broken = rows[0][2]
     (tmp_path / "set" / broken).write_bytes(b"\x89PNG no more")
     whole = [row for row in rows if broken not in row]
-    assessed = assess_triplets(subject, triplets_file(tmp_path, rows), tmp_path / "set", cache=cache)
-    alone = assess_triplets(subject, triplets_file(tmp_path, whole), photos, cache=cache)
+    assessed = evaluate_triplets(run, triplets_file(tmp_path, rows), tmp_path / "set", cache=cache)
+    alone = evaluate_triplets(run, triplets_file(tmp_path, whole), photos, cache=cache)
     assert assessed.to_json()["missing_triplets"] == len(rows) - len(whole) > 0
     for name, scores in assessed.scores.items():
         assert scores.loss == pytest.approx(alone.scores[name].loss, abs=1e-5)
         assert (scores.triplets, scores.order) == (len(whole), alone.scores[name].order)
     with pytest.raises(DataError, match="photos that can be read, found none"):
-        assess_triplets(subject, triplets_file(tmp_path, rows[:1]), tmp_path / "set", cache=cache)
+        evaluate_triplets(run, triplets_file(tmp_path, rows[:1]), tmp_path / "set", cache=cache)
 
 
-def test_a_run_without_floors_says_so(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
-    old = replace(subject, floors=None, known=None)
-    told = assess_triplets(old, triplets_file(tmp_path, some_triplets()), photos, cache=cache).to_json()
+def test_a_run_without_floors_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+    old = replace(run, baselines=None, known=None)
+    told = evaluate_triplets(old, triplets_file(tmp_path, some_triplets()), photos, cache=cache).to_json()
     assert told["baselines"] is None
     assert told["people_in_training"] is None
     with pytest.raises(RunError, match="does not say whom it was trained on"):
-        assess_clusters(old, photos, cache=cache, unseen=True)
+        evaluate_clusters(old, photos, cache=cache, unseen=True)
 
 
 @pytest.fixture
@@ -142,19 +142,19 @@ def openset(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "gallery", tmp_path / "probe"
 
 
-def test_an_open_set_names_the_nearest_centroid(subject: Subject, openset: tuple[Path, Path], cache: Path) -> None:
+def test_an_open_set_names_the_nearest_centroid(run: EvaluatedRun, openset: tuple[Path, Path], cache: Path) -> None:
     gallery, probe = openset
-    assessed = assess_openset(subject, gallery, probe, cache=cache)
+    assessed = evaluate_openset(run, gallery, probe, cache=cache)
     told = json.loads(json.dumps(assessed.to_json(), allow_nan=False))
     names = [f"Person_{person:02d}" for person in range(5)]
     centroids = []
     for name in names:
-        mean = embedded(subject, sorted((gallery / name).iterdir())).mean(axis=0)
+        mean = embedded(run, sorted((gallery / name).iterdir())).mean(axis=0)
         centroids.append(mean / np.linalg.norm(mean))
     hits = []
     for name in names:
         for path in sorted((probe / name).glob("0*.png")):
-            distances = np.sum((embedded(subject, [path]) - centroids) ** 2, axis=1)
+            distances = np.sum((embedded(run, [path]) - centroids) ** 2, axis=1)
             hits.append(names[int(np.argmin(distances))] == name)
     assert told["top1"] == pytest.approx(np.mean(hits))
     assert told["top6"] == 1.0
@@ -163,29 +163,29 @@ def test_an_open_set_names_the_nearest_centroid(subject: Subject, openset: tuple
     assert told["threshold_from"] == "gallery"
     assert "again.png" not in json.dumps(told["guesses"])
     assert {guess["photo"] for guess in told["guesses"]} >= {"Person_06/00.png", "Person_01/04.png"}
-    assert list(told["baselines"]) == FLOORS
+    assert list(told["baselines"]) == RUN_BASELINES
     assert all("guesses" not in scores and "top1" in scores for scores in told["baselines"].values())
     assert {"accuracy_with_unknown", "dir_at_fpir", "sweep"} <= set(told)
     assert (told["people"], told["people_in_training"]) == (5, 2)
 
 
 def test_a_gallery_of_single_photos_takes_the_threshold_of_pairs(
-    subject: Subject, openset: tuple[Path, Path], cache: Path
+    run: EvaluatedRun, openset: tuple[Path, Path], cache: Path
 ) -> None:
     gallery, probe = openset
     for folder in gallery.iterdir():
         for number in (1, 2):
             (folder / f"{number:02d}.png").unlink()
-    told = assess_openset(subject, gallery, probe, cache=cache, method="nearest", k=1).to_json()
+    told = evaluate_openset(run, gallery, probe, cache=cache, method="nearest", k=1).to_json()
     assert (told["threshold"], told["threshold_from"]) == (THRESHOLD, "given")
-    assert told["baselines"]["lda"]["threshold"] == FLOOR_THRESHOLDS["lda"]
+    assert told["baselines"]["lda"]["threshold"] == BASELINE_THRESHOLDS["lda"]
 
 
 def test_an_open_set_is_written_privately_and_without_what_it_knows(
-    subject: Subject, openset: tuple[Path, Path], cache: Path, tmp_path: Path
+    run: EvaluatedRun, openset: tuple[Path, Path], cache: Path, tmp_path: Path
 ) -> None:
     gallery, probe = openset
-    assessed = assess_openset(subject, gallery, probe, cache=cache, unseen=True)
+    assessed = evaluate_openset(run, gallery, probe, cache=cache, unseen=True)
     assert assessed.trained.people == 3, "two of the five took part in the training"
     written = assessed.write(tmp_path / "out")
     assert {path.name for path in written} == {"sweep.csv", "confusion.csv", "guesses.csv", "sweep.png"}
@@ -195,14 +195,14 @@ def test_an_open_set_is_written_privately_and_without_what_it_knows(
     shutil.rmtree(probe)
     shutil.copytree(gallery, probe)
     with pytest.raises(DataError, match="photos that are not in"):
-        assess_openset(subject, gallery, probe, cache=cache)
+        evaluate_openset(run, gallery, probe, cache=cache)
 
 
-def test_clusters_are_those_of_scikit_learn(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
-    assessed = assess_clusters(subject, photos, cache=cache, with_elbow=True)
+def test_clusters_are_those_of_scikit_learn(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+    assessed = evaluate_clusters(run, photos, cache=cache, with_elbow=True)
     told = json.loads(json.dumps(assessed.to_json(), allow_nan=False))
     paths = sorted(photos.rglob("*.png"))
-    rows = embedded(subject, paths)
+    rows = embedded(run, paths)
     distances = np.sum((rows[:, None] - rows[None]) ** 2, axis=2)
     theirs = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="average", distance_threshold=THRESHOLD
@@ -211,8 +211,8 @@ def test_clusters_are_those_of_scikit_learn(subject: Subject, photos: Path, cach
     assert told["ari"] == pytest.approx(adjusted_rand_score([path.parent.name for path in paths], theirs), abs=1e-9)
     assert told["clusters"] == len(set(theirs))
     assert (told["photos"], told["people"], told["true"]) == (40, 8, "folder names")
-    assert list(told["baselines"]) == FLOORS
-    assert told["baselines"]["raw"]["threshold"] == FLOOR_THRESHOLDS["raw"]
+    assert list(told["baselines"]) == RUN_BASELINES
+    assert told["baselines"]["raw"]["threshold"] == BASELINE_THRESHOLDS["raw"]
     assert set(told["bcubed"]) == {"precision", "recall", "f"}
     assert told["elbow"]["ks"][0] == 1
     assert (tmp_path / "out").exists() is False
@@ -238,20 +238,20 @@ def test_average_linkage_joins_at_the_threshold_itself_and_not_beyond() -> None:
 
 
 def test_clusters_of_strangers_alone_and_of_too_many_photos(
-    subject: Subject, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    run: EvaluatedRun, photos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = assess_clusters(subject, photos, cache=cache, unseen=True).to_json()
+    told = evaluate_clusters(run, photos, cache=cache, unseen=True).to_json()
     assert (told["people"], told["photos"], told["people_in_training"], told["elbow"]) == (6, 30, 0, None)
     monkeypatch.setattr(evaluation, "MOST_CLUSTERED", 39)
     with pytest.raises(DataError, match=r"at most 39 photos .* found 40"):
-        assess_clusters(subject, photos, cache=cache)
+        evaluate_clusters(run, photos, cache=cache)
 
 
 def test_a_photo_that_stands_under_two_people_is_nobodys(
-    subject: Subject, photos: Path, cache: Path, tmp_path: Path
+    run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(photos, tmp_path / "set")
     shutil.copy(photos / "Person_02/00.png", tmp_path / "set/Person_05/wrong.png")
-    assessed = assess_clusters(subject, tmp_path / "set", cache=cache)
+    assessed = evaluate_clusters(run, tmp_path / "set", cache=cache)
     assert len(assessed.photos) == 39
     assert assessed.skipped == {"mislabelled": 2}

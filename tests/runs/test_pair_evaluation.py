@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corners import FLOOR_THRESHOLDS, THRESHOLD, embedded, make_subject
+from corners import BASELINE_THRESHOLDS, THRESHOLD, embedded, make_evaluated_run
 from sklearn.metrics import roc_auc_score
 
 from facetl.data.pair_lists import PathPairs, read_pairs
 from facetl.errors import DataError
 from facetl.metrics.roc import accuracy_at, best_threshold
-from facetl.runs.evaluated_run import Subject
-from facetl.runs.pair_evaluation import assess_pairs
+from facetl.runs.evaluated_run import EvaluatedRun
+from facetl.runs.pair_evaluation import evaluate_pairs
 
 PEOPLE = 24
 FOLDS = 3
@@ -31,8 +31,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Subject:
-    return make_subject(tmp_path_factory.mktemp("run"), photos, known=frozenset({"Person_00", "Person_03"}))
+def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> EvaluatedRun:
+    return make_evaluated_run(tmp_path_factory.mktemp("run"), photos, known=frozenset({"Person_00", "Person_03"}))
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +67,19 @@ def protocol_of(folder: Path, listed: list[Row], *, folds: bool = True) -> PathP
     return protocol
 
 
-def distances_of(subject: Subject, photos: Path, listed: list[Row]) -> np.ndarray:
-    first = embedded(subject, [photos / row[0] for row in listed])
-    second = embedded(subject, [photos / row[1] for row in listed])
+def distances_of(run: EvaluatedRun, photos: Path, listed: list[Row]) -> np.ndarray:
+    first = embedded(run, [photos / row[0] for row in listed])
+    second = embedded(run, [photos / row[1] for row in listed])
     return np.sum((first - second) ** 2, axis=1)
 
 
 def test_pairs_are_scored_by_folds_and_at_the_runs_threshold(
-    subject: Subject, photos: Path, cache: Path, tmp_path: Path
+    run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
     listed = rows()
-    assessed = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache, seed=2)
+    assessed = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache, seed=2)
     told = json.loads(json.dumps(assessed.to_json(), allow_nan=False))
-    distances = distances_of(subject, photos, listed)
+    distances = distances_of(run, photos, listed)
     same = np.array([bool(row[2]) for row in listed])
     fold = np.array([row[3] for row in listed])
     thresholds = [best_threshold(distances[fold != k], same[fold != k]) for k in range(FOLDS)]
@@ -104,52 +104,52 @@ def test_pairs_are_scored_by_folds_and_at_the_runs_threshold(
     assert (intervals["people"], intervals["tar_at_far"]["1e-4"]) == (PEOPLE, None)
 
 
-def test_people_in_several_folds_are_told(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_people_in_several_folds_are_told(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     listed = rows()
-    apart = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache)
+    apart = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache)
     assert (apart.shared, apart.to_json()["people_in_several_folds"]) == ((), 0)
     listed.append((_photo(0, 0), _photo(PEOPLE - 1, 1), 0, 1))
-    across = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache)
+    across = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache)
     assert len(across.shared) in (1, 2)
     assert across.to_json()["people_in_several_folds"] == len(across.shared)
     assert set(across.shared) <= {"Person_00", f"Person_{PEOPLE - 1:02d}"}
 
 
 def test_without_folds_the_threshold_is_each_methods_own(
-    subject: Subject, photos: Path, cache: Path, tmp_path: Path
+    run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path
 ) -> None:
     listed = rows()
-    assessed = assess_pairs(subject, protocol_of(tmp_path, listed, folds=False), photos, cache=cache)
+    assessed = evaluate_pairs(run, protocol_of(tmp_path, listed, folds=False), photos, cache=cache)
     told = assessed.to_json()
     assert (told["accuracy_by"], told["folds"]) == ("threshold", 1)
     assert told["accuracy"] == told["accuracy_at_threshold"]
     assert {name: scores.threshold for name, scores in assessed.verifications.items()} == {
-        **FLOOR_THRESHOLDS,
+        **BASELINE_THRESHOLDS,
         "trained": THRESHOLD,
     }
 
 
-def test_unseen_pairs_show_nobody_of_the_training(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_unseen_pairs_show_nobody_of_the_training(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     listed = rows()
     fresh = [row for row in listed if not any(path.startswith(("Person_00", "Person_03")) for path in row[:2])]
-    ours = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache, unseen=True)
-    alone = assess_pairs(subject, protocol_of(tmp_path, fresh), photos, cache=cache)
+    ours = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache, unseen=True)
+    alone = evaluate_pairs(run, protocol_of(tmp_path, fresh), photos, cache=cache)
     # Blocks of another size round otherwise.
     assert ours.trained.auc == pytest.approx(alone.trained.auc, abs=1e-3)
     assert ours.trained.pairs == alone.trained.pairs == len(fresh)
     assert ours.left_out == len(listed) - len(fresh) > 0
-    assert ours.acquaintance.in_training == ()
-    everyone = replace(subject, known=frozenset(f"Person_{number:02d}" for number in range(PEOPLE)))
+    assert ours.overlap_with_training.in_training == ()
+    everyone = replace(run, known=frozenset(f"Person_{number:02d}" for number in range(PEOPLE)))
     with pytest.raises(DataError, match="outside the run's training, found none"):
-        assess_pairs(everyone, protocol_of(tmp_path, listed), photos, cache=cache, unseen=True)
+        evaluate_pairs(everyone, protocol_of(tmp_path, listed), photos, cache=cache, unseen=True)
 
 
-def test_groups_are_judged_at_the_runs_threshold(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_groups_are_judged_at_the_runs_threshold(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     listed = rows()
     groups = {f"Person_{number:02d}": "early" if number < PEOPLE // 2 else "late" for number in range(1, PEOPLE)}
-    assessed = assess_pairs(subject, protocol_of(tmp_path, listed), photos, cache=cache, groups=groups)
+    assessed = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache, groups=groups)
     told = json.loads(json.dumps(assessed.to_json(), allow_nan=False))["groups"]
-    distances = distances_of(subject, photos, listed)
+    distances = distances_of(run, photos, listed)
     early = np.array([row[2] == 1 and 1 <= int(row[0][7:9]) < PEOPLE // 2 for row in listed])
     rates = {each["group"]: each for each in told["groups"]}
     assert set(rates) == {"early", "late"}
@@ -158,7 +158,7 @@ def test_groups_are_judged_at_the_runs_threshold(subject: Subject, photos: Path,
     assert told["pairs_left_out"] > 0, "Person_00 has no group"
 
 
-def test_photos_that_cannot_be_read_are_counted(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_photos_that_cannot_be_read_are_counted(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "Person_90").mkdir()
     (tmp_path / "Person_90/a.png").write_bytes(b"\x89PNG no more")
     for name in ("Person_00", "Person_01", "Person_02", "Person_08", "Person_09"):
@@ -171,15 +171,15 @@ def test_photos_that_cannot_be_read_are_counted(subject: Subject, photos: Path, 
         ("Person_90/a.png", "Person_09/01.png", 0, 1),
         ("Person_91/absent.png", "Person_09/01.png", 0, 1),
     ]
-    assessed = assess_pairs(subject, protocol_of(tmp_path, listed), tmp_path, cache=cache)
+    assessed = evaluate_pairs(run, protocol_of(tmp_path, listed), tmp_path, cache=cache)
     assert (assessed.missing, assessed.trained.pairs) == (2, 4)
-    assert assessed.acquaintance.people == 5
+    assert assessed.overlap_with_training.people == 5
     assert assessed.to_json()["intervals"]["accuracy"] is None, "too few people to tell"
     with pytest.raises(DataError, match="can be read"):
-        assess_pairs(subject, protocol_of(tmp_path, listed[4:5]), tmp_path, cache=cache)
+        evaluate_pairs(run, protocol_of(tmp_path, listed[4:5]), tmp_path, cache=cache)
 
 
-def test_a_run_without_floors_says_so(subject: Subject, photos: Path, cache: Path, tmp_path: Path) -> None:
-    old = replace(subject, floors=None, known=None)
-    told = assess_pairs(old, protocol_of(tmp_path, rows()), photos, cache=cache).to_json()
+def test_a_run_without_floors_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+    old = replace(run, baselines=None, known=None)
+    told = evaluate_pairs(old, protocol_of(tmp_path, rows()), photos, cache=cache).to_json()
     assert (told["baselines"], told["people_in_training"]) == (None, None)

@@ -16,7 +16,7 @@ from facetl.recognition import recognizer as recognizer_module
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs import pretrained
-from facetl.runs.evaluated_run import Subject
+from facetl.runs.evaluated_run import EvaluatedRun
 from facetl.runs.recalibration import recalibrate
 
 
@@ -56,7 +56,7 @@ def test_two_photos_are_as_far_apart_as_their_vectors(run: Path) -> None:
 
 def test_the_run_knows_nobody_and_says_what_it_is(run: Path) -> None:
     assert RunFolder(run).people() == {"train": frozenset(), "validation": frozenset(), "test": frozenset()}
-    assert Subject.load(run).strangers(["Ann"]) == {"Ann"}
+    assert EvaluatedRun.load(run).strangers(["Ann"]) == {"Ann"}
     card = (run / "MODEL_CARD.md").read_text()
     assert "0.36" in card
     assert "no probability" in card

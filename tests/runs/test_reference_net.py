@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corners import Corners, make_subject
+from corners import Corners, make_evaluated_run
 
 from facetl.backbones import dlib_net
 from facetl.backbones.spec import ExtractorSpec, Weights
@@ -17,21 +17,21 @@ from facetl.errors import DataError, WeightsError
 from facetl.images.decode import read_photo
 from facetl.metrics.pairs import Pairs
 from facetl.runs import reference_net as ceiling_module
-from facetl.runs.pair_evaluation import assess_pairs
-from facetl.runs.reference_net import Ceiling
+from facetl.runs.pair_evaluation import evaluate_pairs
+from facetl.runs.reference_net import ReferenceNet
 
 
 @pytest.fixture
-def ceiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ceiling:
+def ceiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ReferenceNet:
     """Return a ceiling whose net is a made-up one that is named dlib."""
     weights = Weights("dlib", "ab" * 32, tmp_path)
     monkeypatch.setattr(ceiling_module, "resolve", lambda spec: weights)
     monkeypatch.setattr(ceiling_module, "make_extractor", lambda view, weights: Corners(weights, view))
-    return Ceiling.open("dlib")
+    return ReferenceNet.open("dlib")
 
 
 def test_its_vectors_are_compared_as_they_are(
-    ceiling: Ceiling, tmp_path: Path, make_people: Callable[..., Path]
+    ceiling: ReferenceNet, tmp_path: Path, make_people: Callable[..., Path]
 ) -> None:
     photos = make_people(tmp_path / "photos", people=3, photos=2)
     manifest = Manifest.from_folder(photos)
@@ -46,14 +46,14 @@ def test_its_vectors_are_compared_as_they_are(
     assert ceiling.spec == ExtractorSpec.of("dlib", mirror=False)
 
 
-def test_it_stands_beside_the_run(ceiling: Ceiling, tmp_path: Path, make_people: Callable[..., Path]) -> None:
+def test_it_stands_beside_the_run(ceiling: ReferenceNet, tmp_path: Path, make_people: Callable[..., Path]) -> None:
     photos = make_people(tmp_path / "photos", people=4, photos=3)
     rows = [f"Person_{n:02d}/00.png,Person_{n:02d}/01.png,1" for n in range(4)]
     rows += [f"Person_{n:02d}/00.png,Person_{(n + 1) % 4:02d}/01.png,0" for n in range(4)]
     (tmp_path / "pairs.csv").write_text("\n".join(["first,second,same", *rows]))
-    subject = make_subject(tmp_path, photos)
-    told = assess_pairs(
-        subject, read_pairs(tmp_path / "pairs.csv"), photos, cache=tmp_path / "cache", ceiling=ceiling
+    run = make_evaluated_run(tmp_path, photos)
+    told = evaluate_pairs(
+        run, read_pairs(tmp_path / "pairs.csv"), photos, cache=tmp_path / "cache", ceiling=ceiling
     ).to_json()
     assert set(told["ceiling"]) == {"dlib"}
     assert told["ceiling"]["dlib"]["pairs"] == told["pairs"] == 8
@@ -63,7 +63,7 @@ def test_it_stands_beside_the_run(ceiling: Ceiling, tmp_path: Path, make_people:
 
 def test_another_name_and_a_missing_extra_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="expected one of dlib, got 'facenet'"):
-        Ceiling.open("facenet")
+        ReferenceNet.open("facenet")
     monkeypatch.setattr(dlib_net, "_PACKAGE", "no_such_package")
     with pytest.raises(WeightsError, match=r"facetl\[dlib\]"):
-        Ceiling.open("dlib")
+        ReferenceNet.open("dlib")

@@ -11,7 +11,7 @@ import pytest
 
 from facetl.errors import DataError, RunError
 from facetl.metrics.baselines import Baselines, Lda, Raw, Whitened
-from facetl.runs.run_baselines import BASELINES, FLOORS, UNTRAINED, Floors
+from facetl.runs.run_baselines import BASELINES, RUN_BASELINES, UNTRAINED, RunBaselines
 
 DIM = 24
 THRESHOLDS = {"raw": 1.5, "whitened": 1.75, "lda": 0.5, "untrained": 1.25, "trained": 0.75}
@@ -36,11 +36,11 @@ def untrained() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def floors(untrained: keras.Model) -> Floors:
-    return Floors.of(Baselines.fit(*people(0), seed=3), untrained, THRESHOLDS)
+def baselines(untrained: keras.Model) -> RunBaselines:
+    return RunBaselines.of(Baselines.fit(*people(0), seed=3), untrained, THRESHOLDS)
 
 
-def test_they_come_back_as_they_were_fitted(floors: Floors, untrained: keras.Model, tmp_path: Path) -> None:
+def test_they_come_back_as_they_were_fitted(baselines: RunBaselines, untrained: keras.Model, tmp_path: Path) -> None:
     rows, labels = people(0)
     unseen, _ = people(1)
     fitted = {
@@ -49,21 +49,21 @@ def test_they_come_back_as_they_were_fitted(floors: Floors, untrained: keras.Mod
         "lda": Lda(seed=3).fit(rows, labels).transform(unseen),
         "untrained": np.asarray(untrained(unseen.astype(np.float32))),
     }
-    floors.save(tmp_path)
-    loaded = Floors.load(tmp_path)
+    baselines.save(tmp_path)
+    loaded = RunBaselines.load(tmp_path)
     assert loaded is not None
-    assert tuple(loaded.embedders()) == FLOORS == tuple(fitted)
+    assert tuple(loaded.embedders()) == RUN_BASELINES == tuple(fitted)
     for name, embedder in loaded.embedders().items():
         embeddings = embedder(unseen)
         assert embeddings.dtype == np.float32
         # The maps are kept in float16.
         np.testing.assert_allclose(embeddings, fitted[name], atol=3e-3, err_msg=name)
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
-    assert loaded.thresholds == {name: THRESHOLDS[name] for name in FLOORS}
+    assert loaded.thresholds == {name: THRESHOLDS[name] for name in RUN_BASELINES}
 
 
-def test_they_are_for_their_owner_alone(floors: Floors, tmp_path: Path) -> None:
-    floors.save(tmp_path)
+def test_they_are_for_their_owner_alone(baselines: RunBaselines, tmp_path: Path) -> None:
+    baselines.save(tmp_path)
     for name in (BASELINES, UNTRAINED):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     with np.load(tmp_path / BASELINES, allow_pickle=False) as stored:
@@ -71,43 +71,43 @@ def test_they_are_for_their_owner_alone(floors: Floors, tmp_path: Path) -> None:
 
 
 def test_a_run_without_them_has_none(tmp_path: Path) -> None:
-    assert Floors.load(tmp_path) is None
+    assert RunBaselines.load(tmp_path) is None
 
 
 @pytest.mark.parametrize("gone", [BASELINES, UNTRAINED])
-def test_half_of_them_is_refused(floors: Floors, tmp_path: Path, gone: str) -> None:
-    floors.save(tmp_path)
+def test_half_of_them_is_refused(baselines: RunBaselines, tmp_path: Path, gone: str) -> None:
+    baselines.save(tmp_path)
     (tmp_path / gone).unlink()
     with pytest.raises(RunError, match=r"baselines cannot be read.*Train again"):
-        Floors.load(tmp_path)
+        RunBaselines.load(tmp_path)
 
 
-def test_damage_is_refused(floors: Floors, tmp_path: Path) -> None:
-    floors.save(tmp_path)
+def test_damage_is_refused(baselines: RunBaselines, tmp_path: Path) -> None:
+    baselines.save(tmp_path)
     whole = (tmp_path / BASELINES).read_bytes()
     for damaged in (b"", b"no archive", whole[: len(whole) // 2]):
         (tmp_path / BASELINES).write_bytes(damaged)
         with pytest.raises(RunError, match="cannot be read"):
-            Floors.load(tmp_path)
+            RunBaselines.load(tmp_path)
     np.savez(tmp_path / BASELINES, mean=np.array([object()], dtype=object))  # would need pickle
     with pytest.raises(RunError, match="cannot be read"):
-        Floors.load(tmp_path)
+        RunBaselines.load(tmp_path)
     with np.load(_rewritten(tmp_path, whole)) as stored:
         arrays = dict(stored)
     np.savez(tmp_path / BASELINES, **(arrays | {"mean": arrays["mean"][:-1]}))
     with pytest.raises(RunError, match="different lengths"):
-        Floors.load(tmp_path)
+        RunBaselines.load(tmp_path)
 
 
-def test_features_of_another_length_are_refused(floors: Floors) -> None:
-    for embedder in floors.embedders().values():
+def test_features_of_another_length_are_refused(baselines: RunBaselines) -> None:
+    for embedder in baselines.embedders().values():
         with pytest.raises(DataError, match=r"\[photos, 24\]"):
             embedder(np.zeros((2, DIM + 1), np.float32))
 
 
 def test_baselines_must_be_fitted(untrained: keras.Model) -> None:
     with pytest.raises(RunError, match="before fit"):
-        Floors.of(Baselines(Raw(), Whitened(), Lda()), untrained, THRESHOLDS)
+        RunBaselines.of(Baselines(Raw(), Whitened(), Lda()), untrained, THRESHOLDS)
 
 
 def _rewritten(folder: Path, content: bytes) -> Path:

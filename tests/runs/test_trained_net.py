@@ -23,7 +23,7 @@ from facetl.errors import RunError, WeightsError
 from facetl.images.decode import read_photo
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.evaluated_run import Subject
+from facetl.runs.evaluated_run import EvaluatedRun
 from facetl.runs.recalibration import recalibrate
 from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
@@ -175,11 +175,11 @@ def test_it_is_calibrated_and_evaluated_as_any_run_without_computing_again(made:
     done = recalibrate(folder, Target("f1"), cache=made.cache)
     assert done.calibration.people == len(made.manifest.subset("validation").identities)
     assert Recognizer.load(folder).threshold == done.calibration.threshold
-    subject = Subject.load(folder)
-    embedded = subject.embed(made.manifest, cache=made.cache)
+    run = EvaluatedRun.load(folder)
+    embedded = run.embed(made.manifest, cache=made.cache)
     assert embedded.report.computed == 0
-    assert [name for name, _, _ in subject.methods(embedded)] == ["trained"]
-    own = subject.recognizer.extractor
+    assert [name for name, _, _ in run.methods(embedded)] == ["trained"]
+    own = run.recognizer.extractor
     assert dataset.embed(made.manifest, Backbone.from_spec(own.spec), cache=made.cache).report.computed == 0
 
 
@@ -187,7 +187,7 @@ def test_a_changed_net_is_refused(made: Made, tmp_path: Path) -> None:
     folder = shutil.copytree(made.folder, tmp_path / "copy")
     tiny_net().save(folder / "net.keras")
     with pytest.raises(RunError, match="trained with weights"):
-        Subject.load(folder).embed(made.manifest, cache=made.cache)
+        EvaluatedRun.load(folder).embed(made.manifest, cache=made.cache)
     (folder / "net.keras").unlink()
     with pytest.raises(RunError, match="weights are gone"):
         Recognizer.load(folder)

@@ -16,11 +16,11 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.images.decode import read_photo
 from facetl.metrics.baselines import Baselines
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs.evaluated_run import Subject
-from facetl.runs.run_baselines import Floors
+from facetl.runs.evaluated_run import EvaluatedRun
+from facetl.runs.run_baselines import RunBaselines
 
 THRESHOLD = 0.02
-FLOOR_THRESHOLDS = {"raw": 0.5, "whitened": 1.25, "lda": 0.75, "untrained": 0.01}
+BASELINE_THRESHOLDS = {"raw": 0.5, "whitened": 1.25, "lda": 0.75, "untrained": 0.01}
 
 
 @dataclass
@@ -48,20 +48,20 @@ def make_recognizer(folder: Path, *, threshold: float = THRESHOLD) -> Recognizer
     return Recognizer(extractor, _head(seed=1), threshold)
 
 
-def make_subject(folder: Path, photos: Path, *, known: frozenset[str] | None = frozenset()) -> Subject:
-    """Return a run named `mine` below `folder`, its floors fitted on the photos of a folder of people."""
+def make_evaluated_run(folder: Path, photos: Path, *, known: frozenset[str] | None = frozenset()) -> EvaluatedRun:
+    """Return a run named `mine` below `folder`, its baselines fitted on the photos of a folder of people."""
     recognizer = make_recognizer(folder)
     paths = sorted(path for path in photos.rglob("*.png"))
     features = recognizer.extractor.extract([read_photo(path) for path in paths])
     labels = np.unique([path.parent.name for path in paths], return_inverse=True)[1]
-    floors = Floors.of(Baselines.fit(features, labels, seed=0), _head(seed=2), FLOOR_THRESHOLDS)
-    return Subject(folder / "mine", recognizer, floors, known, 0.2)
+    baselines = RunBaselines.of(Baselines.fit(features, labels, seed=0), _head(seed=2), BASELINE_THRESHOLDS)
+    return EvaluatedRun(folder / "mine", recognizer, baselines, known, 0.2)
 
 
-def embedded(subject: Subject, paths: Sequence[Path]) -> np.ndarray:
+def embedded(run: EvaluatedRun, paths: Sequence[Path]) -> np.ndarray:
     """Return the embeddings [photos, width] of photos, each by itself and without the cache's float16."""
-    features = np.concatenate([subject.recognizer.extractor.extract([read_photo(path)]) for path in paths])
-    return np.asarray(subject.recognizer.head(features), np.float64)
+    features = np.concatenate([run.recognizer.extractor.extract([read_photo(path)]) for path in paths])
+    return np.asarray(run.recognizer.head(features), np.float64)
 
 
 def _head(*, seed: int) -> keras.Model:

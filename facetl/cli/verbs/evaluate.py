@@ -17,8 +17,8 @@ from facetl.metrics.groups import GroupReport
 from facetl.report.tables import method_title, results_table
 
 if TYPE_CHECKING:
-    from facetl.runs.evaluated_run import Acquaintance, Subject
-    from facetl.runs.evaluation import ClustersAssessment, OpenSetAssessment
+    from facetl.runs.evaluated_run import EvaluatedRun, TrainingOverlap
+    from facetl.runs.evaluation import ClusterEvaluation, OpenSetEvaluation
 
 
 app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
@@ -54,14 +54,14 @@ def pairs(
 
     protocol = read_pairs(file)
     grouping = None if groups is None else read_groups(groups)
-    subject = _load(folder)
-    from facetl.runs.pair_evaluation import assess_pairs
-    from facetl.runs.reference_net import Ceiling
+    evaluated = _load(folder)
+    from facetl.runs.pair_evaluation import evaluate_pairs
+    from facetl.runs.reference_net import ReferenceNet
 
-    above = None if ceiling is None else Ceiling.open(ceiling)
+    above = None if ceiling is None else ReferenceNet.open(ceiling)
     with photo_progress("embedding") as progress:
-        assessed = assess_pairs(
-            subject,
+        result = evaluate_pairs(
+            evaluated,
             protocol,
             images,
             cache=cache_folder(cache),
@@ -71,41 +71,40 @@ def pairs(
             seed=seed,
             on_progress=progress,
         )
-    _warn(assessed.acquaintance)
-    if assessed.shared:
+    _warn(result.overlap_with_training)
+    if result.shared:
         say(
             "warning: a fold's threshold comes from the other folds, and people in more than one fold: "
-            f"{len(assessed.shared):,}. Give folds that share nobody."
+            f"{len(result.shared):,}. Give folds that share nobody."
         )
-    for warning in () if assessed.groups is None else assessed.groups.warnings:
+    for warning in () if result.groups is None else result.groups.warnings:
         say(f"warning: {warning}")
     if json:
-        put_json(assessed.to_json())
+        put_json(result.to_json())
         return
-    trained, at, intervals = assessed.trained, assessed.at_threshold, assessed.intervals_at_threshold
+    trained, at, intervals = result.trained, result.at_threshold, result.intervals_at_threshold
     where = f"{trained.folds} folds" if trained.folds > 1 else "one fold, at each method's own threshold"
-    shown = {**assessed.verifications, **assessed.ceiling}
+    shown = {**result.verifications, **result.ceiling}
     put_table(results_table(shown), title=f"Verification of {trained.pairs:,} pairs in {where}")
-    _put_if_no_baselines(subject)
-    put(f"threshold   {at.threshold:.3f}, the run's own: {subject.threshold_chosen}")
+    _put_if_no_baselines(evaluated)
+    put(f"threshold   {at.threshold:.3f}, the run's own: {evaluated.threshold_chosen}")
     put(f"            accuracy {at.accuracy:.3f}{_within(intervals['accuracy'])}")
     put(f"            FAR {at.far_at_threshold:.4f}{_within(intervals['far_at_threshold'])}")
     put(f"            FRR {at.frr_at_threshold:.4f}{_within(intervals['frr_at_threshold'])}")
     by_person = ", ".join(
         f"{name}{_within(interval)}"
         for name, interval in zip(
-            ("accuracy", "AUC", "EER"), (assessed.intervals[key] for key in ("accuracy", "auc", "eer")), strict=True
+            ("accuracy", "AUC", "EER"), (result.intervals[key] for key in ("accuracy", "auc", "eer")), strict=True
         )
     )
-    put(
-        f"by person   {by_person}: {assessed.intervals['level']:.0%} intervals, {assessed.acquaintance.people:,} people"
-    )
-    if assessed.missing:
-        put(f"missing     {assessed.missing:,} pairs: a photo is absent or unreadable")
-    if assessed.left_out:
-        put(f"left out    {assessed.left_out:,} pairs with people of the run's training")
-    if assessed.groups is not None:
-        _put_groups(assessed.groups)
+    people = result.overlap_with_training.people
+    put(f"by person   {by_person}: {result.intervals['level']:.0%} intervals, {people:,} people")
+    if result.missing:
+        put(f"missing     {result.missing:,} pairs: a photo is absent or unreadable")
+    if result.left_out:
+        put(f"left out    {result.left_out:,} pairs with people of the run's training")
+    if result.groups is not None:
+        _put_groups(result.groups)
 
 
 @app.command()
@@ -120,20 +119,20 @@ def triplets(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge triplets: same/different decisions, triplet loss, order."""
-    subject = _load(run_folder(run, models))
-    from facetl.runs.evaluation import assess_triplets
+    evaluated = _load(run_folder(run, models))
+    from facetl.runs.evaluation import evaluate_triplets
 
     with photo_progress("embedding") as progress:
-        assessed = assess_triplets(
-            subject, file, images, cache=cache_folder(cache), unseen=unseen, on_progress=progress
+        result = evaluate_triplets(
+            evaluated, file, images, cache=cache_folder(cache), unseen=unseen, on_progress=progress
         )
-    _warn(assessed.acquaintance)
+    _warn(result.overlap_with_training)
     if json:
-        put_json(assessed.to_json())
+        put_json(result.to_json())
         return
-    first = next(iter(assessed.scores.values()))
+    first = next(iter(result.scores.values()))
     rows = [["Method", "Accuracy", "by folds", "Loss", "Right order", "Threshold"]]
-    for name, scores in assessed.scores.items():
+    for name, scores in result.scores.items():
         by_folds = (
             "–"
             if scores.accuracy_kfold is None
@@ -150,12 +149,12 @@ def triplets(
             ]
         )
     put_table(rows, title=f"{first.triplets:,} triplets, {2 * first.triplets:,} same/different decisions")
-    _put_if_no_baselines(subject)
-    if assessed.missing:
-        put(f"missing     {assessed.missing:,} triplets: a photo is unreadable")
-    if assessed.left_out:
-        put(f"left out    {assessed.left_out:,} triplets with people of the run's training")
-    put(f"margin      {subject.margin:g}, of the loss")
+    _put_if_no_baselines(evaluated)
+    if result.missing:
+        put(f"missing     {result.missing:,} triplets: a photo is unreadable")
+    if result.left_out:
+        put(f"left out    {result.left_out:,} triplets with people of the run's training")
+    put(f"margin      {evaluated.margin:g}, of the loss")
 
 
 @app.command()
@@ -173,21 +172,28 @@ def openset(
     verbose: options.Verbose = False,
 ) -> None:
     """Name the people of a gallery, and strangers as unknown."""
-    subject = _load(run_folder(run, models))
-    from facetl.runs.evaluation import assess_openset
+    evaluated = _load(run_folder(run, models))
+    from facetl.runs.evaluation import evaluate_openset
 
     with photo_progress("embedding") as progress:
-        assessed = assess_openset(
-            subject, gallery, probe, cache=cache_folder(cache), method=method, k=k, unseen=unseen, on_progress=progress
+        result = evaluate_openset(
+            evaluated,
+            gallery,
+            probe,
+            cache=cache_folder(cache),
+            method=method,
+            k=k,
+            unseen=unseen,
+            on_progress=progress,
         )
-    _warn(assessed.acquaintance)
-    _write(assessed, out)
+    _warn(result.overlap_with_training)
+    _write(result, out)
     if json:
-        put_json(assessed.to_json())
+        put_json(result.to_json())
         return
-    trained = assessed.trained
+    trained = result.trained
     rows = [["Method", "Top 1", "Top 6", "with unknown", *(f"DIR@FPIR {name}" for name in trained.dir_at_fpir)]]
-    for name, report in assessed.reports.items():
+    for name, report in result.reports.items():
         cells = [_share(report.top1), _share(report.top6), _share(report.accuracy_with_unknown)]
         rows.append([_title(name), *cells, *report.dir_cells().values()])
     put_table(
@@ -195,11 +201,11 @@ def openset(
         title=f"{trained.known_probes:,} photos of {trained.people:,} known people, {trained.stranger_probes:,} of "
         f"{trained.strangers:,} strangers, by {trained.method}",
     )
-    _put_if_no_baselines(subject)
+    _put_if_no_baselines(evaluated)
     put(f"threshold   {trained.threshold:.3f}, {trained.threshold_from}")
-    if assessed.copies:
-        put(f"left out    {assessed.copies:,} probe photos that the gallery holds, too")
-    put(f"skipped     {counted(assessed.skipped)}")
+    if result.copies:
+        put(f"left out    {result.copies:,} probe photos that the gallery holds, too")
+    put(f"skipped     {counted(result.skipped)}")
 
 
 @app.command()
@@ -216,12 +222,12 @@ def clusters(
     verbose: options.Verbose = False,
 ) -> None:
     """Group photos by person, and compare with the folders. At most 10,000 photos."""
-    subject = _load(run_folder(run, models))
-    from facetl.runs.evaluation import assess_clusters
+    evaluated = _load(run_folder(run, models))
+    from facetl.runs.evaluation import evaluate_clusters
 
     with photo_progress("embedding") as progress:
-        assessed = assess_clusters(
-            subject,
+        result = evaluate_clusters(
+            evaluated,
             folder,
             cache=cache_folder(cache),
             unseen=unseen,
@@ -229,44 +235,44 @@ def clusters(
             seed=seed,
             on_progress=progress,
         )
-    _warn(assessed.acquaintance)
-    _write(assessed, out)
+    _warn(result.overlap_with_training)
+    _write(result, out)
     if json:
-        put_json(assessed.to_json())
+        put_json(result.to_json())
         return
-    people = assessed.acquaintance.people
+    people = result.overlap_with_training.people
     rows = [["Method", "BCubed P", "R", "F", "Pairs P", "R", "F", "ARI", "Clusters"]]
-    for name, scores in assessed.scores.items():
+    for name, scores in result.scores.items():
         shares = [*_prf(scores.bcubed), *_prf(scores.pairwise), f"{scores.ari:.3f}"]
         rows.append([_title(name), *shares, f"{scores.clusters:,}"])
-    put_table(rows, title=f"{len(assessed.photos):,} photos of {people:,} people, average linkage at each threshold")
-    _put_if_no_baselines(subject)
-    if assessed.elbow is not None:
-        points = zip(assessed.elbow.ks, assessed.elbow.sse, strict=True)
+    put_table(rows, title=f"{len(result.photos):,} photos of {people:,} people, average linkage at each threshold")
+    _put_if_no_baselines(evaluated)
+    if result.elbow is not None:
+        points = zip(result.elbow.ks, result.elbow.sse, strict=True)
         put_table([["k", "SSE"], *([f"{k:,}", f"{sse:.1f}"] for k, sse in points)])
-        put(f"elbow       {assessed.elbow.elbow or 'none'}")
-    put(f"skipped     {counted(assessed.skipped)}")
+        put(f"elbow       {result.elbow.elbow or 'none'}")
+    put(f"skipped     {counted(result.skipped)}")
 
 
-def _load(folder: Path) -> Subject:
+def _load(folder: Path) -> EvaluatedRun:
     start_tensorflow()
-    from facetl.runs.evaluated_run import Subject
+    from facetl.runs.evaluated_run import EvaluatedRun
 
-    return Subject.load(folder)
-
-
-def _warn(acquaintance: Acquaintance) -> None:
-    if acquaintance.warning:
-        say(acquaintance.warning)
+    return EvaluatedRun.load(folder)
 
 
-def _write(assessed: OpenSetAssessment | ClustersAssessment, out: Path | None) -> None:
-    for path in () if out is None else assessed.write(out):
+def _warn(overlap_with_training: TrainingOverlap) -> None:
+    if overlap_with_training.warning:
+        say(overlap_with_training.warning)
+
+
+def _write(result: OpenSetEvaluation | ClusterEvaluation, out: Path | None) -> None:
+    for path in () if out is None else result.write(out):
         say(f"written {path}")
 
 
-def _put_if_no_baselines(subject: Subject) -> None:
-    if subject.floors is None:
+def _put_if_no_baselines(evaluated: EvaluatedRun) -> None:
+    if evaluated.baselines is None:
         put(_NO_BASELINES)
 
 

@@ -17,7 +17,7 @@ from facetl.faces.detection import DetectorSpec, detect_all
 from facetl.faces.detectors import Face, choose
 from facetl.faces.whole_photo import CroppedSpec
 from facetl.images.decode import read_photo
-from facetl.recognition.embedded_face import SeenFace, own_detector
+from facetl.recognition.embedded_face import EmbeddedFace, own_detector
 from facetl.recognition.run_folder import RunFolder
 
 
@@ -69,7 +69,7 @@ def enrol(
     cannot be a person's.
     """
     skipped = Counter[str]()
-    faces: dict[str, list[tuple[str, SeenFace]]] = defaultdict(list)
+    faces: dict[str, list[tuple[str, EmbeddedFace]]] = defaultdict(list)
     detector = own_detector(spec)
     looked_for = None if isinstance(detector, CroppedSpec) else _faces_of(manifest, contents, detector, cache)
     for photo, sha, row in zip(manifest.photos, contents, embeddings, strict=True):
@@ -84,7 +84,7 @@ def enrol(
         if face is None:
             skipped["no-face"] += 1
         else:
-            faces[photo.identity].append((sha, SeenFace(face, row, None)))
+            faces[photo.identity].append((sha, EmbeddedFace(face, row, None)))
     run = RunFolder(folder)
     with run.changing_gallery():
         gallery = run.gallery()
