@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
-from facetl.backbones.spec import AVERAGE, ExtractorSpec, Say, Weights, register_backbone
+from facetl.backbones.spec import AVERAGE, BACKBONES, ExtractorSpec, Say, Weights, register_backbone
 from facetl.backbones.weights import find_keras_weights, load
 from facetl.errors import WeightsError
 
@@ -77,8 +77,10 @@ def net(name: str) -> Net:
             function = getattr(_applications(), candidate)
             module = sys.modules[function.__module__]
             return Net(function, _SIZES.get(wanted, _DEFAULT_SIZE), module.preprocess_input)
+    own = [family.name for family in BACKBONES.values() if family.file_prefix is None and not family.takes_weights]
     raise WeightsError(
-        f"extractor: expected a net of keras.applications ({', '.join(names())}) or a .pb file, got {name!r}."
+        f"extractor: expected a net of keras.applications ({', '.join(names())}), {', '.join(own)}, or a file (.pb, "
+        f".keras, a SavedModel's folder, onnx:FILE), got {name!r}."
     )
 
 

@@ -125,7 +125,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 LOAD = """
 import sys
 import numpy as np
-import facetl.backbones.model_file
+import facetl.backbones.net_layers
 import keras
 net = keras.models.load_model(sys.argv[1])
 np.save(sys.argv[3], net(np.load(sys.argv[2])))
