@@ -14,12 +14,12 @@ SAMPLE := data/sample/TERMS.txt
 # The embedded sample is fetched when it is what was asked for.
 PHOTOS := $(if $(filter data/sample,$(DATA)),$(SAMPLE))
 
-.PHONY: help install cache train tensorboard test check format bench bench-methods lock clean
+.PHONY: help install cache train tensorboard test check docs format bench bench-methods lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: install cache train tensorboard test check format bench bench-methods lock clean"
+	@echo "targets: install cache train tensorboard test check docs format bench bench-methods lock clean"
 
 install: $(INSTALLED)
 
@@ -54,6 +54,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# site/index.html; a link that leads nowhere is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -72,4 +76,4 @@ lock:
 	rm -rf .lock
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
