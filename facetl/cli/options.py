@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,8 +96,9 @@ def extractor_spec(
     align: str | None = None,
     whole_photos: bool = False,
     grey: bool = False,
+    base: ExtractorSpec | None = None,
 ) -> ExtractorSpec:
-    """Return the ExtractorSpec of the options, with the preset's choice for those not given.
+    """Return the ExtractorSpec of the options, with the preset's choice for those not given, or that of `base`.
 
     The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
     to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
@@ -106,11 +108,13 @@ def extractor_spec(
             "--tap auto: only facetl cache chooses a tap, since here it would be chosen by the people it is judged on. "
             "Run facetl benchmark transfer on other people, and give the tap and grid that it picks."
         )
+    crops = None if crop is None else _fractions(crop)
+    if base is not None:
+        return _changed(base, tap, grid, crops, mirror, align=align, grey=grey)
     tutorial = preset == "tutorial"
     finds_faces = family_of(spelt_out(name)).finds_faces
     if align is None:
         align = "mtcnn" if whole_photos and not tutorial and not finds_faces else "none"
-    crops = None if crop is None else _fractions(crop)
     if crops is None and align == "none" and whole_photos and not finds_faces:
         crops = (LFW_CROP,)
     elif crops is None and align != "none" and preset == "best":
@@ -131,6 +135,35 @@ def picked_text(report: TransferReport, spec: ExtractorSpec) -> str:
     return (
         f"--tap {spec.tap} --grid {spec.grid} --crop {spec.crop_text}, AUC {report.picked.score.auc:.3f}: no dearer "
         "feature is better by more than a standard error"
+    )
+
+
+def _changed(
+    base: ExtractorSpec,
+    tap: str | None,
+    grid: int | None,
+    crops: tuple[float, ...] | None,
+    mirror: bool | None,
+    *,
+    align: str | None,
+    grey: bool,
+) -> ExtractorSpec:
+    """Return an ExtractorSpec with what is given put in the place of its own."""
+    tapped = base
+    if (tap, grid) != (None, None):
+        # A grid alone is for one layer; those that are joined have grids of their own.
+        tapped = ExtractorSpec.of(base.name, tap=tap or (None if "+" in base.tap else base.tap), grid=grid)
+    if crops is None:
+        aligned = align is not None and align != base.align
+        crops = ExtractorSpec.of(base.name, align=str(align)).crops if aligned else base.crops
+    return replace(
+        base,
+        tap=tapped.tap,
+        grid=tapped.grid,
+        crops=crops,
+        align=align or base.align,
+        mirror=base.mirror if mirror is None else mirror,
+        grey=grey or base.grey,
     )
 
 

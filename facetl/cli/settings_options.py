@@ -17,6 +17,7 @@ from facetl.training.settings import (
     Option,
     Schedule,
     TrainingSettings,
+    changed,
     field_names,
     option_of,
 )
@@ -137,11 +138,13 @@ def _whole(text: str, value: float) -> int:
     return int(value)
 
 
-def training_settings(given: Given, preset: str, **more: Any) -> TrainingSettings:
-    """Return a preset with what is given, and `more`; TrainingError where they do not fit."""
-    base = PRESETS.get(preset, PRESETS["balanced"])
-    changes = {**given.settings, **_layers(given.settings, base), **more}
-    return preset_settings(preset, **changes)
+def training_settings(given: Given, preset: str, base: TrainingSettings | None = None, **more: Any) -> TrainingSettings:
+    """Return a preset or a run's settings with what is given, and `more`; TrainingError where they do not fit."""
+    if base is not None and "preset" in given:
+        raise typer.BadParameter("give one of --config and --preset")
+    start = base or PRESETS.get(preset, PRESETS["balanced"])
+    changes = {**more, **given.settings, **_layers(given.settings, start)}
+    return preset_settings(preset, **changes) if base is None else changed(base, **changes)
 
 
 def _layers(given: Mapping[str, Any], base: TrainingSettings) -> dict[str, Any]:

@@ -39,13 +39,15 @@ class Photo:
 class Manifest:
     """Photos in order of (identity, relative path), and how many files were passed over, by reason.
 
-    `layout` is how the folder was read: see `facetl.data.published_layouts`.
+    `layout` is how the folder was read: see `facetl.data.published_layouts`; `shares` are the validation and the test
+    share of people that `with_splits` was asked for.
     """
 
     root: Path
     photos: tuple[Photo, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
     layout: str = "folders"
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, root: Path | str) -> Manifest:
@@ -99,7 +101,7 @@ class Manifest:
         """Put every person, with all photos, on one side; see `facetl.data.splits.assign`.
 
         Where the set's own lists have put people on the test side or the validation side, these stay there, all others
-        are kept away from it, and that fraction has no say. Raises DataError for fractions that make no sense or too
+        are kept away from it, and that fraction does not count. Raises DataError for fractions that make no sense or too
         few people.
         """
         official = {photo.identity: photo.split for photo in self.photos if photo.split in ("validation", "test")}
@@ -111,7 +113,8 @@ class Manifest:
             validation=0 if "validation" in given else validation,
             test=0 if "test" in given else test,
         )
-        return replace(self, photos=tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos))
+        photos = tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos)
+        return replace(self, photos=photos, shares={"validation": validation, "test": test})
 
     def subset(self, split: str) -> Manifest:
         """Keep the photos of one side; `identities` and `labels` are then of that side alone.

@@ -136,16 +136,9 @@ class RunFolder:
     def extractor(self) -> tuple[ExtractorSpec, Weights]:
         """Return the extractor that the config names; a net of the run's own is found wherever the folder lies."""
         try:
-            stored = self.config()["extractor"]
-            spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
-            weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
+            return stored_extractor(self.config(), self.path)
         except (KeyError, TypeError) as error:
             raise self._incomplete(repr(error)) from error
-        if path.is_absolute():
-            return spec, weights
-        if spec.family.file_prefix is not None:
-            spec = replace(spec, name=spelt_out(spec.name, self.path))
-        return spec, replace(weights, path=self.path.absolute() / path)
 
     def head(self) -> keras.Model:
         """Load the head, features [batch, dim] → unit embeddings [batch, width]."""
@@ -293,6 +286,21 @@ def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int, *, inside:
         "fingerprint": spec.fingerprint(weights.sha256),
         "dim": dim,
     }
+
+
+def stored_extractor(config: Mapping[str, Any], folder: Path) -> tuple[ExtractorSpec, Weights]:
+    """Return the extractor of a config; a net of the run's own is found below `folder`, wherever that lies.
+
+    Raises KeyError or TypeError for a config without one, FacetlError for one of another version.
+    """
+    stored = config["extractor"]
+    spec, path = ExtractorSpec.from_json(stored["spec"]), Path(stored["weights"]["path"])
+    weights = Weights(stored["weights"]["source"], stored["weights"]["sha256"], path)
+    if path.is_absolute():
+        return spec, weights
+    if spec.family.file_prefix is not None:
+        spec = replace(spec, name=spelt_out(spec.name, folder))
+    return spec, replace(weights, path=folder.absolute() / path)
 
 
 def versions() -> dict[str, str]:

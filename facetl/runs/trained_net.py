@@ -161,6 +161,7 @@ def _config(collection: Collection, trained: TrainedNet, partial: Path) -> dict[
         "facetl": __version__,
         "data": str(collection.manifest.root.resolve()),
         "layout": collection.manifest.layout,
+        "split": dict(collection.manifest.shares),
         "settings": dict(trained.settings),
         "head": {"fallback": False, "width": width},
         "net": {"origin": trained.origin, "parameters": trained.net.count_params()},

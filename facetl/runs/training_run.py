@@ -209,6 +209,7 @@ def _config(collection: Collection, settings: TrainingSettings, fitted: FittedHe
         "facetl": __version__,
         "data": str(collection.manifest.root.resolve()),
         "layout": collection.manifest.layout,
+        "split": dict(collection.manifest.shares),
         "settings": settings.to_json(),
         "head": {"fallback": fitted.fallback, "width": fitted.head.output_shape[-1]},
         "extractor": extractor_record(collection.spec, collection.weights, collection.features.shape[1]),

@@ -12,6 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, run_folder
 from facetl.cli.output import EpochTable, photo_progress, put, put_json, put_table, say
+from facetl.cli.run_config import Config, RunConfig
 from facetl.cli.settings_options import Given, takes_options
 from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -27,6 +28,7 @@ def distill(
     ],
     given: Given,
     run: Annotated[str, typer.Option("--run", help="Name of the student's run; it is written to MODELS/NAME.")],
+    config: Config = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +56,11 @@ def distill(
     """Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME."""
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = replace(DistillationSettings(), **given.settings)
+    repeated = None if config is None else RunConfig.read(config, DistillationSettings)
+    settings = replace(DistillationSettings() if repeated is None else repeated.settings, **given.settings)
+    if repeated is not None:
+        validation = validation if "validation" in given else repeated.share("validation", validation)
+        test = test if "test" in given else repeated.share("test", test)
     place = cache_folder(cache)
 
     start_tensorflow()

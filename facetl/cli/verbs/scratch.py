@@ -12,6 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
 from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.run_config import Config, RunConfig
 from facetl.cli.settings_options import Given, takes_options
 from facetl.data.published_layouts import read_layout
 from facetl.embeddings.dataset import default_cache_folder
@@ -35,6 +36,7 @@ def scratch(
     given: Given,
     run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
     models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
+    config: Config = None,
     patience: Annotated[
         int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC. Default: all.")
     ] = None,
@@ -55,10 +57,12 @@ def scratch(
     """Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME."""
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    align = align or "none"
-    crop = crop if crop is not None else 1.0 if align == "none" else ALIGNED_CROP
-    settings = replace(ScratchSettings(), **{**given.settings, "align": align, "crop": crop})
-    settings = replace(settings, patience=patience or settings.epochs)
+    repeated = None if config is None else RunConfig.read(config, ScratchSettings)
+    settings = _settings(given, None if repeated is None else repeated.settings)
+    if repeated is not None:
+        validation = validation if "validation" in given else repeated.share("validation", validation)
+        test = test if "test" in given else repeated.share("test", test)
+        layout = layout if "layout" in given else repeated.layout
     manifest = read_layout(folder, layout).with_splits(seed=settings.seed, validation=validation, test=test)
     start_tensorflow()
     from facetl.methods.scratch.scratch_training import train_from_scratch
@@ -92,3 +96,15 @@ def scratch(
     put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
     put(f"run        {report.folder}")
     put(f"report     {report.folder / 'report.html'}")
+
+
+def _settings(given: Given, base: ScratchSettings | None) -> ScratchSettings:
+    """Return the settings of a run with what is given, or the defaults, some of which follow from what is given."""
+    base, changes = base or ScratchSettings(), dict(given.settings)
+    if changes.get("align", base.align) != base.align:
+        changes = {"crop": 1.0 if changes["align"] == "none" else ALIGNED_CROP, **changes}
+    if changes.get("objective", base.objective) != base.objective:
+        changes = {"margin": None, "loss_scale": None, **changes}
+    if "epochs" in changes and base.patience == base.epochs:
+        changes = {"patience": changes["epochs"], **changes}
+    return replace(base, **changes)

@@ -11,8 +11,9 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import open_collection
 from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.run_config import Config, RunConfig
 from facetl.cli.settings_options import Given, takes_options, training_settings
-from facetl.data.fetch.sources import fetch
+from facetl.data.fetch import sources
 from facetl.errors import RunError
 from facetl.report.tables import results_table
 from facetl.training.settings import TrainingSettings
@@ -32,6 +33,7 @@ def train_people(
         bool,
         typer.Option("--plot-embeddings", help="TensorBoard shows ten validation people's embeddings in the plane."),
     ] = False,
+    config: Config = None,
     preset: options.Preset = "balanced",
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
@@ -50,14 +52,26 @@ def train_people(
     """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
     if not run or Path(run).name != run or run.startswith("."):
         raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    settings = training_settings(given, preset, validation=validation)
+    repeated, base = None if config is None else RunConfig.read(config, TrainingSettings), None
+    if repeated is None:
+        settings = training_settings(given, preset, validation=validation)
+    else:
+        settings = training_settings(given, preset, repeated.settings)
+        validation = settings.validation
+        test = test if "test" in given else repeated.share("test", test)
+        layout = layout if "layout" in given else repeated.layout
+        if "extractor" not in given:
+            base = repeated.extractor()[0]
+            weights = weights or repeated.weights_file()
     collection = open_collection(
         folder,
-        options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey),
+        options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey, base=base),
         weights=weights,
         cache=cache,
         layout=layout,
     )
+    if repeated is not None and base is not None:
+        repeated.warn_of_other_weights(collection.weights)
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
         say(f"{side} people are those of the set's own lists: --{side} does not count")
@@ -89,7 +103,8 @@ def train_people(
     if report.choice is not None and report.choice.fallback:
         put(f"head       {report.choice.sentence}")
     if "serve" not in report.signatures:
-        put(f"SavedModel of the head alone, features → embeddings: {extractor.partition(':')[0]} is not TensorFlow")
+        kind = collection.spec.name.partition(":")[0]
+        put(f"SavedModel of the head alone, features → embeddings: {kind} is not TensorFlow")
     put(f"run        {report.folder}")
     put(f"report     {report.folder / 'report.html'}")
 
@@ -123,7 +138,7 @@ def quickstart(
     if folder is None:
         folder = SAMPLE
         with photo_progress("fetching sample") as progress:
-            fetch("sample", folder, progress=progress)
+            sources.fetch("sample", folder, progress=progress)
     train_people(
         folder,
         Given({} if epochs is None else {"epochs": epochs}, frozenset()),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from facetl.errors import TrainingError
 from facetl.training.settings import FitSettings, setting
@@ -98,3 +99,9 @@ class DistillationSettings(FitSettings):
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types; `loss` is there as other runs have it."""
         return super().to_json() | {"loss": "distillation"}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild the settings of a student's run, beside which its teacher's name, alignment and crop are kept."""
+        beside = ("loss", "teacher", "align", "crop")
+        return super().from_json({name: value for name, value in values.items() if name not in beside})

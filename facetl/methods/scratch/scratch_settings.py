@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from facetl.errors import TrainingError
 from facetl.training.settings import FitSettings, TrainingSettings, setting
@@ -103,3 +104,8 @@ class ScratchSettings(FitSettings):
         used = {} if self.objective == "softmax" else self.training.loss_options._asdict()
         margin, scale = used.get("margin"), used.get("scale")
         return super().to_json() | {"loss": self.objective, "margin": margin, "loss_scale": scale}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild settings that `to_json` gave; TrainingError names a field that is not known."""
+        return super().from_json({name: value for name, value in values.items() if name != "loss"})
