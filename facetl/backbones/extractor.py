@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
 from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.errors import WeightsError
@@ -40,8 +40,8 @@ class Extractor(tf.Module):
         self._trunk = lambda pixels: _as_list(net.trunk(pixels))
         side = self.size or _PROBE
         maps = self._trunk(tf.zeros((1, side, side, 3)))
-        view = Layout(tuple(_pooled_map(tap, one.shape) for tap, one in zip(spec.taps, maps, strict=True)))
-        self.layout = Layout.joined([view] * len(spec.crops))
+        view = FeatureMap(tuple(_pooled_map(tap, one.shape) for tap, one in zip(spec.taps, maps, strict=True)))
+        self.layout = FeatureMap.joined([view] * len(spec.crops))
         self.dim = self.layout.dim
         self._forward: Callable[[tf.Tensor], tf.Tensor] | None = None
         self._prepare = tf.function(self._prepared, input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])

@@ -13,7 +13,7 @@ _SMALLEST_GRID = 3
 
 
 @dataclass(frozen=True)
-class Layout:
+class FeatureMap:
     """The maps that were pooled, flattened and joined.
 
     Attributes:
@@ -29,12 +29,12 @@ class Layout:
         return sum(grid * grid * channels for grid, channels in self.maps)
 
     @classmethod
-    def flat(cls, dim: int) -> Layout:
+    def flat(cls, dim: int) -> FeatureMap:
         """Return the layout of a feature of which nothing is known but its length."""
         return cls(((1, dim),))
 
     @classmethod
-    def joined(cls, layouts: Sequence[Layout]) -> Layout:
+    def joined(cls, layouts: Sequence[FeatureMap]) -> FeatureMap:
         """Return the layout of features laid side by side."""
         return cls(tuple(one for layout in layouts for one in layout.maps))
 

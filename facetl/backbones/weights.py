@@ -144,6 +144,8 @@ def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
         # Keras announces downloads on stdout, which belongs to the result.
         with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
             build("imagenet")
+    except WeightsError:
+        raise  # an unknown net
     except Exception as error:
         raise WeightsError(
             f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "

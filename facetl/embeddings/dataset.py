@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
@@ -63,7 +63,7 @@ class Collection:
 
     manifest: Manifest
     features: CachedRows | JoinedRows
-    layout: Layout
+    layout: FeatureMap
     spec: ExtractorSpec
     weights: Weights
     report: FillReport

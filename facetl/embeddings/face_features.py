@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
@@ -102,13 +102,13 @@ def face_features(
     return parts[0] if len(parts) == 1 else JoinedRows(parts)
 
 
-def face_layout(spec: ExtractorSpec, weights: Weights, *, cache: Path) -> Layout:
+def face_layout(spec: ExtractorSpec, weights: Weights, *, cache: Path) -> FeatureMap:
     """Return of which maps the features of `face_features` are made; CacheError where there are none yet."""
     layouts = []
     for view in spec.views:
         with EmbeddingCache.open(cache, fingerprint=view.fingerprint(weights.sha256), write=False) as rows:
             layouts.append(stored_layout(rows.stored_description, rows.dim or 0))
-    return Layout.joined(layouts)
+    return FeatureMap.joined(layouts)
 
 
 def fill_faces(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
@@ -43,7 +43,7 @@ class Featured:
 
     manifest: Manifest
     features: CachedRows | JoinedRows
-    layout: Layout
+    layout: FeatureMap
     contents: tuple[str, ...]
     report: FillReport
 
@@ -98,7 +98,7 @@ def featured(
             parts.append(rows.gather(contents))
             layouts.append(stored_layout(rows.stored_description, parts[-1].shape[1]))
     features = parts[0] if len(parts) == 1 else JoinedRows(parts)
-    return Featured(kept, features, Layout.joined(layouts), contents, report)
+    return Featured(kept, features, FeatureMap.joined(layouts), contents, report)
 
 
 def with_faces(
@@ -124,9 +124,9 @@ def _report(fills: list[Fill], photos: int) -> FillReport:
     return replace(most, photos=photos, seconds=sum(one.report.seconds for one in fills))
 
 
-def stored_layout(description: Mapping[str, object], dim: int) -> Layout:
+def stored_layout(description: Mapping[str, object], dim: int) -> FeatureMap:
     """Return of which maps an extractor's features are made, by its description in the cache."""
     maps = description.get("layout")
     if isinstance(maps, list):
-        return Layout(tuple((int(grid), int(channels)) for grid, channels in maps))
-    return Layout.flat(dim)
+        return FeatureMap(tuple((int(grid), int(channels)) for grid, channels in maps))
+    return FeatureMap.flat(dim)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
 from facetl.images.reader import Decode, ReadPhoto, read_batches
@@ -40,7 +40,7 @@ class Mapped(Protocol):
     """An extractor that tells of which maps its features are made."""
 
     @property
-    def layout(self) -> Layout: ...
+    def layout(self) -> FeatureMap: ...
 
 
 @runtime_checkable

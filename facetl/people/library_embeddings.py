@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
@@ -43,7 +43,7 @@ class FeaturedFaces:
 
     ids: NDArray[np.int64]
     features: CachedRows | JoinedRows | None
-    layout: Layout | None
+    layout: FeatureMap | None
     report: FillReport
 
 

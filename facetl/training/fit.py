@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import sample_pairs
@@ -71,7 +71,7 @@ def fit_head(
     settings: TrainingSettings,
     *,
     validation: tuple[Rows, np.ndarray],
-    layout: Layout | None = None,
+    layout: FeatureMap | None = None,
     on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
     checkpoint: Path | None = None,
     resume: bool = False,

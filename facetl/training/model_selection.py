@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import DataError
 from facetl.metrics.baselines import Raw
 from facetl.metrics.linalg import Float32s, Rows, normalised
@@ -96,7 +96,7 @@ def choose(
     validation: tuple[Rows, np.ndarray],
     trained: Float32s,
     pairs: Pairs,
-    layout: Layout | None = None,
+    layout: FeatureMap | None = None,
 ) -> Choice:
     """Choose between a trained head and the raw features.
 
@@ -160,7 +160,7 @@ def gain_over_splits(
     others: tuple[np.ndarray, np.ndarray],
     settings: TrainingSettings,
     *,
-    layout: Layout | None = None,
+    layout: FeatureMap | None = None,
 ) -> tuple[float | None, float | None]:
     """Return the mean AUC gain of the discriminant over the raw features and its standard error, over new splits.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.linalg import Float32s, Rows, blocks, leading, principal_axes
 from facetl.training.settings import TrainingSettings
 
@@ -38,7 +38,7 @@ class Axes(NamedTuple):
 def region_axes(
     features: Rows,
     labels: np.ndarray,
-    layout: Layout,
+    layout: FeatureMap,
     settings: TrainingSettings,
     *,
     mean: Float32s,
@@ -102,7 +102,7 @@ def joined_discriminants(
 
 
 def region_whitening(
-    rows: NDArray[np.float16], layout: Layout, settings: TrainingSettings, *, rng: np.random.Generator
+    rows: NDArray[np.float16], layout: FeatureMap, settings: TrainingSettings, *, rng: np.random.Generator
 ) -> tuple[list[Float32s], Float32s]:
     """Return the directions that whiten each region, [its columns, components] float32, without a label.
 
@@ -116,7 +116,7 @@ def region_whitening(
 
 
 def _components(
-    rows: np.ndarray, layout: Layout, settings: TrainingSettings, rng: np.random.Generator
+    rows: np.ndarray, layout: FeatureMap, settings: TrainingSettings, rng: np.random.Generator
 ) -> _InnerProducts | _Iterated:
     components = min(settings.components, max(len(rows) // _PHOTOS_PER_COMPONENT, 2))
     return (_InnerProducts if len(rows) <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
@@ -134,7 +134,7 @@ class _InnerProducts:
     Those over a region are the sum of those over its cells, so that cells which regions share are multiplied once.
     """
 
-    def __init__(self, rows: np.ndarray, layout: Layout, components: int, rng: np.random.Generator) -> None:
+    def __init__(self, rows: np.ndarray, layout: FeatureMap, components: int, rng: np.random.Generator) -> None:
         self._rows = rows
         self._maps = layout.regions()
         self._components = components
@@ -204,7 +204,7 @@ class _InnerProducts:
 class _Iterated:
     """Components of regions by iteration over their rows, for photos by the ten thousand."""
 
-    def __init__(self, rows: np.ndarray, layout: Layout, components: int, rng: np.random.Generator) -> None:
+    def __init__(self, rows: np.ndarray, layout: FeatureMap, components: int, rng: np.random.Generator) -> None:
         self._rows = rows
         self._regions = tuple(region for regions in layout.regions() for region in regions)
         self._components = components

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.linalg import Rows, moments, principal_axes, projected, signed, signed_root
 from facetl.training.region_lda import region_axes, supervised
 from facetl.training.settings import TrainingSettings
@@ -56,7 +56,7 @@ class Standardisation:
 
     @classmethod
     def fit(
-        cls, features: Rows, labels: np.ndarray, settings: TrainingSettings, *, layout: Layout | None = None
+        cls, features: Rows, labels: np.ndarray, settings: TrainingSettings, *, layout: FeatureMap | None = None
     ) -> Standardisation:
         """Learn from training features, [photos, dim] float, and who is on them, [photos] int.
 
@@ -137,7 +137,7 @@ class Standardisation:
         return model
 
 
-def _in_parts(layout: Layout) -> bool:
+def _in_parts(layout: FeatureMap) -> bool:
     return sum(map(len, layout.regions())) > 1
 
 

@@ -209,7 +209,7 @@ class TestWithoutANetwork:
         assert not (tools / "calls").exists()
 
     def test_an_unknown_net_is_not_called_a_failed_download(self, offline: Offline) -> None:
-        with pytest.raises(WeightsError, match=r"expected a net of keras\.applications"):
+        with pytest.raises(WeightsError, match=r"^extractor: expected a net of keras\.applications"):
             resolve(ExtractorSpec.of("inception_v9"))
         assert offline.attempts == []
 

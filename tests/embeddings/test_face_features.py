@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache
@@ -48,7 +48,7 @@ class Colour:
     """A net that takes the mean colour of the picture's middle, and its crop's number; [n, 4]."""
 
     spec, weights, dim = SPEC, WEIGHTS, 4
-    layout = Layout(((1, 4),))
+    layout = FeatureMap(((1, 4),))
 
     def __init__(self, view: ExtractorSpec, log: list[int], flagged: int = 0) -> None:
         self.crop, self.log = view.crops[0], log
@@ -157,7 +157,7 @@ class TestFill:
         np.testing.assert_allclose(rows.array(), right, atol=1)
         backwards = face_features(list(places)[::-1], SPEC, WEIGHTS, cache=tmp_path / "c")
         np.testing.assert_allclose(backwards[:], right[::-1], atol=1)
-        assert face_layout(SPEC, WEIGHTS, cache=tmp_path / "c") == Layout(((1, 4),))
+        assert face_layout(SPEC, WEIGHTS, cache=tmp_path / "c") == FeatureMap(((1, 4),))
 
     def test_only_what_is_missing_is_computed(self, places: dict[str, FacePlace], tmp_path: Path) -> None:
         log: list[int] = []
@@ -187,7 +187,7 @@ class TestFill:
         rows = face_features(list(places), spec, WEIGHTS, cache=tmp_path / "c").array()
         assert rows.shape == (3, 8)
         np.testing.assert_allclose(rows[:, [3, 7]], [[0.5, 0.8]] * 3, atol=1e-3)
-        assert face_layout(spec, WEIGHTS, cache=tmp_path / "c") == Layout(((1, 4), (1, 4)))
+        assert face_layout(spec, WEIGHTS, cache=tmp_path / "c") == FeatureMap(((1, 4), (1, 4)))
 
     def test_batches_are_of_faces_and_durable(self, tmp_path: Path) -> None:
         sha = photo(tmp_path / "many.png", [(place, 0, 0) for place in range(7)])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings import featured as module
@@ -28,7 +28,7 @@ class Net:
 
     in_tensorflow = False
     flagged: ClassVar[dict[str, int]] = {}
-    layout = Layout(((2, 1),))
+    layout = FeatureMap(((2, 1),))
     dim = 4
 
     def __init__(self, spec: ExtractorSpec) -> None:
@@ -70,7 +70,7 @@ def test_crops_are_cached_each_and_joined(people: Manifest, tmp_path: Path) -> N
     found = featured(people, both, WEIGHTS, make_net=make, cache=tmp_path / "cache")
     assert [net.spec.crops for net in nets] == [(1.0,), (0.5,)]
     assert isinstance(found.features, JoinedRows)
-    assert found.layout == Layout(((2, 1), (2, 1)))
+    assert found.layout == FeatureMap(((2, 1), (2, 1)))
     assert (found.report.photos, found.report.computed, found.report.reused) == (4, 4, 0)
     photos = [cv2.imread(str(path))[:, :, ::-1] for path in people.paths]
     expected = np.hstack([Net(view).extract(photos) for view in both.views])
@@ -80,7 +80,7 @@ def test_crops_are_cached_each_and_joined(people: Manifest, tmp_path: Path) -> N
     again = featured(people, ExtractorSpec.of(crop=0.5), WEIGHTS, make_net=make, cache=tmp_path / "cache")
     assert (again.report.computed, len(nets)) == (0, 2)
     np.testing.assert_array_equal(again.features.array(), found.features.array()[:, 4:])
-    assert again.layout == Layout(((2, 1),))
+    assert again.layout == FeatureMap(((2, 1),))
 
 
 def test_photos_are_aligned_and_those_without_a_face_counted(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, RunError, TrainingError
 from facetl.methods.continual.exemplars import Exemplars, herd
@@ -54,7 +54,7 @@ def people(count: int, photos: int, *, seed: int, first: int = 0, dim: int = 10)
 
 
 DIM = 5 * 5 * 4
-LAYOUT = Layout(((5, 4),))
+LAYOUT = FeatureMap(((5, 4),))
 WIDE = replace(SETTINGS, components=12, input_dropout=0.5)
 
 

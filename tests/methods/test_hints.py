@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec
 from facetl.errors import CollapseError, TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -56,7 +56,7 @@ def photos(count: int, *, seed: int) -> np.ndarray:
     return coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2).astype(np.uint8)
 
 
-LAYOUT = Layout(((8, 4), (3, 5)))
+LAYOUT = FeatureMap(((8, 4), (3, 5)))
 
 
 def taught(count: int, *, seed: int) -> Hints:
@@ -90,8 +90,8 @@ def test_stages_are_the_last_maps_of_each_size() -> None:
 
 def test_a_view_brings_the_maps_to_the_teachers_grids() -> None:
     trunk = net(1)
-    view, own = viewed(trunk, Layout(((7, 30), (3, 9), (1, 8))))
-    assert own == Layout(((7, 5), (3, 5), (1, 5)))
+    view, own = viewed(trunk, FeatureMap(((7, 30), (3, 9), (1, 8))))
+    assert own == FeatureMap(((7, 5), (3, 5), (1, 5)))
     crops = photos(3, seed=1).astype(np.float32)
     # 16×16 is not the coarsest that is finer than 7×7.
     maps = np.asarray(trunk(crops))
@@ -128,7 +128,7 @@ def test_a_net_within_a_model_is_looked_into() -> None:
 
 def test_a_student_that_is_too_small_is_told() -> None:
     with pytest.raises(TrainingError, match="more than 16×16 in the student, the widest is 16×16"):
-        viewed(net(0), Layout(((16, 3),)))
+        viewed(net(0), FeatureMap(((16, 3),)))
 
 
 def test_maps_are_imitated_also_of_people_who_were_not_shown() -> None:
@@ -136,7 +136,7 @@ def test_maps_are_imitated_also_of_people_who_were_not_shown() -> None:
 
     def learnt(seed: int) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray, list[dict[str, float]]]:
         view, own = viewed(net(seed, channels=11), LAYOUT)
-        assert own == Layout(((8, 4), (3, 11)))
+        assert own == FeatureMap(((8, 4), (3, 11)))
         noted: list[dict[str, float]] = []
         told = imitate(
             view, own, LAYOUT, train, validation, settings(), mirror=True, on_epoch=lambda _, logs: noted.append(logs)
@@ -238,7 +238,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[...,
 def test_the_teachers_maps_are_those_of_its_widest_crop(teacher: tuple[Teacher, Path]) -> None:
     told, _ = teacher
     assert told.crop == 0.8
-    assert told.maps == Layout(((3, 6),))
+    assert told.maps == FeatureMap(((3, 6),))
     some = told.manifest.select([5, 2])
     rows = told.maps_of(some)
     assert rows.shape == (2, 54)

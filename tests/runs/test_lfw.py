@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gaussians import DIM, small_settings
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.pair_lists import PairsProtocol, read_lfw_pairs
@@ -69,7 +69,7 @@ def collection_of(folder: Path, *, shifted: Iterable[str] = (), absent: Iterable
         rows = cache.gather(shas)
     report = FillReport(len(shas), len(shas), 0, {}, 0.1, 1.0)
     return Collection(
-        manifest, rows, Layout.flat(DIM), ExtractorSpec(), Weights("file", "ab" * 32, folder / "weights"), report
+        manifest, rows, FeatureMap.flat(DIM), ExtractorSpec(), Weights("file", "ab" * 32, folder / "weights"), report
     )
 
 

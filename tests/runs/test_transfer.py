@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
@@ -31,7 +31,7 @@ class Net:
 
     def __init__(self, spec: ExtractorSpec) -> None:
         self.spec, self.weights = spec, WEIGHTS
-        self.layout = Layout(tuple((grid, 3) for _, grid in spec.taps))
+        self.layout = FeatureMap(tuple((grid, 3) for _, grid in spec.taps))
         self.dim = self.layout.dim
 
     def extract(self, images: list[np.ndarray]) -> np.ndarray:

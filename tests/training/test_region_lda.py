@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import auc
@@ -10,7 +10,7 @@ from facetl.training import region_lda
 from facetl.training.settings import preset
 from facetl.training.whitening import Standardisation
 
-LAYOUT = Layout(((3, 8),))
+LAYOUT = FeatureMap(((3, 8),))
 
 
 def faces(people: int, photos: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_regions_see_what_the_whole_is_blind_to() -> None:
 def test_without_a_layout_or_with_one_region_nothing_changes() -> None:
     features, labels = faces(20, 3, seed=3)
     plain = Standardisation.fit(features, labels, settings_of(regions=False))
-    for layout in (None, Layout.flat(72)):
+    for layout in (None, FeatureMap.flat(72)):
         found = Standardisation.fit(features, labels, settings_of(), layout=layout)
         np.testing.assert_array_equal(found.axes, plain.axes)
 
@@ -80,7 +80,7 @@ def test_the_map_is_that_of_the_regions_laid_side_by_side() -> None:
 
 
 def test_photos_too_many_for_their_inner_products_give_the_same_regions(monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = Layout(((3, 8), (1, 5), (4, 3)))
+    layout = FeatureMap(((3, 8), (1, 5), (4, 3)))
     rng = np.random.default_rng(8)
     labels = np.repeat(np.arange(40), 6)
     features = rng.normal(0, 1, (40, layout.dim))[labels] + rng.normal(0, 1, (240, layout.dim)) * rng.uniform(
@@ -100,7 +100,7 @@ def test_photos_too_many_for_their_inner_products_give_the_same_regions(monkeypa
 @pytest.mark.parametrize("most", [240, 239])
 def test_the_directions_of_each_region_whiten_it(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(region_lda, "_MOST_PHOTOS", most)
-    layout = Layout(((3, 8), (1, 5)))
+    layout = FeatureMap(((3, 8), (1, 5)))
     rng = np.random.default_rng(8)
     features = rng.normal(0, 1, (240, layout.dim)) * rng.uniform(0.2, 3, layout.dim) + 1
     standardised = ((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float16)

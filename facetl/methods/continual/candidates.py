@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.methods.continual.fine_tuning import People, UpdateSettings, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
@@ -142,7 +142,7 @@ def retrain(
     old: keras.Model | None,
     settings: TrainingSettings,
     validation: tuple[Rows, np.ndarray],
-    layout: Layout | None,
+    layout: FeatureMap | None,
 ) -> tuple[keras.Model, float]:
     """Return a head trained from scratch on everybody's features, front and all, and in how many seconds.
 

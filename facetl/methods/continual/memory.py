@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.linear_head import Affine, LinearHead, rotation
@@ -45,7 +45,7 @@ class Memory:
         *,
         others: Rows,
         anchor: LinearHead,
-        layout: Layout | None,
+        layout: FeatureMap | None,
         per_person: int,
     ) -> Memory:
         """Make it from all photos of a run: features [photos, dim] float, who is on them, and the run's settings.

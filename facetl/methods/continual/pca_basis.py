@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.methods.continual import arrays
 from facetl.methods.continual.linear_head import Moments
 from facetl.metrics.linalg import Float32s, Rows
@@ -40,13 +40,13 @@ class Basis:
 
     @classmethod
     def learnt(
-        cls, rows: NDArray[np.float16], settings: TrainingSettings, *, moments: Moments, layout: Layout | None
+        cls, rows: NDArray[np.float16], settings: TrainingSettings, *, moments: Moments, layout: FeatureMap | None
     ) -> tuple[Basis, Float32s]:
         """Learn it from photos in the regions that the settings ask for, and return what `rows` does of them.
 
         rows: features [photos, dim], standardised by the moments.
         """
-        seen = layout if layout is not None and settings.regions else Layout.flat(rows.shape[1])
+        seen = layout if layout is not None and settings.regions else FeatureMap.flat(rows.shape[1])
         axes, made = region_whitening(rows, seen, settings, rng=np.random.default_rng([settings.seed, 1]))
         return cls(moments, tuple(region for regions in seen.regions() for region in regions), tuple(axes)), made
 

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import CollapseError, FacetlError, TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.crops import CropRows
@@ -68,7 +68,7 @@ def stages(trunk: keras.Model) -> dict[int, Any]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def viewed(trunk: keras.Model, layout: Layout) -> tuple[keras.Model, Layout]:
+def viewed(trunk: keras.Model, layout: FeatureMap) -> tuple[keras.Model, FeatureMap]:
     """Return a trunk up to maps that match the teacher's in order and grid, photos → [n, dim], and how they lie there.
 
     Each of the teacher's maps is matched by the coarsest stage of the trunk that is finer than its grid, brought to
@@ -91,14 +91,14 @@ def viewed(trunk: keras.Model, layout: Layout) -> tuple[keras.Model, Layout]:
     pooled = [_pooled(one, grid) for one, (grid, _) in zip(maps, layout.maps, strict=True)]
     flat = [keras.layers.Flatten(name=f"view_{place}")(one) for place, one in enumerate(pooled)]
     joined = keras.layers.Concatenate(name="views")(flat) if len(flat) > 1 else flat[0]
-    own = Layout(tuple((grid, one.shape[3]) for one, (grid, _) in zip(pooled, layout.maps, strict=True)))
+    own = FeatureMap(tuple((grid, one.shape[3]) for one, (grid, _) in zip(pooled, layout.maps, strict=True)))
     return keras.Model(photos, joined, name="viewed"), own
 
 
 def imitate(
     view: keras.Model,
-    own: Layout,
-    layout: Layout,
+    own: FeatureMap,
+    layout: FeatureMap,
     train: Hints,
     validation: Hints,
     settings: DistillationSettings,
@@ -167,7 +167,7 @@ def imitate(
 
 
 def with_discriminant(
-    view: keras.Model, own: Layout, train: Hints, width: int, settings: DistillationSettings, *, mirror: bool
+    view: keras.Model, own: FeatureMap, train: Hints, width: int, settings: DistillationSettings, *, mirror: bool
 ) -> keras.Model:
     """Return the student, photos → unit vectors [n, width]: a view, and a linear layer that is a discriminant of it.
 
@@ -225,7 +225,7 @@ def centred(student: keras.Model, crops: CropRows) -> keras.Model:
 class _Imitator(keras.Model):
     """Gives the teacher's features from a view's: [n, side, side, 3] → [n, dim]; only the view is kept."""
 
-    def __init__(self, view: keras.Model, own: Layout, teacher: Layout, *, mirror: bool) -> None:
+    def __init__(self, view: keras.Model, own: FeatureMap, teacher: FeatureMap, *, mirror: bool) -> None:
         super().__init__(name="imitator")
         self.view = view
         self.mirror = mirror

@@ -13,7 +13,7 @@ import numpy as np
 
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.feature_map import Layout
+from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
 from facetl.data.published_layouts import read_layout
@@ -58,7 +58,7 @@ class Teacher:
     manifest: Manifest
     embeddings: np.ndarray
     features: CachedRows | JoinedRows
-    layout: Layout
+    layout: FeatureMap
     computed: int
 
     @property
@@ -72,11 +72,11 @@ class Teacher:
         return max(self.spec.crops)
 
     @property
-    def maps(self) -> Layout:
+    def maps(self) -> FeatureMap:
         """The maps that it sees of that crop."""
         each = len(self.layout.maps) // len(self.spec.crops)
         first = each * self.spec.crops.index(self.crop)
-        return Layout(self.layout.maps[first : first + each])
+        return FeatureMap(self.layout.maps[first : first + each])
 
     def of(self, manifest: Manifest) -> np.ndarray:
         """Return the embeddings of some of the photos, by their paths."""
