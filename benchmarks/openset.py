@@ -51,8 +51,9 @@ def _measure(folder: Path, people: int, seed: int) -> dict[str, dict[str, float]
     from facetl.data.manifest import Manifest
     from facetl.data.openset_split import split_openset
     from facetl.embeddings import dataset
+    from facetl.metrics.baselines import Baselines
     from facetl.metrics.openset import identify_openset
-    from facetl.training.fit import contenders, fit_head
+    from facetl.training.fit import embedders, fit_head
     from facetl.training.settings import BALANCED
 
     collection = dataset.embed(Manifest.from_folder(folder), Backbone())
@@ -75,8 +76,8 @@ def _measure(folder: Path, people: int, seed: int) -> dict[str, dict[str, float]
     gallery, probes = (
         [row_of[photo.path] for photo in photos] for photos in (split.gallery, split.probe + split.unknown)
     )
-    ways = {**contenders(features, labels, trained, seed=seed)}
-    ways["kept"] = contenders(features, labels, kept, seed=seed)["trained"]
+    baselines = Baselines.fit(features, labels, seed=seed)
+    ways = {**embedders(baselines, trained), "kept": embedders(baselines, kept)["trained"]}
     found = {}
     for name, embed in ways.items():
         embeddings = embed(collection.features)

@@ -129,7 +129,7 @@ def _folds(folder: Path, arguments: argparse.Namespace) -> Any:
     from facetl.embeddings import dataset
     from facetl.runs.lfw import sides_of_fold
     from facetl.training.settings import BALANCED
-    from facetl.training.whitening import Standardisation
+    from facetl.training.whitening import Whitening
 
     collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(align="mtcnn", crop=0.5))
     protocol = read_lfw_pairs(folder / "pairs.txt")
@@ -137,7 +137,7 @@ def _folds(folder: Path, arguments: argparse.Namespace) -> Any:
     for fold in range(min(arguments.folds, protocol.folds)):
         side = sides_of_fold(collection, protocol, fold, BALANCED)
         features, labels, _ = collection.rows(side == "train")
-        front = Standardisation.fit(features, labels, front_settings, layout=collection.layout)
+        front = Whitening.fit(features, labels, **front_settings.whitening_options, layout=collection.layout)
         held_out, held_out_labels, _ = collection.rows(side == "validation")
         yield (front.reduce(features), labels), (front.reduce(held_out), held_out_labels)
 

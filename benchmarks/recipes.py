@@ -100,7 +100,7 @@ def main() -> None:
 def _fronts(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[str, float]]]:
     """Score closed-form fronts; rows of validation people alone are reduced."""
     from facetl.training.settings import BALANCED
-    from facetl.training.whitening import Standardisation
+    from facetl.training.whitening import Whitening
 
     results: dict[str, list[dict[str, float]]] = {}
     for name in names:
@@ -109,7 +109,7 @@ def _fronts(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[s
         for collection, side in _folds(folder, extractor, folds):
             began = time.perf_counter()
             features, labels, _ = collection.rows(side == "train")
-            front = Standardisation.fit(features, labels, settings, layout=collection.layout)
+            front = Whitening.fit(features, labels, **settings.whitening_options, layout=collection.layout)
             held_out, held_out_labels, _ = collection.rows(side == "validation")
             score = _score(front.reduce(held_out), held_out_labels)
             results.setdefault(name, []).append(score | {"seconds": time.perf_counter() - began})
@@ -122,12 +122,12 @@ def _heads(folder: Path, names: list[str], folds: int) -> dict[str, list[dict[st
     from facetl.errors import CollapseError
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED
-    from facetl.training.whitening import Standardisation
+    from facetl.training.whitening import Whitening
 
     results: dict[str, list[dict[str, float]]] = {name: [] for name in ("front alone", *names)}
     for collection, side in _folds(folder, ALIGNED, folds):
         features, labels, _ = collection.rows(side == "train")
-        front = Standardisation.fit(features, labels, BALANCED, layout=collection.layout)
+        front = Whitening.fit(features, labels, **BALANCED.whitening_options, layout=collection.layout)
         rows, (held_out, held_out_labels, _) = front.reduce(features), collection.rows(side == "validation")
         reduced = front.reduce(held_out)
         results["front alone"].append(_score(reduced, held_out_labels) | {"seconds": 0.0})
@@ -173,7 +173,7 @@ def _seeds_distilled(rows: np.ndarray, labels: np.ndarray, settings: Any, valida
     # Turned towards the first head, where the student starts.
     left, _, right = np.linalg.svd((together[: len(rows)] @ turn).T @ embed(heads[0], rows))
     targets = together @ (turn @ left @ right)
-    student = build_trunk(rows.shape[1], replace(settings, input_dropout=0.0))
+    student = build_trunk(rows.shape[1], **replace(settings, input_dropout=0.0).layer_options)
     student.set_weights(heads[0].get_weights())
     rate = keras.optimizers.schedules.CosineDecay(1e-3, 20 * len(inputs) // 256)
     student.compile(optimizer=keras.optimizers.Adam(rate), loss=keras.losses.CosineSimilarity())

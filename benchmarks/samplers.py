@@ -113,7 +113,7 @@ def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     from facetl.embeddings import dataset
     from facetl.runs.lfw import rows_of_pairs, sides_of_fold
     from facetl.training.settings import BALANCED
-    from facetl.training.whitening import Standardisation
+    from facetl.training.whitening import Whitening
 
     settings = replace(BALANCED, seed=seed)
     protocol = read_lfw_pairs(folder / "pairs.txt")
@@ -123,7 +123,9 @@ def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     for fold in range(min(count, protocol.folds)):
         side = sides_of_fold(collection, protocol, fold, settings)
         features, labels, _ = collection.rows(side == "train")
-        rows = Standardisation.fit(features, labels, settings, layout=collection.layout).reduce(collection.features)
+        rows = Whitening.fit(features, labels, **settings.whitening_options, layout=collection.layout).reduce(
+            collection.features
+        )
         assert rows is not None
         folds.append(Fold(rows, collection.manifest.labels, side, pairs[fold]))
     return folds

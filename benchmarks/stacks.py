@@ -95,9 +95,9 @@ def untrained(vectors: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     """What dlib's users have without a head or a calibration: its authors' thresholds, of faces and for grouping."""
     from facetl.runs.pretrained import RADIUS
     from facetl.runs.reference_net import PUBLISHED
-    from facetl.training.sphere_lift import Lifted
+    from facetl.training.layers import SphereLift
 
-    lifted = np.asarray(Lifted(RADIUS)(vectors))
+    lifted = np.asarray(SphereLift(RADIUS)(vectors))
     squares = np.square(vectors).sum(axis=1)
     distances = np.maximum(squares[:, None] + squares - 2.0 * (vectors @ vectors.T), 0.0)
     return {

@@ -21,6 +21,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from facetl.errors import DataError
 from facetl.metrics.bootstrap import LEVEL, Interval
+from facetl.metrics.jackknife import jackknife_variance
 from facetl.metrics.pairs import Ints
 from facetl.metrics.ranking import checked_embeddings
 from facetl.metrics.roc import Floats
@@ -179,12 +180,6 @@ class PeoplePairs:
         """Distances of the pairs of one person."""
         part = slice(self._starts[p], self._starts[p] + self._counts[p])
         return self._squared[part, part][np.triu_indices(self._counts[p], 1)]
-
-
-def jackknife_variance(without: Floats) -> float:
-    """The variance of a statistic, from its values without each of the people: float64 [people]."""
-    n = len(without)
-    return float((n - 1) / n * np.sum(np.square(without - without.mean())))
 
 
 def interval_elsewhere(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.data.manifest import Manifest
+from facetl.data.quota import dealt_evenly
 from facetl.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -82,7 +83,7 @@ def make_triplets(manifest: Manifest, *, count: int, seed: int) -> list[Triplet]
         )
     rng = np.random.default_rng(seed)
     own = np.split(np.argsort(manifest.labels, kind="stable"), np.cumsum(counts)[:-1])
-    quota = _dealt_evenly(possible, count, rng)
+    quota = dealt_evenly(possible, count, rng)
     pairs = {person: _pairs(rng.permutation(own[person]).tolist()) for person in np.flatnonzero(quota).tolist()}
     anchors = rng.permutation(np.repeat(np.arange(people), quota)).tolist()
     joined = [next(pairs[person]) for person in anchors]
@@ -163,18 +164,6 @@ def _pairs(photos: Sequence[int]) -> Iterator[tuple[int, int]]:
             starts = chain(places[::2], places[1::2]) if step == 1 else places
             for place in starts:
                 yield photos[place], photos[(place + step) % len(photos)]
-
-
-def _dealt_evenly(possible: Ints, wanted: int, rng: np.random.Generator) -> Ints:
-    """How many triplets each person gives: the highest common cap that fits, the rest by lot. int64 [people]."""
-    low, high = 0, int(possible.max())
-    while low < high:
-        cap = (low + high + 1) // 2
-        low, high = (cap, high) if np.minimum(possible, cap).sum() <= wanted else (low, cap - 1)
-    quota = np.minimum(possible, low)
-    more = rng.permutation(np.flatnonzero(possible > low))[: wanted - int(quota.sum())]
-    quota[more] += 1
-    return quota
 
 
 def _spread(times: Counter[str]) -> Spread:

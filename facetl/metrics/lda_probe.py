@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from facetl.errors import DataError
 from facetl.metrics.baselines import COMPONENTS, Lda
+from facetl.metrics.jackknife import jackknife_variance
 from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import Ints, fold_pairs, identity_folds
 from facetl.metrics.roc import auc
@@ -77,7 +78,7 @@ def probe(features: Rows, labels: npt.ArrayLike, *, seed: int, folds: int = FOLD
     without = _auc_without(distances, pairs.same, person[pairs.first], person[pairs.second], seed)
     return ProbeScore(
         auc=scores.auc,
-        auc_stderr=_jackknife(np.array(without)),
+        auc_stderr=math.sqrt(jackknife_variance(without)),
         accuracy=scores.accuracy,
         accuracy_stderr=scores.accuracy_stderr,
         people=len(people),
@@ -96,7 +97,7 @@ def gain_stderr(one: ProbeScore, other: ProbeScore) -> float:
             "Probes are compared on the same photos. "
             f"Received: {one.photos} photos of {one.people} people, {other.photos} of {other.people}."
         )
-    return _jackknife(np.subtract(one.auc_without, other.auc_without))
+    return math.sqrt(jackknife_variance(np.subtract(one.auc_without, other.auc_without)))
 
 
 def _auc_without(
@@ -115,9 +116,3 @@ def _auc_without(
             raise DataError(f"A probe needs pairs without any one person. Received: {len(tested)} people; add people.")
         found.append(auc(distances[kept], same[kept]))
     return tuple(found)
-
-
-def _jackknife(without: npt.NDArray[np.float64]) -> float:
-    """The standard error from values that leave out each part in turn (Efron and Stein, 1981)."""
-    parts = len(without)
-    return math.sqrt((parts - 1) / parts * float(np.sum((without - without.mean()) ** 2)))

@@ -197,6 +197,11 @@ def normalised(rows: Float32s) -> Float32s:
     return np.asarray(rows / np.where(norms > 0.0, norms, 1.0), np.float32)
 
 
+def as_unit(rows: Float32s) -> Float32s:
+    """Return rows that are of unit norm as they are, [n, dim] float32; others normalised."""
+    return rows if np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-3) else normalised(rows)
+
+
 def _checked_shape(features: Rows) -> tuple[int, int]:
     if len(features.shape) != 2 or 0 in features.shape:
         raise DataError(f"Features must be [photos, dim] with at least one of each. Received: {features.shape}.")

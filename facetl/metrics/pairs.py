@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from facetl.data.quota import dealt_evenly
 from facetl.errors import DataError
 from facetl.metrics.roc import Bools
 
@@ -63,7 +64,7 @@ def sample_pairs(
     wanted = min(positives, int(possible.sum()))
     if negatives is None:
         wanted = negatives = min(wanted, different)
-    quota = _dealt_evenly(possible, wanted, rng)
+    quota = dealt_evenly(possible, wanted, rng)
     same = [_pairs_of_one(rows[starts[p] : starts[p + 1]], quota[p], rng) for p in np.flatnonzero(quota)]
     near = np.concatenate(same)
     far = _pairs_of_two(rows, starts, min(negatives, different), different, rng)
@@ -129,18 +130,6 @@ def fold_pairs(
         parts.append((inside[drawn.first], inside[drawn.second], drawn.same, np.full(len(drawn.same), fold)))
     first, second, same, fold_column = (np.concatenate(column) for column in zip(*parts, strict=True))
     return FoldedPairs(first, second, same.astype(np.bool_), fold_column)
-
-
-def _dealt_evenly(possible: Ints, wanted: int, rng: np.random.Generator) -> Ints:
-    """How many pairs each person gives: the highest common cap that fits, the rest by lot. int64 [people]."""
-    low, high = 0, int(possible.max())
-    while low < high:
-        cap = (low + high + 1) // 2
-        low, high = (cap, high) if np.minimum(possible, cap).sum() <= wanted else (low, cap - 1)
-    quota = np.minimum(possible, low)
-    more = rng.permutation(np.flatnonzero(possible > low))[: wanted - int(quota.sum())]
-    quota[more] += 1
-    return quota
 
 
 def _pairs_of_one(rows: Ints, pairs: int, rng: np.random.Generator) -> Ints:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.ranking import Gallery
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances
 from facetl.people.library import Library
 from facetl.people.store.models import Photo
-from facetl.training.model_selection import FEW_PEOPLE, jackknife_stderr
+from facetl.training.model_selection import FEW_PEOPLE
 
 # People whose faces can be held out, below which a head has little to learn from and next to nobody to be chosen by.
 LEAST_PEOPLE = 8
@@ -175,11 +176,11 @@ def compare(
     pairs = _pairs(labels, held.kept, np.random.default_rng(seed))
     before, after = (pair_distances(rows, pairs) for rows in (old, new))
     gain = auc(after, pairs.same) - auc(before, pairs.same)
-    stderr = jackknife_stderr(after, before, pairs, labels)
+    stderr = auc_gain_stderr(after, before, pairs, labels)
     of_unseen = unseen[pairs.first] & unseen[pairs.second]
     part = Pairs(pairs.first[of_unseen], pairs.second[of_unseen], pairs.same[of_unseen])
     unseen_gain = auc(after[of_unseen], part.same) - auc(before[of_unseen], part.same)
-    unseen_stderr = jackknife_stderr(after[of_unseen], before[of_unseen], part, labels)
+    unseen_stderr = auc_gain_stderr(after[of_unseen], before[of_unseen], part, labels)
     people = len(np.unique(labels))
     needed = 2 if people < FEW_PEOPLE else 1
     return Measured(

@@ -144,8 +144,8 @@ class RunFolder:
         """Load the head, features [batch, dim] → unit embeddings [batch, width]."""
         import keras  # TensorFlow takes seconds to start, and most of a run is read without it
 
-        # Both modules register layers that a stored head may hold.
-        from facetl.training import sphere_lift, whitening  # noqa: F401
+        # It registers the layers that a stored head may hold.
+        from facetl.training import layers  # noqa: F401
 
         try:
             return keras.models.load_model(self.path / HEAD)

@@ -19,10 +19,11 @@ from facetl.data.pair_lists import PairsProtocol, lfw_photo
 from facetl.data.splits import assign
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError
+from facetl.metrics.baselines import Baselines
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.verification import Verification, pair_distances, threshold_from, verify_at
-from facetl.training.fit import contenders, fit_head
-from facetl.training.model_selection import Choice
+from facetl.training.fit import embedders, fit_head
+from facetl.training.model_selection import HeadChoice
 from facetl.training.settings import TrainingSettings
 
 
@@ -39,7 +40,7 @@ class FoldReport:
     best_epoch: int
     epochs: int
     seconds: float
-    choice: Choice | None = None
+    choice: HeadChoice | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the fold as plain types; `fallback` says whether its head is the raw features."""
@@ -124,7 +125,8 @@ def _fold(
     first, second = np.split(inverse, 2)
     tested, _, _ = collection.rows(used)
     distances, thresholds = {}, {}
-    for name, embedder in contenders(features, labels, fitted, seed=settings.seed).items():
+    baselines = Baselines.fit(features, labels, seed=settings.seed)
+    for name, embedder in embedders(baselines, fitted).items():
         thresholds[name] = threshold_from(embedder(held_out), held_out_labels, seed=settings.seed)
         distances[name] = pair_distances(embedder(tested), Pairs(first, second, pairs.same))
     trained = verify_at(distances["trained"], pairs.same, threshold=thresholds["trained"])

@@ -17,7 +17,7 @@ from facetl.io.files import write_atomic
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import MODEL_CARD, RunFolder, extractor_record, versions
 from facetl.runs.reference_net import PUBLISHED
-from facetl.training.sphere_lift import Lifted
+from facetl.training.layers import SphereLift
 
 NETS = tuple(PUBLISHED)
 
@@ -71,4 +71,4 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
 
 def _head(dim: int) -> keras.Model:
     inputs = keras.Input((dim,), name="features")
-    return keras.Model(inputs, Lifted(RADIUS, name="lifted")(inputs), name="head")
+    return keras.Model(inputs, SphereLift(RADIUS, name="lifted")(inputs), name="head")

@@ -25,7 +25,7 @@ from facetl.runs import documents
 from facetl.runs.run_baselines import RunBaselines
 from facetl.training.fit import FittedHead, embedders, fit_head
 from facetl.training.head import embed
-from facetl.training.model_selection import Choice
+from facetl.training.model_selection import HeadChoice
 from facetl.training.settings import TrainingSettings
 
 # A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
@@ -51,7 +51,7 @@ class RunReport:
     verifications: Mapping[str, Verification]
     split: Mapping[str, Mapping[str, int]]
     seconds: float
-    choice: Choice | None
+    choice: HeadChoice | None
     signatures: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:

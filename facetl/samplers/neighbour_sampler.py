@@ -22,7 +22,7 @@ class NeighbourSampler(TripletSampler):
 
     A positive p of anchor a has weight exp(d(a, p) / T) among the other rows of its class; a negative n has weight
     exp(−d(a, n) / T) among the `candidates` nearest rows of other classes, d the squared distance of unit vectors.
-    Give `dataset` the model that is trained: without it, the distances are those of the features.
+    Give `fit` the callback `RefreshNeighbours(sampler)`: without it, the distances are those of the features.
 
     Args:
         temperature: T; smaller is sharper. It, `candidates` and `uniform_share` may be a pair: the first and the last

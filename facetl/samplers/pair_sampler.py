@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from facetl.data.quota import highest_cap
 from facetl.errors import TrainingError
 from facetl.samplers.pair_space import Ints, Keys, PairSpace, keyed, shuffled, triangle
 from facetl.samplers.sampler import BATCH_SIZE, ClassIndex, Sampler, register_sampler
@@ -125,7 +126,7 @@ class PairSampler(Sampler):
     def _dealt(self) -> Ints:
         """Return how many positives each person gives to the pool: all alike where they have them, the rest by lot."""
         possible = self.space.possible
-        cap = highest_cap(possible, np.ones_like(possible), self.positives)
+        cap = highest_cap(possible, self.positives)
         quota = np.minimum(possible, cap)
         more = np.flatnonzero(possible > cap)
         lot = keyed(self.seed, _LOT, more)
@@ -138,7 +139,7 @@ class PairSampler(Sampler):
         one, other = np.triu_indices(len(sizes))
         products = sizes[one] * sizes[other]
         times = np.where(one == other, people[one] * (people[one] - 1) // 2, people[one] * people[other])
-        cap = highest_cap(products, times, self.negatives)
+        cap = highest_cap(products, self.negatives, times=times)
         left = self.negatives - int(np.sum(times * np.minimum(products, cap)))
         if not cap:
             return 0, left
@@ -151,12 +152,3 @@ class PairSampler(Sampler):
             left -= len(more)
             place += _CHUNK
         return cap, 0
-
-
-def highest_cap(sizes: Ints, times: Ints, wanted: int) -> int:
-    """Return the highest cap under which Σ times · min(sizes, cap) is at most `wanted`: [n] int64 each."""
-    low, high = 0, int(sizes.max())
-    while low < high:
-        cap = (low + high + 1) // 2
-        low, high = (cap, high) if int(np.sum(times * np.minimum(sizes, cap))) <= wanted else (low, cap - 1)
-    return low

@@ -23,7 +23,6 @@ _MOST_LABEL = 2**24
 # Columns of the targets that go with what `batches` yields.
 _COLUMNS = {"labels": None, "triplets": 3, "pairs": 4}
 _PROJECTED = 512
-_BLOCK = 4096
 _PREFETCHED = 2
 
 
@@ -49,6 +48,8 @@ class Sampler(ABC):
         labels: [rows], the class of each row, of any type that NumPy can sort.
         targets: [rows] int32, the labels as the loss gets them: themselves where they are small whole numbers, else
             their places among the sorted labels.
+        epoch: that the next pass over a data set draws, counted from 0.
+        features: of the last data set.
         error: what stopped a pass over a data set, which TensorFlow wraps in an error of its own; None if nothing did.
     """
 
@@ -63,7 +64,10 @@ class Sampler(ABC):
         codes = self.labels if whole else np.unique(self.labels, return_inverse=True)[1]
         self.targets = codes.astype(np.int32)
         self.seed = seed
+        self.epoch = 0
+        self.features: Rows | None = None
         self.error: FacetlError | None = None
+        self._embeddings: np.ndarray | None = None
 
     @abstractmethod
     def steps(self, batch_size: int) -> int:
@@ -73,7 +77,7 @@ class Sampler(ABC):
     def batches(
         self, epoch: int, *, batch_size: int = BATCH_SIZE, embeddings: np.ndarray | None = None
     ) -> Iterable[np.ndarray]:
-        """Yield the batches of an epoch counted from 0, as `gives` says.
+        """Yield the batches of an epoch counted from 0, in the form of `gives`.
 
         embeddings: [rows, width] float32 unit vectors of this epoch, where `needs_embeddings` asks for them.
         """
@@ -87,7 +91,6 @@ class Sampler(ABC):
         features: Rows,
         *,
         batch_size: int | None = None,
-        model: Callable[..., Any] | None = None,
         initial_epoch: int = 0,
     ) -> Any:
         """Return a `tf.data.Dataset` for `model.fit(dataset, epochs=…)`; each pass over it is the next epoch.
@@ -103,10 +106,10 @@ class Sampler(ABC):
         Args:
             features: [rows, …], an array, also a memory-mapped one, or rows of a cache; only a batch is in memory.
             batch_size: rows, triplets or pairs a batch; 256 where it is left out. `PKSampler` takes none.
-            model: what is trained, to draw by its embeddings of each epoch. Without it a sampler that looks at
-                distances takes those between the features themselves, under a random projection where they are long
-                (Johnson and Lindenstrauss, 1984).
             initial_epoch: of the first pass, as given to `fit` when a training goes on.
+
+        A sampler that looks at distances takes those of the embeddings that `refresh` was given; without it, those
+        between the features themselves, under a random projection where they are long (Johnson, Lindenstrauss, 1984).
 
         Raises TrainingError where features and labels do not match.
         """
@@ -118,31 +121,28 @@ class Sampler(ABC):
                 "Give the features that the sampler's labels belong to."
             )
         if batch_size is not None and not (self.sized and batch_size > 0):
-            rule = "a number above 0" if self.sized else "none, since the sampler's own settings tell it"
+            rule = "a number above 0" if self.sized else "none, since it follows from the sampler's own settings"
             raise TrainingError(f"batch_size: expected {rule}, got {batch_size}.")
         size = batch_size or BATCH_SIZE
         steps = self.steps(size)
         dtype = np.uint8 if getattr(features, "dtype", None) == np.uint8 else np.float32
+        self.features, self.epoch, self._embeddings = features, initial_epoch, None
         flat: np.ndarray | None = None
-        upcoming = initial_epoch
 
         def vectors() -> np.ndarray:
             nonlocal flat
-            if model is not None:
-                return _embedded(model, features)
-            if flat is None:
-                flat = _projected(features)
+            flat = _projected(features) if flat is None else flat
             return flat
 
         def one_epoch() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            nonlocal upcoming
-            epoch = upcoming
+            epoch, embeddings = self.epoch, self._embeddings
             try:
-                embeddings = vectors() if self.needs_embeddings(epoch) else None
+                if embeddings is None and self.needs_embeddings(epoch):
+                    embeddings = vectors()
                 drawn = self.batches(epoch, batch_size=size, embeddings=embeddings)
                 for step, batch in enumerate(drawn, start=1):
                     # A pass that is given up, as Keras does to see what a batch looks like, is no epoch.
-                    upcoming = epoch + 1 if step == steps else upcoming
+                    self.epoch = epoch + 1 if step == steps else self.epoch
                     rows, targets = self._resolved(batch)
                     yield np.asarray(features[rows], dtype), targets
             except FacetlError as error:
@@ -158,6 +158,13 @@ class Sampler(ABC):
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
         # In an epoch of few steps, what is fetched beforehand could reach its end.
         return dataset.prefetch(_PREFETCHED) if steps > _PREFETCHED + 2 else dataset
+
+    def refresh(self, epoch: int, embeddings: np.ndarray | None = None) -> None:
+        """Set the epoch that the next pass draws, and the embeddings by which it does, [rows, width] unit vectors.
+
+        The callback `RefreshNeighbours` calls it with those of the model as it is when an epoch begins.
+        """
+        self.epoch, self._embeddings = epoch, embeddings
 
     def _resolved(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows a batch needs, each once, and its targets."""
@@ -224,21 +231,12 @@ def check_schedule(name: str, schedule: Schedule, *, above: float = -math.inf, l
         raise TrainingError(f"{name}: expected {rule}, got {':'.join(map(str, ends))}.")
 
 
-def _embedded(model: Callable[..., Any], features: Rows) -> np.ndarray:
-    """Return a model's unit vectors of all rows, [rows, width] float32; others are normalised."""
-    starts = range(0, features.shape[0], _BLOCK)
-    blocks = (features[np.arange(start, min(start + _BLOCK, features.shape[0]))] for start in starts)
-    vectors = np.concatenate([np.asarray(model(np.asarray(block, np.float32), training=False)) for block in blocks])
-    lengths = np.linalg.norm(vectors, axis=1)
-    return vectors if np.allclose(lengths, 1.0, atol=1e-3) else normalised(vectors)
-
-
 def _projected(features: Rows) -> np.ndarray:
     """Return features as unit vectors, [rows, at most 512] float32."""
     if len(features.shape) != 2:
         raise TrainingError(
             f"features: expected vectors, [rows, dim], to draw by their distances, got the shape {features.shape}. "
-            "Give dataset(…, model=…) the model whose embeddings are compared."
+            "Add the callback RefreshNeighbours, by which the model's embeddings are compared."
         )
     dim = features.shape[1]
     axes = np.eye(dim, dtype=np.float32)

@@ -15,10 +15,10 @@ from facetl.samplers.sampler import BATCH_SIZE, Sampler, register_sampler
 class ShuffleSampler(Sampler):
     """All rows of classes with at least `smallest_class` rows once an epoch, in batches as equal as can be.
 
-    A batch of a rest of one or two rows would upset batch normalisation.
+    For losses with a proxy per class. A batch of a rest of one or two rows would upset batch normalisation.
     """
 
-    def __init__(self, labels: npt.ArrayLike, *, smallest_class: int = 1, seed: int = 0) -> None:
+    def __init__(self, labels: npt.ArrayLike, *, smallest_class: int = 2, seed: int = 0) -> None:
         super().__init__(labels, seed=seed)
         _, inverse, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
         self.rows = np.flatnonzero(counts[inverse] >= smallest_class).astype(np.int32)

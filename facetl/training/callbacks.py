@@ -10,11 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.errors import CollapseError
-from facetl.metrics.linalg import Rows
-from facetl.metrics.pairs import Pairs
+from facetl.errors import CollapseError, TrainingError
+from facetl.metrics.linalg import Rows, as_unit
+from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import accuracy_at, auc, best_threshold
 from facetl.metrics.verification import pair_distances
+from facetl.samplers import Sampler
 from facetl.training.head import embed
 from facetl.training.settings import FitSettings, TrainingSettings
 
@@ -30,45 +31,91 @@ def learning_rates(settings: FitSettings) -> Callable[[int], float]:
     return lambda epoch: rate * decay**epoch
 
 
-class Validate(keras.callbacks.Callback):
-    """Verifies pairs of validation people after each epoch.
+class RefreshNeighbours(keras.callbacks.Callback):
+    """Lets a sampler draw each epoch by the embeddings of the model as it is when the epoch begins.
+
+    Args:
+        sampler: whose `dataset` is given to `fit`.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Embed the features of the sampler's data set, if this epoch looks at them."""
+        embeddings = None
+        if self.sampler.needs_embeddings(epoch):
+            if self.sampler.features is None:
+                raise TrainingError(
+                    "RefreshNeighbours: expected the sampler whose dataset() is trained on, got another."
+                )
+            embeddings = as_unit(embed(embedder_of(self.model), self.sampler.features))
+        self.sampler.refresh(epoch, embeddings)
+
+
+class VerifyPairs(keras.callbacks.Callback):
+    """Verifies pairs of validation rows after each epoch, as ordinary logs: put it before what monitors them.
 
     Logs `val_auc`, `val_accuracy` (at the best threshold of these pairs, so slightly optimistic) and `spread`, the
     variance of the embeddings in [0, 1]: 1 − |mean embedding|²; and, where a `loss` of squared distances and of which
-    are of one person is given, `val_loss`. Keeps the last `embeddings` and `distances` for TensorBoard.
+    are of one person is given, `val_loss`. Keeps the last `embeddings` and `distances`. A callback that monitors an AUC
+    needs the mode: `keras.callbacks.EarlyStopping(monitor="val_auc", mode="max")`.
+
+    Args:
+        validation_data: features [rows, …] and labels [rows], a pair of them or an object with these attributes; of
+            people whom the model is not trained on.
+        pairs: of rows; None for those that `sample_pairs` draws of the labels.
+        seed: of these.
+        loss: see above.
+
+    Raises CollapseError in an epoch whose embeddings are not finite.
     """
 
     def __init__(
-        self, features: Rows, pairs: Pairs, *, loss: Callable[[np.ndarray, np.ndarray], float] | None = None
+        self,
+        validation_data: Any,
+        *,
+        pairs: Pairs | None = None,
+        seed: int = 0,
+        loss: Callable[[np.ndarray, np.ndarray], float] | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
-        self.pairs = pairs
+        both = hasattr(validation_data, "features") and hasattr(validation_data, "labels")
+        features, labels = (validation_data.features, validation_data.labels) if both else validation_data
+        self.features: Rows = features
+        self.labels = np.asarray(labels)
+        self.pairs = sample_pairs(self.labels, seed=seed) if pairs is None else pairs
         self.loss = loss
         self.embeddings: np.ndarray = np.zeros((0, 0), np.float32)
         self.distances: np.ndarray = np.zeros(0)
 
-    def auc_of(self, head: keras.Model) -> float:
-        """Return the AUC of the validation pairs under a head."""
-        return auc(pair_distances(embed(head, self.features), self.pairs), self.pairs.same)
+    def auc_of(self, model: keras.Model) -> float:
+        """Return the AUC of the validation pairs under a model."""
+        return auc(pair_distances(as_unit(embed(model, self.features)), self.pairs), self.pairs.same)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Embed the validation photos and log how well their pairs are told apart."""
-        embeddings = embed(self.model.head, self.features)
+        """Embed the validation rows and log how well their pairs are separated."""
+        embeddings = embed(embedder_of(self.model), self.features)
         if not np.isfinite(embeddings).all():
             raise CollapseError(
                 f"training diverged in epoch {epoch + 1}: the embeddings are no numbers any more. "
                 "Try a lower --learning-rate."
             )
-        self.embeddings = embeddings
-        self.distances = pair_distances(embeddings, self.pairs)
+        self.embeddings = as_unit(embeddings)
+        self.distances = pair_distances(self.embeddings, self.pairs)
         if logs is not None:
             same = self.pairs.same
             if self.loss is not None:
                 logs["val_loss"] = self.loss(self.distances, same)
             logs["val_auc"] = auc(self.distances, same)
             logs["val_accuracy"] = accuracy_at(self.distances, same, best_threshold(self.distances, same))
-            logs["spread"] = spread(embeddings)
+            logs["spread"] = spread(self.embeddings)
+
+
+def embedder_of(model: Any) -> Any:
+    """Return the part of a trained model that gives embeddings: its `embedder` or `head`, else the model itself."""
+    return getattr(model, "embedder", None) or getattr(model, "head", None) or model
 
 
 def spread(embeddings: np.ndarray) -> float:
@@ -175,15 +222,3 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def exhausted(self) -> bool:
         """Whether patience has run out."""
         return bool(self.wait >= max(self.patience, 1))
-
-
-class AfterEpoch(keras.callbacks.Callback):
-    """Calls a function with (epoch, logs) when all else of an epoch is done."""
-
-    def __init__(self, function: Callable[[int, dict[str, float]], None]) -> None:
-        super().__init__()
-        self.function = function
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Call it."""
-        self.function(epoch, {name: float(value) for name, value in (logs or {}).items()})

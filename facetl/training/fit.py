@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,23 @@ import tensorflow as tf
 from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.metrics.linalg import Rows
-from facetl.metrics.pairs import sample_pairs
 from facetl.samplers import SAMPLERS, Sampler
 from facetl.training.callbacks import (
-    AfterEpoch,
     CollapseGuard,
     EarlyStopping,
-    Validate,
+    RefreshNeighbours,
+    VerifyPairs,
     learning_rates,
     remedies,
 )
 from facetl.training.checkpoint import Checkpoint
 from facetl.training.head import build_trunk, embed, join
 from facetl.training.metric_model import HeadTrainer
-from facetl.training.model_selection import Choice, choose, raw_head
+from facetl.training.model_selection import HeadChoice, choose, raw_head
 from facetl.training.objectives import Objective, PairObjective, ProxyObjective, make_objective
 from facetl.training.settings import TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class FittedHead:
     history: pd.DataFrame
     best_epoch: int
     seconds: float
-    choice: Choice | None = None
+    choice: HeadChoice | None = None
 
     @property
     def fallback(self) -> bool:
@@ -79,7 +78,7 @@ def fit_head(
 ) -> FittedHead:
     """Train a head with the loss of the settings, and keep the epoch that verifies validation people best.
 
-    Where the raw features tell people apart better than it, and the settings do not forbid it, they are the head.
+    Where the raw features separate people better than it, and the settings do not forbid it, they are the head.
 
     Args:
         features: [photos, dim] float; indexable by an integer array.
@@ -98,10 +97,10 @@ def fit_head(
     # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(settings.seed)
-    front = Standardisation.fit(features, np.asarray(labels), settings, layout=layout)
+    front = Whitening.fit(features, labels, layout=layout, **settings.whitening_options)
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
-    trunk = build_trunk(front_model.output_shape[-1], settings)
+    trunk = build_trunk(front_model.output_shape[-1], **settings.layer_options)
     head = join(front_model, trunk)
     # Whitened once, the features are small: only the layers behind the projection run at every step.
     reduced = rows is not None and held_out is not None
@@ -123,7 +122,7 @@ def fit_head(
         choice = choose(
             features,
             np.asarray(labels),
-            settings,
+            settings.whitening_options,
             raw=raw,
             validation=validation,
             trained=embed(trainer.head, fit.validate.features),
@@ -182,11 +181,12 @@ def fit_trunk(
     return FittedTrunk(trunk, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
 
 
-def untrained_head(front: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
+def untrained_head(front: Whitening, dim: int, settings: TrainingSettings) -> keras.Model:
     """Build the baseline that has learnt nothing about people, on features of length `dim`."""
     plain = front.without_labels().model(dim)
     initialiser = "glorot" if settings.initialiser == "identity" else settings.initialiser
-    return join(plain, build_trunk(plain.output_shape[-1], replace(settings, initialiser=initialiser)))
+    options = {**settings.layer_options, "initialiser": initialiser}
+    return join(plain, build_trunk(plain.output_shape[-1], **options))
 
 
 class _Fit:
@@ -211,10 +211,9 @@ class _Fit:
         self.labels = labels
         self.history: list[dict[str, float]] = []
         self.sampler = make_sampler(labels, settings)
-        self.held_out_labels = held_out_labels
-        self.validate = Validate(
-            held_out,
-            sample_pairs(held_out_labels, seed=settings.seed),
+        self.validate = VerifyPairs(
+            (held_out, held_out_labels),
+            seed=settings.seed,
             loss=trainer.objective.of_distances if isinstance(trainer.objective, PairObjective) else None,
         )
         self.stopping = EarlyStopping(patience=settings.patience)
@@ -250,6 +249,7 @@ class _Fit:
 
         callbacks: list[keras.callbacks.Callback] = [
             keras.callbacks.LearningRateScheduler(learning_rates(self.settings)),
+            RefreshNeighbours(self.sampler),
             self.validate,
             CollapseGuard(
                 unsolved=self.trainer.objective.unsolved, remedies=remedies(self.settings), history=self.history
@@ -257,12 +257,14 @@ class _Fit:
             self.stopping,
         ]
         if logs is not None:
-            shown = self.held_out_labels if self.settings.plot_embeddings else None
+            shown = self.validate.labels if self.settings.plot_embeddings else None
             callbacks.append(TensorBoardLog(logs, self.validate, plotted=shown))
-        callbacks.append(AfterEpoch(note))
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
+        size = self.settings.batch_size if self.sampler.sized else None
+        dataset = self.sampler.dataset(self.features, batch_size=size, initial_epoch=start)
         try:
             self.trainer.fit(
-                as_batches(self.dataset(start), self.sampler.gives),
+                as_batches(dataset, self.sampler.gives),
                 epochs=self.settings.epochs,
                 initial_epoch=start,
                 callbacks=callbacks,
@@ -273,11 +275,6 @@ class _Fit:
             if self.sampler.error is not None:
                 raise self.sampler.error from None
             raise
-
-    def dataset(self, start: int) -> tf.data.Dataset:
-        """Return the batches of the epochs from `start` on, drawn with the embeddings of the head as it is then."""
-        size = self.settings.batch_size if self.sampler.sized else None
-        return self.sampler.dataset(self.features, batch_size=size, model=self.trainer.head, initial_epoch=start)
 
     def _variables(self) -> list[Any]:
         # The head's with its dropout seeds, the objective's proxies and seeds, the optimiser's.
@@ -328,16 +325,8 @@ def _digest(*sides: tuple[Rows, np.ndarray]) -> str:
 Embedder = Callable[[Rows], np.ndarray]
 
 
-def contenders(features: Rows, labels: np.ndarray, fitted: FittedHead, *, seed: int) -> Mapping[str, Embedder]:
-    """Return `raw`, `whitened`, `lda`, `untrained` and `trained`, each features [n, dim] → unit embeddings [n, width].
-
-    All of them have seen the same training people, `features` [photos, dim] and `labels` [photos], and no others.
-    """
-    return embedders(Baselines.fit(features, labels, seed=seed), fitted)
-
-
 def embedders(baselines: Baselines, fitted: FittedHead) -> Mapping[str, Embedder]:
-    """Return the contenders of baselines that are fitted already."""
+    """Return the four baselines and `trained`, each features [n, dim] → unit embeddings [n, width]."""
     return {
         "raw": baselines.raw.transform,
         "whitened": baselines.whitened.transform,

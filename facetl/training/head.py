@@ -2,36 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
+from facetl.errors import TrainingError
 from facetl.metrics.linalg import Rows
-from facetl.training.settings import TrainingSettings
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 _BLOCK = 4096
 # Photos instead of features: a net in place of a head fills the memory with far fewer.
 _PHOTOS = 64
 
 
-def build_trunk(dim: int, settings: TrainingSettings) -> keras.Model:
-    """Build the trainable layers, [batch, dim] → [batch, widths[-1]] unit vectors; initial weights follow the seed."""
+def build_head(
+    whitening: Whitening | None = None,
+    widths: Sequence[int] = (512, 256, 128),
+    *,
+    input_dim: int | None = None,
+    activations: str | Sequence[str] = "linear",
+    normalised: Sequence[bool] | None = None,
+    dropout: float = 0.0,
+    input_dropout: float = 0.5,
+    initialiser: str = "identity",
+    seed: int = 0,
+) -> keras.Model:
+    """Build an untrained head: a frozen front and dense layers, [batch, dim] → [batch, widths[-1]] unit vectors.
+
+    Args:
+        whitening: the front; None for none.
+        input_dim: length of the features, where it does not follow from a whitening.
+        widths, activations, normalised, dropout, input_dropout, initialiser, seed: see `build_trunk`.
+
+    Raises TrainingError where the length of the features is not known, or the layers do not fit together.
+    """
+    front = whitening or Whitening(False, None, None, None)
+    dim = input_dim or front.dim
+    if dim is None:
+        raise TrainingError("input_dim: expected the length of the features, since no whitening has it, got None.")
+    model = front.model(dim)
+    trunk = build_trunk(
+        model.output_shape[-1],
+        widths,
+        activations=activations,
+        normalised=normalised,
+        dropout=dropout,
+        input_dropout=input_dropout,
+        initialiser=initialiser,
+        seed=seed,
+    )
+    return join(model, trunk)
+
+
+def build_trunk(
+    dim: int,
+    widths: Sequence[int],
+    *,
+    activations: str | Sequence[str] = "linear",
+    normalised: Sequence[bool] | None = None,
+    dropout: float = 0.0,
+    input_dropout: float = 0.5,
+    initialiser: str = "identity",
+    seed: int = 0,
+) -> keras.Model:
+    """Build the trainable layers, [batch, dim] → [batch, widths[-1]] unit vectors; initial weights follow the seed.
+
+    Args:
+        widths: units of the dense layers; the last is the embedding's length.
+        activations: one Keras activation per layer, or one for all.
+        normalised: per layer, whether its output is L2-normalised; None for the last alone.
+        dropout: share of a layer's inputs dropped in training, before every dense layer but the first.
+        input_dropout: the same before the first.
+        initialiser: `glorot`, `orthogonal`, or `identity`, by which the first inputs pass through as they are.
+    """
+    names = [activations] * len(widths) if isinstance(activations, str) else list(activations)
+    units_normalised = [False] * (len(widths) - 1) + [True] if normalised is None else list(normalised)
+    if not len(widths) == len(names) == len(units_normalised) > 0 or not units_normalised[-1]:
+        raise TrainingError(
+            "head: expected as many activations and normalised as widths, and the last layer normalised, got widths "
+            f"{tuple(widths)}, activations {tuple(names)} and normalised {tuple(units_normalised)}."
+        )
     inputs = keras.Input((dim,), name="standardised")
     outputs = inputs
-    for position, (units, activation, normalised) in enumerate(
-        zip(settings.widths, settings.activations, settings.normalised, strict=True)
-    ):
-        dropout = settings.dropout if position else settings.input_dropout
-        if dropout:
-            seed = settings.seed * 1000 + 100 + position
-            outputs = keras.layers.Dropout(dropout, seed=seed, name=f"dropout_{position}")(outputs)
+    for position, (units, activation, unit) in enumerate(zip(widths, names, units_normalised, strict=True)):
+        rate = dropout if position else input_dropout
+        if rate:
+            outputs = keras.layers.Dropout(rate, seed=seed * 1000 + 100 + position, name=f"dropout_{position}")(outputs)
         outputs = keras.layers.Dense(
             units,
             activation=activation,
-            kernel_initializer=_initialiser(settings.initialiser, seed=settings.seed * 1000 + position),
+            kernel_initializer=_initialiser(initialiser, seed=seed * 1000 + position),
             name=f"dense_{position}",
         )(outputs)
-        if normalised:
+        if unit:
             outputs = keras.layers.UnitNormalization(name=f"unit_{position}")(outputs)
     return keras.Model(inputs, outputs, name="trunk")
 
@@ -40,6 +104,8 @@ def _initialiser(name: str, *, seed: int) -> keras.initializers.Initializer:
     if name == "identity":
         # Not square, it is cut or padded with zeros: the first inputs pass through as they are.
         return keras.initializers.Identity()
+    if name not in ("glorot", "orthogonal"):
+        raise TrainingError(f"initialiser: expected glorot, orthogonal or identity, got {name!r}.")
     return {"glorot": keras.initializers.GlorotUniform, "orthogonal": keras.initializers.Orthogonal}[name](seed=seed)
 
 
@@ -50,12 +116,6 @@ def join(front: keras.Model, trunk: keras.Model) -> keras.Model:
     for layer in [*front.layers[1:], *trunk.layers[1:]]:
         outputs = layer(outputs)
     return keras.Model(inputs, outputs, name="head")
-
-
-def build_head(standardisation: Standardisation, dim: int, settings: TrainingSettings) -> keras.Model:
-    """Build an untrained head on features of length `dim`."""
-    front = standardisation.model(dim)
-    return join(front, build_trunk(front.output_shape[-1], settings))
 
 
 def embed(model: keras.Model, features: Rows) -> np.ndarray:

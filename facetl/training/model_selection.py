@@ -1,8 +1,8 @@
-"""Whether a trained head is kept: it is not where the raw features tell people apart better.
+"""Whether a trained head is kept: it is not where the raw features separate people better.
 
 Two measurements, by how many validation people there are. With 20 or more, the trained head and the raw features are
 compared on their pairs, with a standard error by person: pairs share people, so people are left out, not pairs. With
-fewer, their pairs say next to nothing (with 5 people the difference of two AUCs has been seen to stray by 0.1): then
+fewer, their pairs show next to nothing (with 5 people the difference of two AUCs has been seen to stray by 0.1): then
 all people at hand are split anew several times, and the closed form of the head, its discriminant, is learnt on one
 side and compared on the other. How much it gains grows with the people it learns from, and the trained head has
 followed it closely.
@@ -15,7 +15,8 @@ LFW, and on average better with a head from 16 people on; dlib's were better raw
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -25,26 +26,24 @@ from sklearn.model_selection import GroupShuffleSplit
 from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import DataError
 from facetl.metrics.baselines import Raw
+from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.linalg import Float32s, Rows, normalised
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances
-from facetl.training.settings import TrainingSettings
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 # Training people below which a gain must be twice as sure.
 FEW_PEOPLE = 12
 # Validation people from which their own pairs decide.
 ENOUGH_PEOPLE = 20
 _SPLITS = 8
-# Of a person, so many photos take part in the splits: more tell little about other people.
+# Of a person, so many photos take part in the splits: more show little about other people.
 _PHOTOS = 10
-# People are left out one by one, or in so many groups.
-_MOST_GROUPS = 50
 
 
 @dataclass(frozen=True)
-class Choice:
+class HeadChoice:
     """Whether the trained head or the raw features are a run's head, and why.
 
     Attributes:
@@ -90,18 +89,19 @@ class Choice:
 def choose(
     features: Rows,
     labels: np.ndarray,
-    settings: TrainingSettings,
+    whitening: Mapping[str, Any],
     *,
     raw: Raw,
     validation: tuple[Rows, np.ndarray],
     trained: Float32s,
     pairs: Pairs,
     layout: FeatureMap | None = None,
-) -> Choice:
+) -> HeadChoice:
     """Choose between a trained head and the raw features.
 
     Args:
         features, labels: [photos, dim] float and [photos] int, of the training people.
+        whitening: arguments of `Whitening.fit` for the closed form; its seed is of the splits, too.
         raw: fitted on `features`.
         validation: features and labels of other people.
         trained: [validation photos, width] float32, their embeddings under the trained head.
@@ -115,15 +115,15 @@ def choose(
     stderr: float | None
     if people >= ENOUGH_PEOPLE:
         measured_on, gain = "validation", trained_auc - raw_auc
-        stderr = jackknife_stderr(*distances, pairs, np.asarray(validation[1]))
+        stderr = auc_gain_stderr(*distances, pairs, np.asarray(validation[1]))
     else:
         measured_on = "splits"
         pool = [_few(features, np.asarray(labels)), _few(validation[0], np.asarray(validation[1]))]
-        gain, stderr = gain_over_splits(pool[0], pool[1], settings, layout=layout)
+        gain, stderr = gain_over_splits(pool[0], pool[1], whitening, layout=layout)
         people += len(np.unique(labels))
     needed = 2 if len(np.unique(labels)) < FEW_PEOPLE else 1
     fallback = gain is None or stderr is None or gain <= needed * stderr
-    return Choice(fallback, gain, stderr, measured_on, people, trained_auc, raw_auc)
+    return HeadChoice(fallback, gain, stderr, measured_on, people, trained_auc, raw_auc)
 
 
 def raw_head(raw: Raw) -> keras.Model:
@@ -137,28 +137,10 @@ def raw_head(raw: Raw) -> keras.Model:
     return keras.Model(inputs, keras.layers.UnitNormalization(name="unit")(centred), name="head")
 
 
-def jackknife_stderr(first: np.ndarray, second: np.ndarray, pairs: Pairs, labels: np.ndarray) -> float:
-    """Return the standard error of the difference of two AUCs over the same pairs, by the jackknife over people.
-
-    first, second: [pairs] float distances; labels: [photos], who is on a row that `pairs` points to. Leaving a person
-    out leaves out all pairs with a photo of his, which share what makes him easy or hard (Efron and Stein 1981).
-    """
-    person = np.unique(labels, return_inverse=True)[1]
-    groups = min(int(person.max()) + 1, _MOST_GROUPS)
-    group = person % groups
-    differences = []
-    for left_out in range(groups):
-        kept = (group[pairs.first] != left_out) & (group[pairs.second] != left_out)
-        if len(np.unique(pairs.same[kept])) == 2:
-            differences.append(auc(first[kept], pairs.same[kept]) - auc(second[kept], pairs.same[kept]))
-    count = len(differences)
-    return float(np.sqrt((count - 1) * np.var(differences))) if count else 0.0
-
-
 def gain_over_splits(
     some: tuple[np.ndarray, np.ndarray],
     others: tuple[np.ndarray, np.ndarray],
-    settings: TrainingSettings,
+    whitening: Mapping[str, Any],
     *,
     layout: FeatureMap | None = None,
 ) -> tuple[float | None, float | None]:
@@ -173,15 +155,16 @@ def gain_over_splits(
     rows = np.concatenate([some[0], others[0]])
     person = np.concatenate([np.unique(some[1], return_inverse=True)[1], np.unique(others[1], return_inverse=True)[1]])
     person[len(some[1]) :] += learnt
-    closed = replace(settings, standardise="discriminant")
+    closed = {**whitening, "method": "discriminant"}
+    seed = closed.get("seed", 0)
     gains = []
-    splits = GroupShuffleSplit(_SPLITS, test_size=tested, train_size=learnt, random_state=settings.seed)
+    splits = GroupShuffleSplit(_SPLITS, test_size=tested, train_size=learnt, random_state=seed)
     for chosen, held in splits.split(rows, groups=person):
         try:
-            pairs = sample_pairs(person[held], seed=settings.seed)
+            pairs = sample_pairs(person[held], seed=seed)
         except DataError:
             continue
-        front = Standardisation.fit(rows[chosen], person[chosen], closed, layout=layout)
+        front = Whitening.fit(rows[chosen], person[chosen], layout=layout, **closed)
         reduced = front.reduce(rows[held])
         assert reduced is not None
         ways = normalised(reduced), Raw().fit(rows[chosen]).transform(rows[held])

@@ -1,8 +1,8 @@
 """A discriminant for each region of the feature's maps, joined: the front that has measured best.
 
 One principal component analysis over a whole map spends its few hundred components on what varies over all of the
-face; the eyes' own part of it is lost. Each region gets components of its own, its own discriminant, and an equal say
-in the distance, as in the patch-wise pipelines of Chen, Cao, Wen, Sun: Blessing of Dimensionality, CVPR 2013.
+face; the eyes' own part of it is lost. Each region gets components of its own, its own discriminant, and an equal
+weight in the distance, as in the patch-wise pipelines of Chen, Cao, Wen, Sun: Blessing of Dimensionality, CVPR 2013.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from facetl.backbones.feature_map import FeatureMap
 from facetl.metrics.linalg import Float32s, Rows, blocks, leading, principal_axes
-from facetl.training.settings import TrainingSettings
 
-# Directions kept of a region: the ones behind hardly tell people apart (benchmarks/recipes).
+# Directions kept of a region: the ones behind hardly separate people (benchmarks/recipes).
 _KEPT = 150
 _PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
@@ -29,7 +28,7 @@ _MOST_PHOTOS = 6000
 
 
 class Axes(NamedTuple):
-    """Directions of the standardised features: `joined` [dim, settings.joined] and `whitened` [dim, components]."""
+    """Directions of the standardised features: `joined` [dim, joined] and `whitened` [dim, components]."""
 
     joined: Float32s
     whitened: Float32s
@@ -39,49 +38,53 @@ def region_axes(
     features: Rows,
     labels: np.ndarray,
     layout: FeatureMap,
-    settings: TrainingSettings,
     *,
+    components: int,
+    joined: int,
+    shrinkage: float,
     mean: Float32s,
     scale: Float32s,
     rng: np.random.Generator,
 ) -> Axes:
     """Return the directions of all regions' discriminants, and those that whiten without a label; float32.
 
-    There are fewer than the settings ask for where photos are few.
+    There are fewer than `components` and `joined` where photos are few.
 
     Args:
         features: [photos, dim] float, of which `mean` and `scale` are the moments, [dim] float32 each.
         labels: [photos] int, the person of each.
         layout: of which maps a feature is made.
     """
-    regions = _components(_standardised(features, mean, scale), layout, settings, rng)
-    mappings, _ = joined_discriminants(regions.whitened(), labels, settings, rng)
+    regions = _components(_standardised(features, mean, scale), layout, components, rng)
+    mappings, _ = joined_discriminants(regions.whitened(), labels, rng, joined=joined, shrinkage=shrinkage)
     return Axes(regions.directions(mappings), regions.whitening())
 
 
 def joined_discriminants(
     whitened: Iterable[NDArray[np.floating]],
     labels: np.ndarray,
-    settings: TrainingSettings,
     rng: np.random.Generator,
     *,
+    joined: int,
+    shrinkage: float,
     near: Float32s | None = None,
 ) -> tuple[list[Float32s], Float32s]:
-    """Return a map [components, kept] for each region, the sum of which tells people apart; leading directions first.
+    """Return a map [components, kept] for each region, the sum of which separates people; leading directions first.
 
     With them come the photos so mapped, [photos, kept] float32.
 
     Args:
         whitened: rows of each region, [photos, components] float.
         labels: [photos] int, the person of each photo.
-        settings: of the discriminants, and how many directions are kept at most.
         rng: for directions of many photos, which are iterated from random ones.
+        joined: directions kept at most.
+        shrinkage: of the scatter within a person, see `supervised`.
         near: embeddings of the photos, [photos, kept] float32, to iterate from instead.
     """
 
     def discriminant(rows: NDArray[np.floating]) -> tuple[Float32s, Float32s]:
         rows = rows.astype(np.float32, copy=False)
-        mapping = supervised(rows, labels, settings)[:, :_KEPT]
+        mapping = supervised(rows, labels, shrinkage=shrinkage)[:, :_KEPT]
         part = rows @ mapping
         # Each region counts the same, however many directions it has.
         level = np.float32(1 / max(np.sqrt(np.mean(np.sum(np.square(part), axis=1))), 1e-12))
@@ -89,11 +92,13 @@ def joined_discriminants(
 
     found = _each(discriminant, list(whitened))
     mappings = [mapping for mapping, _ in found]
-    joined = np.concatenate([part for _, part in found], axis=1)
-    kept = min(settings.joined, joined.shape[1], max(len(joined) - 1, 2))
+    side_by_side = np.concatenate([part for _, part in found], axis=1)
+    photos, width = side_by_side.shape
+    kept = min(joined, width, max(photos - 1, 2))
     begin = None if near is None or near.shape[1] != kept else near
-    turn, _ = principal_axes(joined, joined.mean(axis=0), np.ones(joined.shape[1], np.float32), kept, rng, near=begin)
-    made = joined @ turn
+    mean, unit = side_by_side.mean(axis=0), np.ones(width, np.float32)
+    turn, _ = principal_axes(side_by_side, mean, unit, kept, rng, near=begin)
+    made = side_by_side @ turn
     # Photos of the training have a mean square of 1, as the other fronts give.
     level = np.float32(1 / np.sqrt(np.mean(np.square(made))))
     turn *= level
@@ -102,7 +107,7 @@ def joined_discriminants(
 
 
 def region_whitening(
-    rows: NDArray[np.float16], layout: FeatureMap, settings: TrainingSettings, *, rng: np.random.Generator
+    rows: NDArray[np.float16], layout: FeatureMap, components: int, *, rng: np.random.Generator
 ) -> tuple[list[Float32s], Float32s]:
     """Return the directions that whiten each region, [its columns, components] float32, without a label.
 
@@ -110,15 +115,15 @@ def region_whitening(
 
     rows: standardised features, [photos, dim]. The other arguments are as above.
     """
-    regions = _components(rows, layout, settings, rng)
+    regions = _components(rows, layout, components, rng)
     whitened = list(regions.whitened())  # the directions are found on the way
     return regions.axes(), np.concatenate(whitened, axis=1)
 
 
 def _components(
-    rows: np.ndarray, layout: FeatureMap, settings: TrainingSettings, rng: np.random.Generator
+    rows: np.ndarray, layout: FeatureMap, components: int, rng: np.random.Generator
 ) -> _InnerProducts | _Iterated:
-    components = min(settings.components, max(len(rows) // _PHOTOS_PER_COMPONENT, 2))
+    components = min(components, max(len(rows) // _PHOTOS_PER_COMPONENT, 2))
     return (_InnerProducts if len(rows) <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
 
 
@@ -276,18 +281,18 @@ _WEIGHT = 10
 _NO_SCATTER = 1e-9
 
 
-def supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings) -> np.ndarray:
-    """Return the map [components, components] that `within` or `discriminant` adds; mean square of the rows then 1.
+def supervised(rows: np.ndarray, labels: np.ndarray, *, shrinkage: float, discriminant: bool = True) -> np.ndarray:
+    """Return the map [components, components] that whitens within classes; mean square of the rows then 1.
 
     rows: [photos, components] float32, centred. Within-class covariance normalisation (Hatch, Kajarekar and Stolcke,
     2006); `discriminant` then scales each direction by √(b / (b + 1)), b its variance between people for 1 within
     them (Ioffe, Probabilistic Linear Discriminant Analysis, 2006).
     """
-    mapping = _within_whitening(rows, labels, settings.shrinkage)
+    mapping = _within_whitening(rows, labels, shrinkage)
     photos = len(rows)
     # Of the mapped rows, all that is asked for are moments: those of the rows give them without mapping a single one.
     squares, mean = (rows.T @ rows).astype(np.float64), rows.mean(axis=0, dtype=np.float64)
-    if settings.standardise == "discriminant":
+    if discriminant:
         spread = (squares - photos * np.outer(mean, mean)) / (photos - 1)
         values, vectors = np.linalg.eigh(mapping.T @ spread @ mapping)
         between = np.maximum(values - 1, 1e-3)
@@ -299,7 +304,7 @@ def supervised(rows: np.ndarray, labels: np.ndarray, settings: TrainingSettings)
 def _within_whitening(rows: np.ndarray, labels: np.ndarray, shrinkage: float) -> np.ndarray:
     """Return the map that makes the scatter within people spherical, of variance 1.
 
-    People with many photos count as _WEIGHT photos at most, those with one say nothing.
+    People with many photos count as _WEIGHT photos at most, those with one do not count.
     """
     _, person, counts = np.unique(labels, return_inverse=True, return_counts=True)
     several = counts[person] > 1

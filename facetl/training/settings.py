@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Self
 
 from facetl.errors import TrainingError
 
-SAMPLERS = ("neighbours", "random", "pk", "pairs")
+# What the batches of facetl's samplers hold; those of others are looked up in `facetl.samplers.SAMPLERS`.
+_GIVES = {"neighbours": "triplets", "random": "triplets", "pk": "labels", "pairs": "pairs"}
 SCHEDULES = ("decay", "cosine")
 STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
@@ -265,9 +266,7 @@ class TrainingSettings(FitSettings):
             )
         if not self.normalised[-1]:
             raise TrainingError("head: the last layer must be normalised, since distances are of unit vectors.")
-        self._check_choices(
-            loss=LOSSES, sampler=SAMPLERS, standardise=STANDARDISATIONS, mining=MININGS, initialiser=INITIALISERS
-        )
+        self._check_choices(loss=LOSSES, standardise=STANDARDISATIONS, mining=MININGS, initialiser=INITIALISERS)
         for name in ("temperature", "candidates", "rounds", "joined"):
             self._check_positive(name)
         for name in ("dropout", "input_dropout", "uniform_share", "shrinkage"):
@@ -278,14 +277,26 @@ class TrainingSettings(FitSettings):
             raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {self.most_pairs}.")
         self._check_loss()
 
+    @property
+    def sampler_gives(self) -> str:
+        """What the sampler's batches hold, `triplets`, `labels` or `pairs`; TrainingError for one that is not known."""
+        if self.sampler in _GIVES:
+            return _GIVES[self.sampler]
+        from facetl.samplers import SAMPLERS  # by NumPy, without which a command line starts faster
+
+        if self.sampler not in SAMPLERS:
+            names = ", ".join([*_GIVES, *(SAMPLERS.keys() - _GIVES)])
+            raise TrainingError(f"sampler: expected one of {names}, got {self.sampler!r}.")
+        return SAMPLERS[self.sampler].gives
+
     def _check_loss(self) -> None:
-        own = LOSSES[self.loss]
-        if self.sampler == "pairs" and self.loss != "contrastive":
+        own, gives = LOSSES[self.loss], self.sampler_gives
+        if gives == "pairs" and self.loss != "contrastive":
             raise TrainingError(
-                f"sampler: pairs gives pairs of photos, which the loss contrastive takes, got the loss {self.loss}. "
-                "Choose the loss contrastive, or another sampler."
+                f"sampler: {self.sampler} gives pairs of photos, which the loss contrastive takes, got the loss "
+                f"{self.loss}. Choose the loss contrastive, or another sampler."
             )
-        if self.loss != "triplet" and self.sampler not in ("pk", "pairs"):
+        if self.loss != "triplet" and gives == "triplets":
             raise TrainingError(
                 f"loss: {self.loss} needs to know who is in a batch, which the sampler pk tells, got the sampler "
                 f"{self.sampler}. Choose the sampler pk, or the loss triplet."
@@ -309,6 +320,18 @@ class TrainingSettings(FitSettings):
             margin=own.margin if self.margin is None else self.margin,
             scale=own.scale if self.loss_scale is None else self.loss_scale,
         )
+
+    @property
+    def whitening_options(self) -> dict[str, Any]:
+        """The arguments of `Whitening.fit`."""
+        names = ("root", "components", "regions", "joined", "shrinkage", "seed")
+        return {"method": self.standardise} | {name: getattr(self, name) for name in names}
+
+    @property
+    def layer_options(self) -> dict[str, Any]:
+        """The arguments of `build_trunk`."""
+        names = ("widths", "activations", "normalised", "dropout", "input_dropout", "initialiser", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types, the loss's margin and scale as they are used."""

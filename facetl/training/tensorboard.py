@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from facetl.io.files import write_atomic
-from facetl.training.callbacks import Validate
+from facetl.training.callbacks import VerifyPairs
 from facetl.training.projection_plot import plane_image
 
 # TensorBoard's projector takes a sprite of at most 8192 × 8192 pixels.
@@ -35,7 +35,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     have most photos, in the plane. It names nobody.
     """
 
-    def __init__(self, folder: Path, validate: Validate, *, plotted: np.ndarray | None = None) -> None:
+    def __init__(self, folder: Path, validate: VerifyPairs, *, plotted: np.ndarray | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.validate = validate
@@ -89,17 +89,15 @@ def write_projector(
         top, left = (part * _THUMBNAIL for part in divmod(place, side))
         sprite[top : top + _THUMBNAIL, left : left + _THUMBNAIL] = image
     _, png = cv2.imencode(".png", sprite[:, :, ::-1])
-    _write(folder / "embeddings.tsv", "\n".join("\t".join(f"{x:.5f}" for x in row) for row in embeddings[:count]))
+    rows = "\n".join("\t".join(f"{x:.5f}" for x in row) for row in embeddings[:count])
+    write_atomic(folder / "embeddings.tsv", rows.encode())
     # A tab or a line break in a folder's name would shift the table.
-    _write(folder / "names.tsv", "\n".join(" ".join(name.split()) or "-" for name in names[:count]))
-    _write(folder / "sprite.png", png.tobytes())
-    _write(
+    table = "\n".join(" ".join(name.split()) or "-" for name in names[:count])
+    write_atomic(folder / "names.tsv", table.encode())
+    write_atomic(folder / "sprite.png", png.tobytes())
+    write_atomic(
         folder / "projector_config.pbtxt",
         'embeddings {\n  tensor_name: "held-out people"\n  tensor_path: "embeddings.tsv"\n'
         '  metadata_path: "names.tsv"\n  sprite {\n    image_path: "sprite.png"\n'
-        f"    single_image_dim: {_THUMBNAIL}\n    single_image_dim: {_THUMBNAIL}\n  }}\n}}\n",
+        f"    single_image_dim: {_THUMBNAIL}\n    single_image_dim: {_THUMBNAIL}\n  }}\n}}\n".encode(),
     )
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    write_atomic(path, content.encode() if isinstance(content, str) else content)

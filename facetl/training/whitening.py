@@ -1,4 +1,4 @@
-"""The fixed front of a head: signed root, standardising, PCA whitening, learnt from the training photos alone."""
+"""Whitening: the fixed front of a head, learnt from the training rows alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from facetl.backbones.feature_map import FeatureMap
+from facetl.errors import TrainingError
 from facetl.metrics.linalg import Rows, moments, principal_axes, projected, signed, signed_root
+from facetl.training.layers import SignedRoot
 from facetl.training.region_lda import region_axes, supervised
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import STANDARDISATIONS
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
 MAX_PHOTOS = 10_000
@@ -20,25 +23,8 @@ _PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
 
 
-@keras.saving.register_keras_serializable(package="facetl")
-class SignedRoot(keras.layers.Layer):
-    """Takes sign(x)·√|x| of each feature, which tames the long tail of ReLU maps.
-
-    References:
-        Perronnin, Sánchez, Mensink: Improving the Fisher Kernel for Large-Scale Image Classification, ECCV 2010.
-    """
-
-    def call(self, inputs: Any) -> Any:
-        """Return an array of the same shape, [..., dim]."""
-        return keras.ops.sign(inputs) * keras.ops.sqrt(keras.ops.abs(inputs))
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape stays."""
-        return input_shape
-
-
 @dataclass(frozen=True)
-class Standardisation:
+class Whitening:
     """What was learnt: y = (root(x) − mean) / scale, then y @ axes.
 
     Attributes:
@@ -56,41 +42,82 @@ class Standardisation:
 
     @classmethod
     def fit(
-        cls, features: Rows, labels: np.ndarray, settings: TrainingSettings, *, layout: FeatureMap | None = None
-    ) -> Standardisation:
-        """Learn from training features, [photos, dim] float, and who is on them, [photos] int.
+        cls,
+        features: Rows,
+        labels: npt.ArrayLike | None = None,
+        *,
+        method: str = "discriminant",
+        root: bool = True,
+        components: int = 300,
+        layout: FeatureMap | None = None,
+        regions: bool = True,
+        joined: int = 512,
+        shrinkage: float = 0.05,
+        seed: int = 0,
+    ) -> Whitening:
+        """Learn from training features, [rows, dim] float, and the class of each, [rows]; read in blocks.
 
-        layout: of which maps a feature is made, for the regions of `discriminant` with `regions`.
+        Args:
+            features: an array, also a memory-mapped one, or rows of a cache.
+            labels: of any type that NumPy can sort; `none`, `features` and `whiten` need none.
+            method: `none`; `features` (zero mean, unit variance); `whiten` (the same, then PCA to `components`);
+                `within` (then also whitened by the scatter within a class; Hatch, Kajarekar, Stolcke 2006); or
+                `discriminant` (then also turned so that the directions that separate classes best come first, each
+                scaled by how far it can be trusted; Ioffe 2006).
+            root: whether the signed square root comes first, except of features that are signed themselves.
+            components: principal components kept; at most half as many as there are rows.
+            layout: of which maps a feature is made; with `discriminant` and `regions`, each of their regions gets a
+                discriminant of its own.
+            joined: directions kept of the regions' together.
+            shrinkage: of the scatter within a class towards a multiple of the identity, in [0, 1].
+            seed: of the rows chosen among many, and of random directions.
+
+        Raises TrainingError for another method, or where it needs labels and gets none.
         """
+        if method not in STANDARDISATIONS:
+            raise TrainingError(f"method: expected one of {', '.join(STANDARDISATIONS)}, got {method!r}.")
+        if labels is None and method in ("within", "discriminant"):
+            raise TrainingError(f"labels: {method} needs the class of each row, got None. Give labels, or 'whiten'.")
+        classes = np.zeros(features.shape[0], np.int64) if labels is None else np.asarray(labels)
         # It tames the long tail of maps behind a ReLU; an embedding has none, and its angles would be bent.
-        root = settings.root and not signed(features)
-        if settings.standardise == "none":
+        root = root and not signed(features)
+        if method == "none":
             return cls(root, None, None, None)
         rooted = _Rooted(features) if root else features
-        rng = np.random.default_rng([settings.seed, 1])
+        rng = np.random.default_rng([seed, 1])
         if features.shape[0] > MAX_PHOTOS:
             chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
-            rooted, labels = _Subset(rooted, chosen), labels[chosen]
+            rooted, classes = _Subset(rooted, chosen), classes[chosen]
         mean, scale = moments(rooted)
         # A feature that hardly ever fires would be blown up to the weight of the others.
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
-        if settings.standardise == "features":
+        if method == "features":
             return cls(root, mean, scale, None)
-        if settings.standardise == "discriminant" and settings.regions and layout and _in_parts(layout):
-            axes, whitened = region_axes(rooted, labels, layout, settings, mean=mean, scale=scale, rng=rng)
+        if method == "discriminant" and regions and layout and _in_parts(layout):
+            axes, whitened = region_axes(
+                rooted,
+                classes,
+                layout,
+                components=components,
+                joined=joined,
+                shrinkage=shrinkage,
+                mean=mean,
+                scale=scale,
+                rng=rng,
+            )
             return cls(root, mean, scale, axes, whitened)
-        components = min(settings.components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
+        components = min(components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
         axes /= np.maximum(deviation, 1e-6)
         whitened = axes
-        if settings.standardise in ("within", "discriminant"):
+        if method in ("within", "discriminant"):
             scaled = axes / scale[:, None]
             rows = projected(rooted, scaled, mean @ scaled)
-            axes = axes @ supervised(rows, labels, settings)
+            axes = axes @ supervised(rows, classes, shrinkage=shrinkage, discriminant=method == "discriminant")
         return cls(root, mean, scale, axes, whitened)
 
     @classmethod
-    def of(cls, front: keras.Model) -> Standardisation | None:
+    def of(cls, front: keras.Model) -> Whitening | None:
         """Read it from a model that `model` made; None for another one."""
         layers = {layer.name: layer for layer in front.layers[1:]}
         if not layers.keys() <= {"root", "standardise", "whiten"}:
@@ -103,7 +130,7 @@ class Standardisation:
             (axes,) = layers["whiten"].get_weights()
         return cls("root" in layers, mean, scale, axes)
 
-    def without_labels(self) -> Standardisation:
+    def without_labels(self) -> Whitening:
         """Return what was learnt without looking at who is on the photos: at most whitening."""
         return replace(self, axes=self.whitened)
 
@@ -117,6 +144,11 @@ class Standardisation:
             rows = np.arange(start, min(start + _BLOCK, features.shape[0]))
             reduced[rows] = front(np.asarray(features[rows], np.float32))
         return reduced
+
+    @property
+    def dim(self) -> int | None:
+        """Length of the features; None where nothing was learnt of them."""
+        return None if self.mean is None else len(self.mean)
 
     def model(self, dim: int) -> keras.Model:
         """Return the same as a Keras model, frozen, [batch, dim] → [batch, components or dim]."""

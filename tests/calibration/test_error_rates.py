@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from facetl.calibration import error_rates
-from facetl.calibration.error_rates import Distances, PeoplePairs, interval_elsewhere, jackknife_variance
+from facetl.calibration.error_rates import Distances, PeoplePairs, interval_elsewhere
 from facetl.errors import DataError
+from facetl.metrics.jackknife import jackknife_variance
 
 # On the unit circle, squared distance 2 − 2 cos: person a at 0° and 60°, b at 90°, c at 180°, 240° and 300°.
 DEGREES = {"a": (0, 60), "b": (90,), "c": (180, 240, 300)}
@@ -73,12 +74,6 @@ def test_errors_without_a_person_are_those_of_the_others():
         rest = PeoplePairs(embeddings[labels != person], labels[labels != person], seed=0).errors_at(1.3)
         assert errors.far_without[person] == pytest.approx(rest.far)
         assert errors.frr_without[person] == pytest.approx(rest.frr)
-
-
-def test_the_jackknife_of_a_mean_is_its_textbook_variance():
-    values = np.array([0.0, 1.0, 4.0, 5.0, 9.5])
-    without = (values.sum() - values) / 4
-    assert jackknife_variance(without) == pytest.approx(values.var(ddof=1) / 5)
 
 
 def test_an_interval_covers_what_other_people_give():

@@ -36,3 +36,7 @@ def test_a_backbone(tmp_path: Path, make_people: Callable[..., Path]) -> None:
     make_people(tmp_path / "faces", people=3, photos=2)
     assert run("A backbone", tmp_path) == "(6, 128) 6\n"
     assert run("A backbone", tmp_path) == "(6, 128) 0\n"
+
+
+def test_a_sampler(tmp_path: Path) -> None:
+    assert run("A sampler", tmp_path) == "(4, 2) (4,)\n"

@@ -30,7 +30,7 @@ from facetl.metrics.verification import pair_distances
 from facetl.training.head import build_trunk, embed, join
 from facetl.training.region_lda import joined_discriminants
 from facetl.training.settings import TrainingSettings
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 RNG = np.random.default_rng(7)
 SETTINGS = TrainingSettings(
@@ -62,8 +62,8 @@ def linear_head(*, seed: int, activations: tuple[str, str] = ("linear", "linear"
     """A head on DIM features with random numbers everywhere."""
     rng = np.random.default_rng(seed)
     mean, scale, axes = rng.normal(size=DIM), rng.uniform(0.5, 2.0, DIM), rng.normal(size=(DIM, 10)) / 10
-    front = Standardisation(True, *(part.astype(np.float32) for part in (mean, scale, axes)))
-    trunk = build_trunk(10, replace(SETTINGS, activations=activations))
+    front = Whitening(True, *(part.astype(np.float32) for part in (mean, scale, axes)))
+    trunk = build_trunk(10, **replace(SETTINGS, activations=activations).layer_options)
     trunk.set_weights([rng.normal(size=weight.shape) for weight in trunk.get_weights()])
     return join(front.model(DIM), trunk)
 
@@ -81,8 +81,10 @@ def faces(count: int, *, seed: int, first: int = 0) -> tuple[np.ndarray, np.ndar
 def memory() -> tuple[Memory, LinearHead]:
     """What is remembered of 60 people, behind the features' own moments, and a head that knows nothing of people."""
     features, names = faces(60, seed=1)
-    front = Standardisation.fit(features, names, replace(WIDE, standardise="whiten", components=10), layout=LAYOUT)
-    head = LinearHead.of(join(front.model(DIM), build_trunk(10, SETTINGS)))
+    front = Whitening.fit(
+        features, names, **replace(WIDE, standardise="whiten", components=10).whitening_options, layout=LAYOUT
+    )
+    head = LinearHead.of(join(front.model(DIM), build_trunk(10, **SETTINGS.layer_options)))
     assert head is not None
     others, _ = faces(30, seed=9, first=300)
     kept = Memory.learnt(features, names, WIDE, others=others, anchor=head, layout=LAYOUT, per_person=3)
@@ -138,7 +140,7 @@ class TestExemplars:
 
 class TestClosedForm:
     def test_a_linear_trunk_is_one_map_and_can_take_another(self) -> None:
-        trunk = build_trunk(10, SETTINGS)
+        trunk = build_trunk(10, **SETTINGS.layer_options)
         for layer in trunk.layers:
             if layer.weights:
                 layer.set_weights([RNG.normal(size=weight.shape) for weight in layer.get_weights()])
@@ -163,7 +165,7 @@ class TestClosedForm:
         ],
     )
     def test_other_trunks_are_none(self, changes: dict[str, object]) -> None:
-        assert affine_of(build_trunk(10, replace(SETTINGS, **changes))) is None
+        assert affine_of(build_trunk(10, **replace(SETTINGS, **changes).layer_options)) is None
 
     def test_a_linear_head_is_one_map_of_standardised_features(self) -> None:
         head, features = linear_head(seed=1), RNG.gamma(2.0, size=(5, DIM)).astype(np.float32)
@@ -175,7 +177,8 @@ class TestClosedForm:
     def test_a_head_that_bends_or_does_not_standardise_is_none(self) -> None:
         assert LinearHead.of(linear_head(seed=1, activations=("tanh", "linear"))) is None
         assert (
-            LinearHead.of(join(Standardisation(False, None, None, None).model(10), build_trunk(10, SETTINGS))) is None
+            LinearHead.of(join(Whitening(False, None, None, None).model(10), build_trunk(10, **SETTINGS.layer_options)))
+            is None
         )
 
     def test_the_discriminants_are_turned_to_the_old_map(self) -> None:
@@ -186,9 +189,7 @@ class TestClosedForm:
         found = solve(parts, some.labels, old=old, settings=TrainingSettings(shrinkage=0.1))
         made = np.concatenate(parts, axis=1) @ np.concatenate(found)
         # Its distances are those of the regions' discriminants, joined.
-        free, _ = joined_discriminants(
-            parts, some.labels, TrainingSettings(shrinkage=0.1, joined=5), np.random.default_rng(0)
-        )
+        free, _ = joined_discriminants(parts, some.labels, np.random.default_rng(0), shrinkage=0.1, joined=5)
         plain = np.concatenate(parts, axis=1) @ np.concatenate(free)
         np.testing.assert_allclose(
             normalised(made) @ normalised(made).T, normalised(plain) @ normalised(plain).T, atol=1e-4
@@ -323,7 +324,7 @@ class TestRetention:
         from facetl.samplers import RandomSampler
 
         known = people(6, 3, seed=5)
-        trunk = build_trunk(10, SETTINGS)
+        trunk = build_trunk(10, **SETTINGS.layer_options)
         found = Consolidation.at(trunk, known.rows, known.labels, SETTINGS)
         triplets = RandomSampler(known.labels, anchors_per_person=SETTINGS.anchors_per_person, seed=0).triplets(0)
         squares = np.zeros(trunk.trainable_variables[0].shape)
@@ -341,7 +342,7 @@ class TestRetention:
 class TestLearning:
     @pytest.mark.parametrize("method", ["naive", "replay", "ewc", "replay+distillation"])
     def test_every_method_gives_a_trunk_of_its_own(self, method: str) -> None:
-        trunk = build_trunk(10, SETTINGS)
+        trunk = build_trunk(10, **SETTINGS.layer_options)
         before = [weight.copy() for weight in trunk.get_weights()]
         known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
         update = UpdateSettings(method=method, epochs=1)
@@ -353,7 +354,7 @@ class TestLearning:
 
     def test_distillation_keeps_a_bent_trunk_nearer_to_the_old_one(self) -> None:
         bent = replace(SETTINGS, activations=("tanh", "linear"))
-        trunk = build_trunk(10, bent)
+        trunk = build_trunk(10, **bent.layer_options)
         known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
         kept = []
         for weight in (0.0, 100.0):
@@ -375,7 +376,7 @@ class TestParts:
         inputs = keras.Input((10,), name="features")
         front = keras.Model(inputs, keras.layers.Dense(8, use_bias=False, name="whiten")(inputs), name="front")
         front.trainable = False
-        head = join(front, build_trunk(8, SETTINGS))
+        head = join(front, build_trunk(8, **SETTINGS.layer_options))
         one, other = front_and_trunk(head)
         rows = RNG.normal(size=(4, 10)).astype(np.float32)
         np.testing.assert_allclose(embed(other, embed(one, rows)), embed(head, rows), atol=1e-6)

@@ -21,7 +21,7 @@ from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import CropRows
 from facetl.recognition.recognizer import Recognizer
 from facetl.training.settings import BALANCED
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 SIDE = 32
 
@@ -196,8 +196,8 @@ def test_the_start_is_the_discriminant_of_the_maps(mirror: bool) -> None:
     crops = np.asarray(train.crops[:], np.float32)
     sides = [np.asarray(view(one)) for one in (crops, crops[:, :, ::-1])]
     rows = (sides[0] + sides[1]) / 2 if mirror else sides[0]
-    front = Standardisation.fit(
-        rows.astype(np.float16), train.labels, replace(BALANCED, root=False, seed=5), layout=own
+    front = Whitening.fit(
+        rows.astype(np.float16), train.labels, **replace(BALANCED, root=False, seed=5).whitening_options, layout=own
     )
     embedded = np.asarray(front.model(own.dim)(sides[0]))[:, :6]
     expected = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)

@@ -184,7 +184,7 @@ def test_scaling_that_mixes_channels_is_kept(run: Path, recognizer: Recognizer, 
 
 
 def test_layers_of_ours_are_named(recognizer: Recognizer) -> None:
-    from facetl.training.whitening import SignedRoot
+    from facetl.training.layers import SignedRoot
 
     inputs = keras.Input((WIDTH,))
     rooted = keras.Model(inputs, keras.layers.UnitNormalization()(SignedRoot()(inputs)))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from gaussians import small_settings
 
+from facetl.data.quota import highest_cap
 from facetl.errors import TrainingError
 from facetl.samplers import RandomSampler
-from facetl.samplers.pair_sampler import DrawnPairs, PairSampler, highest_cap
+from facetl.samplers.pair_sampler import DrawnPairs, PairSampler
 from facetl.training.fit import make_sampler
 
 # Person 5 has five photos, 2 and 9 two, 7 and 1 one: 12 pairs of one person, 43 of two.
@@ -120,7 +121,7 @@ class TestPool:
     )
     def test_the_highest_cap(self, wanted: int, cap: int) -> None:
         # At caps of 1 to 5: 1 + 1 + 2 · 1 = 4, 2 + 2 + 2 · 2 = 8, 3 + 2 + 2 · 3 = 11, 4 + 2 + 2 · 4 = 14, 15.
-        assert highest_cap(np.array([5, 2, 4]), np.array([1, 1, 2]), wanted) == cap
+        assert highest_cap(np.array([5, 2, 4]), wanted, times=np.array([1, 1, 2])) == cap
 
 
 class TestMemory:

@@ -6,7 +6,7 @@ import math
 import re
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -14,12 +14,14 @@ import pytest
 from gaussians import gaussian_people, small_settings
 
 from facetl.errors import CollapseError
-from facetl.metrics.pairs import Pairs
+from facetl.metrics.linalg import normalised
+from facetl.metrics.pairs import Pairs, sample_pairs
+from facetl.samplers import NeighbourSampler, RandomSampler
 from facetl.training.callbacks import (
-    AfterEpoch,
     CollapseGuard,
     EarlyStopping,
-    Validate,
+    RefreshNeighbours,
+    VerifyPairs,
     learning_rates,
     remedies,
     spread,
@@ -28,6 +30,7 @@ from facetl.training.fit import fit_head
 
 # Unit vectors; squared distances 01 0.4, 12 0.8, 03 3.2, 13 2.0, 04 4.0.
 POINTS = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-0.6, 0.8], [-1.0, 0.0]], np.float32)
+LABELS = np.array([0, 0, 0, 0, 1])
 PAIRS = Pairs(np.array([0, 1, 0, 1, 0]), np.array([1, 2, 3, 3, 4]), np.array([True, True, True, False, False]))
 
 
@@ -44,7 +47,7 @@ def test_spread_by_hand() -> None:
 
 
 def test_validate_logs_what_the_pairs_say() -> None:
-    validate = Validate(POINTS * np.array([[3], [1], [7], [2], [0.5]], np.float32), PAIRS)
+    validate = VerifyPairs((POINTS * np.array([[3], [1], [7], [2], [0.5]], np.float32), LABELS), pairs=PAIRS)
     validate.set_model(SimpleNamespace(head=unit_head()))
     logs: dict[str, Any] = {"loss": 0.1}
     validate.on_epoch_end(0, logs)
@@ -136,7 +139,7 @@ def test_remedies_name_options_that_have_a_say(changes: dict[str, str], options:
 
 
 def test_embeddings_that_are_no_numbers_end_the_training() -> None:
-    validate = Validate(np.where(np.arange(5)[:, None] == 3, np.nan, POINTS), PAIRS)
+    validate = VerifyPairs((np.where(np.arange(5)[:, None] == 3, np.nan, POINTS), LABELS), pairs=PAIRS)
     validate.set_model(SimpleNamespace(head=unit_head()))
     with pytest.raises(CollapseError, match=r"diverged in epoch 3: .*--learning-rate"):
         validate.on_epoch_end(2, {"loss": math.nan})
@@ -197,11 +200,55 @@ def test_a_patience_of_none_is_not_exhausted_by_a_better_epoch() -> None:
     assert stopping.model.stop_training
 
 
-def test_after_epoch_gives_plain_numbers() -> None:
-    seen: list[tuple[int, dict[str, float]]] = []
-    AfterEpoch(lambda epoch, logs: seen.append((epoch, logs))).on_epoch_end(4, {"loss": np.float32(0.5)})
-    assert seen == [(4, {"loss": 0.5})]
-    assert type(seen[0][1]["loss"]) is float
+def test_an_ordinary_fit_draws_by_the_embeddings_of_its_model() -> None:
+    class Noted(NeighbourSampler):
+        drawn: ClassVar[list[tuple[int, np.ndarray | None]]] = []
+
+        def triplets(self, epoch: int, embeddings: np.ndarray | None = None) -> np.ndarray:
+            self.drawn.append((epoch, embeddings))
+            return super().triplets(epoch, embeddings)
+
+    class Triplets(keras.losses.Loss):
+        def call(self, triplets: Any, embeddings: Any) -> Any:
+            anchor, positive, negative = (
+                keras.ops.take(embeddings, keras.ops.cast(triplets[:, place], "int32"), axis=0) for place in range(3)
+            )
+            near = keras.ops.sum(keras.ops.square(anchor - positive), axis=1)
+            return keras.ops.relu(near - keras.ops.sum(keras.ops.square(anchor - negative), axis=1) + 0.2)
+
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5)).astype(np.float32)
+    features[:, 0] += np.repeat(np.arange(10), 6)
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.UnitNormalization()])
+    sampler = Noted(np.repeat(np.arange(10), 6), warmup=1, ramp=1, seed=1)
+    model.compile(keras.optimizers.Adam(0.02), loss=Triplets())
+    random = RandomSampler(sampler.labels, rounds=5, seed=2)
+    before = model.evaluate(random.dataset(features), verbose=0)
+    first = np.asarray(model(features))
+    dataset = sampler.dataset(features, batch_size=16)
+    model.fit(dataset, epochs=8, callbacks=[RefreshNeighbours(sampler)], shuffle=False, verbose=0)
+    assert model.evaluate(random.dataset(features), verbose=0) < 0.75 * before
+    assert [epoch for epoch, _ in sampler.drawn] == list(range(8))
+    assert sampler.drawn[0][1] is None
+    assert not np.allclose(sampler.drawn[1][1], first, atol=0.01)
+    model.fit(dataset, epochs=2, initial_epoch=1, callbacks=[RefreshNeighbours(sampler)], shuffle=False, verbose=0)
+    assert sampler.drawn[8][0] == 1
+
+
+def test_pairs_are_verified_in_an_ordinary_fit_and_end_it() -> None:
+    features, labels = gaussian_people(8, 4, seed=1)
+    model = keras.Sequential([keras.Input((32,)), keras.layers.Dense(3)])  # of any length: they are normalised
+    model.compile(keras.optimizers.SGD(0.0), loss="mse")
+    verify = VerifyPairs(SimpleNamespace(features=features, labels=np.array(list("abcdefgh"))[labels]), seed=4)
+    stopping = keras.callbacks.EarlyStopping("val_auc", mode="max", patience=2)
+    fitted = model.fit(features, np.zeros((32, 3)), epochs=9, callbacks=[verify, stopping], verbose=0)
+    assert fitted.history["val_auc"] == [verify.auc_of(model)] * 3
+    unit = normalised(np.asarray(model(features)))
+    pairs = sample_pairs(labels, seed=4)
+    np.testing.assert_allclose(
+        verify.distances, np.sum((unit[pairs.first] - unit[pairs.second]) ** 2, axis=1), atol=1e-5
+    )
 
 
 def test_decay_multiplies_once_an_epoch_and_never_resets() -> None:

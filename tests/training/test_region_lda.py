@@ -8,7 +8,7 @@ from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances
 from facetl.training import region_lda
 from facetl.training.settings import preset
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 LAYOUT = FeatureMap(((3, 8),))
 
@@ -28,7 +28,7 @@ def settings_of(**changes: object):
     return preset("balanced", components=12, root=False, **changes)
 
 
-def score(front: Standardisation, features: np.ndarray, labels: np.ndarray) -> float:
+def score(front: Whitening, features: np.ndarray, labels: np.ndarray) -> float:
     reduced = front.reduce(features)
     assert reduced is not None
     pairs = sample_pairs(labels, seed=0)
@@ -38,23 +38,23 @@ def score(front: Standardisation, features: np.ndarray, labels: np.ndarray) -> f
 def test_regions_see_what_the_whole_is_blind_to() -> None:
     features, labels = faces(60, 4, seed=1)
     strangers = faces(40, 4, seed=2)
-    regions = Standardisation.fit(features, labels, settings_of(), layout=LAYOUT)
-    whole = Standardisation.fit(features, labels, settings_of(regions=False), layout=LAYOUT)
+    regions = Whitening.fit(features, labels, **settings_of().whitening_options, layout=LAYOUT)
+    whole = Whitening.fit(features, labels, **settings_of(regions=False).whitening_options, layout=LAYOUT)
     assert score(regions, *strangers) > score(whole, *strangers) + 0.05
 
 
 def test_without_a_layout_or_with_one_region_nothing_changes() -> None:
     features, labels = faces(20, 3, seed=3)
-    plain = Standardisation.fit(features, labels, settings_of(regions=False))
+    plain = Whitening.fit(features, labels, **settings_of(regions=False).whitening_options)
     for layout in (None, FeatureMap.flat(72)):
-        found = Standardisation.fit(features, labels, settings_of(), layout=layout)
+        found = Whitening.fit(features, labels, **settings_of().whitening_options, layout=layout)
         np.testing.assert_array_equal(found.axes, plain.axes)
 
 
 @pytest.mark.parametrize("joined", [5, 40])
 def test_the_front_keeps_so_many_directions_of_mean_square_one(joined: int) -> None:
     features, labels = faces(60, 3, seed=4)
-    front = Standardisation.fit(features, labels, settings_of(joined=joined), layout=LAYOUT)
+    front = Whitening.fit(features, labels, **settings_of(joined=joined).whitening_options, layout=LAYOUT)
     reduced = front.reduce(features)
     assert reduced is not None
     assert reduced.shape == (180, joined)
@@ -65,12 +65,12 @@ def test_the_map_is_that_of_the_regions_laid_side_by_side() -> None:
     """With all directions kept, distances are those of the regions' own discriminants together."""
     features, labels = faces(50, 4, seed=5)
     settings = preset("balanced", components=72, root=False, joined=10_000)
-    front = Standardisation.fit(features, labels, settings, layout=LAYOUT)
+    front = Whitening.fit(features, labels, **settings.whitening_options, layout=LAYOUT)
     reduced = front.reduce(features)
     assert reduced is not None
     total = np.zeros((len(labels), len(labels)))
     for columns in LAYOUT.regions()[0]:
-        part = Standardisation.fit(features[:, columns], labels, settings)
+        part = Whitening.fit(features[:, columns], labels, **settings.whitening_options)
         rows = part.reduce(features[:, columns])
         assert rows is not None
         rows = rows / np.sqrt(np.mean(np.sum(np.square(rows), axis=1)))
@@ -90,7 +90,7 @@ def test_photos_too_many_for_their_inner_products_give_the_same_regions(monkeypa
     found = []
     for most in (240, 239):
         monkeypatch.setattr(region_lda, "_MOST_PHOTOS", most)
-        found.append(Standardisation.fit(features, labels, settings, layout=layout))
+        found.append(Whitening.fit(features, labels, **settings.whitening_options, layout=layout))
     for first, second in zip(*((one.axes, one.whitened) for one in found), strict=True):
         assert first.shape == second.shape
         # Up to signs: distances are the same.
@@ -104,9 +104,7 @@ def test_the_directions_of_each_region_whiten_it(most: int, monkeypatch: pytest.
     rng = np.random.default_rng(8)
     features = rng.normal(0, 1, (240, layout.dim)) * rng.uniform(0.2, 3, layout.dim) + 1
     standardised = ((features - features.mean(axis=0)) / features.std(axis=0)).astype(np.float16)
-    found, made = region_lda.region_whitening(
-        standardised, layout, preset("balanced", components=10), rng=np.random.default_rng(0)
-    )
+    found, made = region_lda.region_whitening(standardised, layout, 10, rng=np.random.default_rng(0))
     places = [columns for regions_ in layout.regions() for columns in regions_]
     assert len(found) == len(places) == 10
     along = np.split(made, np.cumsum([axes.shape[1] for axes in found])[:-1], axis=1)
@@ -123,13 +121,15 @@ def test_the_directions_of_each_region_whiten_it(most: int, monkeypatch: pytest.
 
 def test_the_same_seed_gives_the_same_regions() -> None:
     features, labels = faces(20, 3, seed=6)
-    first, second = (Standardisation.fit(features, labels, settings_of(), layout=LAYOUT) for _ in range(2))
+    first, second = (
+        Whitening.fit(features, labels, **settings_of().whitening_options, layout=LAYOUT) for _ in range(2)
+    )
     np.testing.assert_array_equal(first.axes, second.axes)
 
 
 def test_the_whitened_front_knows_no_labels() -> None:
     features, labels = faces(20, 3, seed=7)
     shuffled = np.random.default_rng(0).permutation(labels)
-    one = Standardisation.fit(features, labels, settings_of(), layout=LAYOUT).without_labels()
-    other = Standardisation.fit(features, shuffled, settings_of(), layout=LAYOUT).without_labels()
+    one = Whitening.fit(features, labels, **settings_of().whitening_options, layout=LAYOUT).without_labels()
+    other = Whitening.fit(features, shuffled, **settings_of().whitening_options, layout=LAYOUT).without_labels()
     np.testing.assert_array_equal(one.axes, other.axes)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from gaussians import gaussian_people, small_settings
 
+from facetl.errors import TrainingError
 from facetl.training import whitening as standardisation_module
-from facetl.training.whitening import SignedRoot, Standardisation
+from facetl.training.whitening import Whitening
 
 
 def skewed_people(people: int = 14, photos: int = 5, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -37,19 +38,12 @@ def within_scatter(rows: np.ndarray, labels: np.ndarray, most: int) -> np.ndarra
     return total / freedom
 
 
-def test_signed_root_by_hand() -> None:
-    np.testing.assert_allclose(SignedRoot()(np.array([[-9.0, 0.0, 0.25]])), [[-3.0, 0.0, 0.5]])
-    layer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(SignedRoot(name="root")))
-    assert isinstance(layer, SignedRoot)
-    assert layer.name == "root"
-
-
 def test_the_model_is_root_then_scale_then_axes() -> None:
     rng = np.random.default_rng(0)
     mean, scale = rng.normal(size=4).astype(np.float32), rng.uniform(0.5, 4, 4).astype(np.float32)
     axes = rng.normal(size=(4, 3)).astype(np.float32)
     rows = rng.normal(size=(6, 4)).astype(np.float32) * 5
-    front = Standardisation(True, mean, scale, axes)
+    front = Whitening(True, mean, scale, axes)
     expected = (rooted(rows) - mean) / scale @ axes.astype(np.float64)
     np.testing.assert_allclose(front.model(4)(rows), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(front.reduce(rows), expected, rtol=1e-4, atol=1e-5)
@@ -62,7 +56,7 @@ def test_it_is_read_back_from_its_model(root: bool, given: int) -> None:
     rng = np.random.default_rng(0)
     mean, scale, axes = rng.normal(size=4), rng.uniform(0.5, 4, 4), rng.normal(size=(4, 3))
     parts = [None if place >= (0, 2, 3)[given] else part for place, part in enumerate((mean, scale, axes))]
-    read = Standardisation.of(Standardisation(root, *parts).model(4))
+    read = Whitening.of(Whitening(root, *parts).model(4))
     assert read is not None
     assert read.root == root
     for part, wanted in zip((read.mean, read.scale, read.axes), parts, strict=True):
@@ -70,13 +64,13 @@ def test_it_is_read_back_from_its_model(root: bool, given: int) -> None:
         if wanted is not None:
             np.testing.assert_allclose(part, wanted, rtol=1e-5)
     inputs = keras.Input((4,))
-    assert Standardisation.of(keras.Model(inputs, keras.layers.Dense(3, name="other")(inputs))) is None
+    assert Whitening.of(keras.Model(inputs, keras.layers.Dense(3, name="other")(inputs))) is None
 
 
 @pytest.mark.parametrize("root", [False, True])
 def test_nothing_is_learnt_where_nothing_is_asked(root: bool) -> None:
     features, labels = skewed_people()
-    front = Standardisation.fit(features, labels, small_settings(standardise="none", root=root))
+    front = Whitening.fit(features, labels, **small_settings(standardise="none", root=root).whitening_options)
     assert front.reduce(features) is None
     expected = rooted(features) if root else features
     np.testing.assert_allclose(front.model(32)(features), expected, rtol=1e-6)
@@ -85,7 +79,7 @@ def test_nothing_is_learnt_where_nothing_is_asked(root: bool) -> None:
 @pytest.mark.parametrize("root", [False, True])
 def test_features_are_centred_and_scaled(root: bool) -> None:
     features, labels = skewed_people()
-    front = Standardisation.fit(features, labels, small_settings(standardise="features", root=root))
+    front = Whitening.fit(features, labels, **small_settings(standardise="features", root=root).whitening_options)
     assert front.reduce(features) is None
     rows = rooted(features) if root else features.astype(np.float64)
     deviation = rows.std(axis=0)
@@ -97,7 +91,9 @@ def test_features_are_centred_and_scaled(root: bool) -> None:
 @pytest.mark.parametrize("root", [False, True])
 def test_whitening_gives_the_training_rows_identity_covariance(root: bool) -> None:
     features, labels = skewed_people()
-    front = Standardisation.fit(features, labels, small_settings(standardise="whiten", components=12, root=root))
+    front = Whitening.fit(
+        features, labels, **small_settings(standardise="whiten", components=12, root=root).whitening_options
+    )
     rows = front.reduce(features)
     assert rows is not None
     np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-3)
@@ -115,7 +111,7 @@ def test_whitening_gives_the_training_rows_identity_covariance(root: bool) -> No
 def test_signed_features_keep_their_angles(standardise: str) -> None:
     features, labels = gaussian_people(9, 4, seed=2)
     asked, other = (
-        Standardisation.fit(features, labels, small_settings(standardise=standardise, root=root))
+        Whitening.fit(features, labels, **small_settings(standardise=standardise, root=root).whitening_options)
         for root in (True, False)
     )
     assert not asked.root
@@ -126,7 +122,9 @@ def test_reduce_is_the_front_model_across_blocks(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(standardisation_module, "_BLOCK", 9)
     features, labels = skewed_people()
     for standardise in ("whiten", "within"):
-        front = Standardisation.fit(features, labels, small_settings(standardise=standardise, components=5, root=True))
+        front = Whitening.fit(
+            features, labels, **small_settings(standardise=standardise, components=5, root=True).whitening_options
+        )
         reduced = front.reduce(features.astype(np.float16))
         assert reduced is not None
         assert reduced.dtype == np.float32
@@ -140,8 +138,10 @@ def test_within_makes_the_scatter_within_people_spherical() -> None:
     many, _ = gaussian_people(1, 30, seed=9)
     features = np.concatenate([features, many * 40, features[:1] + 50])
     labels = np.concatenate([labels, np.full(30, 100), [101]])
-    front = Standardisation.fit(
-        features, labels, small_settings(standardise="within", components=8, shrinkage=0.0, root=False)
+    front = Whitening.fit(
+        features,
+        labels,
+        **small_settings(standardise="within", components=8, shrinkage=0.0, root=False).whitening_options,
     )
     rows = front.reduce(features)
     assert rows is not None
@@ -156,7 +156,7 @@ def test_within_makes_the_scatter_within_people_spherical() -> None:
 def test_discriminant_weighs_each_direction_by_how_far_it_can_be_trusted() -> None:
     features, labels = skewed_people(people=30, photos=5)
     settings = small_settings(standardise="discriminant", components=10, shrinkage=0.0)
-    rows = Standardisation.fit(features, labels, settings).reduce(features)
+    rows = Whitening.fit(features, labels, **settings.whitening_options).reduce(features)
     assert rows is not None
     assert np.mean(rows.astype(np.float64) ** 2) == pytest.approx(1, rel=1e-3)
     within, total = within_scatter(rows, labels, most=10), np.cov(rows.T.astype(np.float64))
@@ -178,9 +178,9 @@ def test_discriminant_weighs_each_direction_by_how_far_it_can_be_trusted() -> No
 def test_without_labels_is_whitening_alone(standardise: str) -> None:
     features, labels = skewed_people()
     settings = small_settings(standardise=standardise, components=8)
-    plain = Standardisation.fit(features, labels, settings).without_labels().reduce(features)
+    plain = Whitening.fit(features, labels, **settings.whitening_options).without_labels().reduce(features)
     shuffled = np.random.default_rng(2).permutation(labels)
-    again = Standardisation.fit(features, shuffled, settings).without_labels().reduce(features)
+    again = Whitening.fit(features, shuffled, **settings.whitening_options).without_labels().reduce(features)
     assert plain is not None
     np.testing.assert_array_equal(plain, again)
     np.testing.assert_allclose(plain.T.astype(np.float64) @ plain / len(plain), np.eye(8), atol=2e-3)
@@ -191,7 +191,7 @@ def test_shrinkage_moves_within_whitening_towards_none() -> None:
 
     def uneven(shrinkage: float) -> float:
         settings = small_settings(standardise="within", components=8, shrinkage=shrinkage)
-        rows = Standardisation.fit(features, labels, settings).reduce(features)
+        rows = Whitening.fit(features, labels, **settings.whitening_options).reduce(features)
         assert rows is not None
         values = np.linalg.eigvalsh(within_scatter(rows, labels, most=10))
         return float(values[-1] / values[0])
@@ -199,9 +199,9 @@ def test_shrinkage_moves_within_whitening_towards_none() -> None:
     steps = [uneven(shrinkage) for shrinkage in (0.0, 0.2, 1.0)]
     assert steps[0] == pytest.approx(1, abs=0.02)
     assert steps[0] < steps[1] < steps[2]
-    whitened = Standardisation.fit(features, labels, small_settings(standardise="whiten", components=8)).reduce(
-        features
-    )
+    whitened = Whitening.fit(
+        features, labels, **small_settings(standardise="whiten", components=8).whitening_options
+    ).reduce(features)
     assert whitened is not None
     values = np.linalg.eigvalsh(within_scatter(whitened, labels, most=10))
     assert steps[2] == pytest.approx(values[-1] / values[0], rel=0.02)
@@ -210,9 +210,9 @@ def test_shrinkage_moves_within_whitening_towards_none() -> None:
 def test_people_with_one_photo_each_say_nothing_about_the_scatter_within() -> None:
     features, _ = skewed_people()
     settings = small_settings(standardise="within", components=8)
-    within = Standardisation.fit(features, np.arange(len(features)), settings).reduce(features)
-    whitened = Standardisation.fit(
-        features, np.arange(len(features)), small_settings(standardise="whiten", components=8)
+    within = Whitening.fit(features, np.arange(len(features)), **settings.whitening_options).reduce(features)
+    whitened = Whitening.fit(
+        features, np.arange(len(features)), **small_settings(standardise="whiten", components=8).whitening_options
     ).reduce(features)
     assert within is not None
     np.testing.assert_allclose(within, whitened, atol=1e-4)
@@ -225,8 +225,8 @@ def test_large_float16_values_do_not_overflow(root: bool) -> None:
     assert np.abs(large).max() > 256  # whose square float16 cannot hold
     for standardise in ("features", "within"):
         settings = small_settings(standardise=standardise, components=6, root=root)
-        small = Standardisation.fit((large.astype(np.float32) / 16), labels, settings)
-        front = Standardisation.fit(large, labels, settings)
+        small = Whitening.fit((large.astype(np.float32) / 16), labels, **settings.whitening_options)
+        front = Whitening.fit(large, labels, **settings.whitening_options)
         rows = np.asarray(front.model(32)(large.astype(np.float32)))
         assert np.isfinite(rows).all()
         # Both forget the unit of the features; axes may differ in sign.
@@ -239,7 +239,7 @@ def test_components_are_at_most_half_the_photos_and_the_features() -> None:
 
     def width(rows: int, components: int) -> int:
         settings = small_settings(standardise="whiten", components=components)
-        reduced = Standardisation.fit(features[:rows], labels[:rows], settings).reduce(features)
+        reduced = Whitening.fit(features[:rows], labels[:rows], **settings.whitening_options).reduce(features)
         assert reduced is not None
         assert np.isfinite(reduced).all()
         return reduced.shape[1]
@@ -262,10 +262,21 @@ def test_more_photos_than_are_needed_are_sampled_with_their_people(monkeypatch: 
         return moments(rows)  # type: ignore[arg-type]
 
     monkeypatch.setattr(standardisation_module, "moments", spy)
-    front = Standardisation.fit(features, labels, settings)
+    front = Whitening.fit(features, labels, **settings.whitening_options)
     used = np.array([int(np.flatnonzero((features == row).all(axis=1))[0]) for row in chosen[0]])
     assert len(set(used.tolist())) == 60
     rows = front.reduce(features[used])
     assert rows is not None
     scatter = within_scatter(rows, labels[used], most=10)
     np.testing.assert_allclose(scatter / (np.trace(scatter) / 5), np.eye(5), atol=5e-3)
+
+
+def test_methods_that_need_classes_ask_for_them() -> None:
+    features, labels = gaussian_people(8, 4, seed=5)
+    whitened = Whitening.fit(features, method="whiten", components=6)
+    np.testing.assert_array_equal(whitened.axes, Whitening.fit(features, labels, method="whiten", components=6).axes)
+    assert whitened.dim == 32
+    with pytest.raises(TrainingError, match="labels: discriminant needs the class of each row"):
+        Whitening.fit(features)
+    with pytest.raises(TrainingError, match=r"method: expected one of none, .* got 'pca'"):
+        Whitening.fit(features, method="pca")

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from facetl.errors import DataError
 from facetl.metrics.continual_scores import Compatibility, compatibility, cross_distances, found_by_nearest_mean
+from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.linalg import Float32s
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import accuracy_at, auc
 from facetl.metrics.verification import pair_distances, threshold_from
-from facetl.training.model_selection import jackknife_stderr
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def gains(photos: Twice, *, seed: int) -> tuple[Gain, Gain]:
     by_itself, on_gallery = (
         Gain(
             auc(after, pairs.same) - auc(before, pairs.same),
-            jackknife_stderr(after, before, pairs, labels),
+            auc_gain_stderr(after, before, pairs, labels),
         )
         for after in ways
     )

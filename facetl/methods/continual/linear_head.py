@@ -13,7 +13,7 @@ from facetl.methods.continual.split_head import front_and_trunk
 from facetl.metrics.linalg import Float32s, Rows, blocks, normalised, signed_root
 from facetl.training.head import build_trunk, join
 from facetl.training.settings import TrainingSettings
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 
 class Affine(NamedTuple):
@@ -68,9 +68,9 @@ class Moments(NamedTuple):
     mean: Float32s
     scale: Float32s
 
-    def front(self, axes: Float32s | None = None) -> Standardisation:
+    def front(self, axes: Float32s | None = None) -> Whitening:
         """Return the front of a head that standardises by them, and then takes axes [dim, components]."""
-        return Standardisation(*self, axes)
+        return Whitening(*self, axes)
 
     def standardised(self, features: Rows) -> Iterator[tuple[slice, Float32s]]:
         """Yield features [photos, dim] float standardised, in blocks, [some photos, dim] each."""
@@ -106,7 +106,7 @@ class LinearHead:
     def of(cls, head: keras.Model) -> LinearHead | None:
         """Read a head, features → unit embeddings; None where it is another one, or does not standardise."""
         front_model, trunk = front_and_trunk(head)
-        front, affine = Standardisation.of(front_model), affine_of(trunk)
+        front, affine = Whitening.of(front_model), affine_of(trunk)
         if front is None or affine is None or front.mean is None or front.scale is None:
             return None
         kernel = affine.kernel if front.axes is None else np.asarray(front.axes @ affine.kernel)
@@ -122,6 +122,6 @@ class LinearHead:
     def model(self, settings: TrainingSettings) -> keras.Model:
         """Return it as a head: the map in its front, and behind it the layers of the settings, which pass it on."""
         width = len(self.affine.bias)
-        trunk = build_trunk(width, settings)
+        trunk = build_trunk(width, **settings.layer_options)
         write_affine(trunk, Affine(np.eye(width, dtype=np.float32), self.affine.bias))
         return join(self.moments.front(self.affine.kernel).model(len(self.affine.kernel)), trunk)

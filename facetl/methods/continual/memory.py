@@ -129,8 +129,8 @@ def solve(
         settings: of the discriminants.
     """
     width = old.shape[1]
-    chosen = replace(settings, standardise="discriminant", joined=width)
-    mappings, found = joined_discriminants(parts, labels, chosen, np.random.default_rng(settings.seed), near=old)
+    rng = np.random.default_rng(settings.seed)
+    mappings, found = joined_discriminants(parts, labels, rng, joined=width, shrinkage=settings.shrinkage, near=old)
     # Few photos have fewer directions: the others stay empty.
     empty = (0, 0), (0, width - found.shape[1])
     turn = rotation(normalised(np.pad(found, empty)), old)

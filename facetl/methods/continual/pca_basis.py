@@ -47,7 +47,7 @@ class Basis:
         rows: features [photos, dim], standardised by the moments.
         """
         seen = layout if layout is not None and settings.regions else FeatureMap.flat(rows.shape[1])
-        axes, made = region_whitening(rows, seen, settings, rng=np.random.default_rng([settings.seed, 1]))
+        axes, made = region_whitening(rows, seen, settings.components, rng=np.random.default_rng([settings.seed, 1]))
         return cls(moments, tuple(region for regions in seen.regions() for region in regions), tuple(axes)), made
 
     def rows(self, features: Rows) -> NDArray[np.float16]:

@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,8 +24,7 @@ from facetl.errors import CollapseError, FacetlError, TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.crops import CropRows
 from facetl.metrics.linalg import Rows
-from facetl.training.settings import BALANCED, TrainingSettings
-from facetl.training.whitening import MAX_PHOTOS, Standardisation
+from facetl.training.whitening import MAX_PHOTOS, Whitening
 
 OnHints = Callable[[int, dict[str, float]], None]
 # Epochs over which the rate rises to its height, of a net at random weights.
@@ -119,9 +118,7 @@ def imitate(
     batch = min(settings.batch_size // 2 if mirror else settings.batch_size, photos)
     if photos < 2:
         raise TrainingError(f"distillation: expected at least 2 training photos, got {photos}.")
-    standardise = Standardisation.fit(
-        train.features, train.labels, TrainingSettings(standardise="features", seed=settings.seed)
-    ).model(layout.dim)
+    standardise = Whitening.fit(train.features, method="features", seed=settings.seed).model(layout.dim)
     learner = _Imitator(view, own, layout, mirror=mirror)
     steps = -(-photos // batch)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -182,9 +179,7 @@ def with_discriminant(
         seen = view(crops, training=False)
         rows[start : start + _BLOCK] = (seen + view(crops[:, :, ::-1], training=False)) / 2 if mirror else seen
     # Without the root: only so is it one linear layer.
-    front = Standardisation.fit(
-        rows, train.labels[chosen], replace(BALANCED, root=False, seed=settings.seed), layout=own
-    )
+    front = Whitening.fit(rows, train.labels[chosen], root=False, seed=settings.seed, layout=own)
     assert front.axes is not None
     assert front.mean is not None
     assert front.scale is not None

@@ -21,15 +21,13 @@ from facetl.methods.scratch.augmentation import make_augmenter
 from facetl.methods.scratch.crops import CropRows
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.metrics.linalg import Rows
-from facetl.metrics.pairs import sample_pairs
 from facetl.samplers import ShuffleSampler
-from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, Validate, learning_rates
+from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates
 from facetl.training.fit import as_batches
 from facetl.training.head import embed, join
 from facetl.training.objectives import Measured
-from facetl.training.settings import TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 _REMEDIES = "Try a lower --learning-rate or a larger --cosine."
@@ -133,11 +131,11 @@ def fit_student(
     objective = DistillationObjective(settings, train.targets, centroids)
     augmenter = _augmenter(settings) if isinstance(train.rows, CropRows) else None
     trainer = NetTrainer(net, objective, augmenter)
-    validate = Validate(validation.rows, sample_pairs(validation.labels, seed=settings.seed))
+    validate = VerifyPairs((validation.rows, validation.labels), seed=settings.seed)
     stopping = EarlyStopping(patience=settings.patience)
     stopping.begin_with(validate.auc_of(net), trainer.get_weights())
     # A photo is a class of its own: its target.
-    sampler = ShuffleSampler(np.arange(train.rows.shape[0]), seed=settings.seed)
+    sampler = ShuffleSampler(np.arange(train.rows.shape[0]), smallest_class=1, seed=settings.seed)
     history: list[dict[str, float]] = []
 
     def note(epoch: int, values: dict[str, float]) -> None:
@@ -152,7 +150,7 @@ def fit_student(
     ]
     if logs is not None:
         callbacks.append(TensorBoardLog(logs, validate))
-    callbacks.append(AfterEpoch(note))
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
     trainer.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
         jit_compile=False,
@@ -183,8 +181,8 @@ def fit_projection(
 
     The features are whitened first, as a head's are; see `fit_student`. trunk: photos → [n, dim].
     """
-    whitening = TrainingSettings(standardise="whiten", components=settings.components, seed=settings.seed)
-    front = Standardisation.fit(train.rows, train.labels, whitening).model(train.rows.shape[1])
+    whitening = Whitening.fit(train.rows, method="whiten", components=settings.components, seed=settings.seed)
+    front = whitening.model(train.rows.shape[1])
     inputs = keras.Input(front.output_shape[1:], name="whitened")
     seen = keras.layers.Dropout(settings.dropout, seed=settings.seed)(inputs) if settings.dropout else inputs
     initialiser = keras.initializers.GlorotUniform(seed=settings.seed)

@@ -29,8 +29,7 @@ from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, SplitPeople
 from facetl.training.head import embed, join
 from facetl.training.model_selection import raw_head
-from facetl.training.settings import TrainingSettings
-from facetl.training.whitening import Standardisation
+from facetl.training.whitening import Whitening
 
 Progress = Callable[[int, int], None] | None
 # A longer feature is brought down to the principal components of the training photos.
@@ -214,7 +213,6 @@ def _head_of_features(collection: Collection, seed: int) -> keras.Model:
     dim = features.shape[1]
     if dim <= _LONGEST:
         return raw_head(Raw().fit(features))
-    settings = TrainingSettings(standardise="whiten", components=_COMPONENTS, seed=seed)
-    front = Standardisation.fit(features, labels, settings).model(dim)
+    front = Whitening.fit(features, labels, method="whiten", components=_COMPONENTS, seed=seed).model(dim)
     reduced = keras.Input(front.output_shape[1:])
     return join(front, keras.Model(reduced, keras.layers.UnitNormalization(name="unit")(reduced)))

@@ -24,12 +24,11 @@ from facetl.methods.scratch.nets import DESIGNS, build_net
 from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.linalg import normalised
-from facetl.metrics.pairs import sample_pairs
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 from facetl.samplers import PKSampler, Sampler, ShuffleSampler
-from facetl.training.callbacks import AfterEpoch, CollapseGuard, EarlyStopping, Validate, learning_rates, remedies
+from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates, remedies
 from facetl.training.fit import as_batches
 from facetl.training.head import embed
 from facetl.training.metric_model import HeadTrainer
@@ -142,7 +141,7 @@ def fit_net(
         make_net_objective(settings, labels, width=settings.width),
         make_augmenter(settings.seed) if settings.augment else None,
     )
-    validate = Validate(held_out, sample_pairs(held_out_labels, seed=settings.seed))
+    validate = VerifyPairs((held_out, held_out_labels), seed=settings.seed)
     stopping = EarlyStopping(patience=settings.patience)
     stopping.begin_with(validate.auc_of(net), trainer.get_weights())
     history: list[dict[str, float]] = []
@@ -159,7 +158,7 @@ def fit_net(
     ]
     if logs is not None:
         callbacks.append(TensorBoardLog(logs, validate))
-    callbacks.append(AfterEpoch(note))
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
     trainer.compile(
         optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
         jit_compile=False,
@@ -177,7 +176,7 @@ def fit_net(
 
 def _sampler(labels: np.ndarray, settings: ScratchSettings) -> Sampler:
     if settings.objective not in RELATIONAL:
-        return ShuffleSampler(labels, smallest_class=2, seed=settings.seed)
+        return ShuffleSampler(labels, seed=settings.seed)
     return PKSampler(
         labels,
         people_per_batch=settings.people_per_batch,

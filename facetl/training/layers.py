@@ -1,4 +1,4 @@
-"""Vectors of any length put on a sphere without moving them apart: a head for a net that needs none."""
+"""Layers of heads, registered: a stored head may hold them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,25 @@ import keras
 
 
 @keras.saving.register_keras_serializable(package="facetl")
-class Lifted(keras.layers.Layer):
+class SignedRoot(keras.layers.Layer):
+    """Takes sign(x)·√|x| of each feature, which tames the long tail of ReLU maps.
+
+    References:
+        Perronnin, Sánchez, Mensink: Improving the Fisher Kernel for Large-Scale Image Classification, ECCV 2010.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return an array of the same shape, [..., dim]."""
+        return keras.ops.sign(inputs) * keras.ops.sqrt(keras.ops.abs(inputs))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape stays."""
+        return input_shape
+
+
+# The name in files that were written before the class had this one.
+@keras.saving.register_keras_serializable(package="facetl", name="Lifted")
+class SphereLift(keras.layers.Layer):
     """Lays flat space on a large sphere: vectors [batch, dim] → unit vectors [batch, dim + 1].
 
     A vector gets the coordinate that takes its length to `radius`, and the whole is divided by that. Squared distances

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from facetl.training.sphere_lift import Lifted
+from facetl.training.layers import SignedRoot, SphereLift
 
 
 def lifted(rows: np.ndarray, radius: float) -> np.ndarray:
-    return np.asarray(Lifted(radius)(rows.astype(np.float32)), np.float64)
+    return np.asarray(SphereLift(radius)(rows.astype(np.float32)), np.float64)
 
 
 def test_by_hand() -> None:
@@ -38,7 +38,7 @@ def test_distances_stay_but_for_what_is_stated() -> None:
 
 def test_it_comes_back_from_a_file(tmp_path: Path) -> None:
     inputs = keras.Input((3,))
-    layer = Lifted(4.0, name="lifted")
+    layer = SphereLift(4.0, name="lifted")
     model = keras.Model(inputs, layer(inputs))
     assert model.output_shape == (None, 4)
     model.save(tmp_path / "head.keras")
@@ -46,3 +46,12 @@ def test_it_comes_back_from_a_file(tmp_path: Path) -> None:
     back = keras.models.load_model(tmp_path / "head.keras")
     np.testing.assert_array_equal(np.asarray(back(rows)), np.asarray(model(rows)))
     assert back.get_layer("lifted").get_config()["radius"] == pytest.approx(4.0)
+    # Files hold the name under which the class was first registered.
+    assert keras.saving.get_registered_name(SphereLift) == "facetl>Lifted"
+
+
+def test_signed_root_by_hand() -> None:
+    np.testing.assert_allclose(SignedRoot()(np.array([[-9.0, 0.0, 0.25]])), [[-3.0, 0.0, 0.5]])
+    layer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(SignedRoot(name="root")))
+    assert isinstance(layer, SignedRoot)
+    assert layer.name == "root"
