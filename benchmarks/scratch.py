@@ -64,8 +64,7 @@ def _strangers(
 ) -> dict[str, Any]:
     """Train the small net and print how it and what it has to beat tell test people apart."""
     from facetl.data.manifest import Manifest
-    from facetl.methods.scratch.layer_table import layer_table
-    from facetl.methods.scratch.nets import build_net
+    from facetl.methods.scratch.nets import build_net, layer_table
     from facetl.methods.scratch.scratch_settings import ScratchSettings
     from facetl.methods.scratch.scratch_training import train_from_scratch
 

@@ -45,7 +45,7 @@ COMMANDS = {
     "benchmark": ("verbs.benchmark:app", "Measure on a published protocol."),
     "export": (
         "verbs.export:export",
-        "Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and tell how far that is from the run.",
+        "Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and measure how far that is from the run.",
     ),
     "verify": (
         "verbs.recognise:verify",

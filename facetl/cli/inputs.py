@@ -135,7 +135,7 @@ def _only_run(models: Path) -> Path:
         )
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:6])
-        raise RunError(f"--run: {len(found)} runs lie below {models} ({names}). Say which.")
+        raise RunError(f"--run: {len(found)} runs lie below {models} ({names}). Name one of them.")
     say(f"run {found[0]} is used, the only one below {models}; --run names another")
     return found[0]
 

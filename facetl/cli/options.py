@@ -101,7 +101,7 @@ def extractor_spec(
     """Return the ExtractorSpec of the options, with the preset's choice for those not given, or that of `base`.
 
     The tutorial's is the tap avg of the centre, without the mirror image. whole_photos: whether the photos are known
-    to show more than the face, so that faces are found and aligned unless the preset or the extractor says otherwise.
+    to show more than the face, so that faces are found and aligned unless the preset or the extractor excludes it.
     """
     if tap == AUTO:
         raise FacetlError(
@@ -131,9 +131,9 @@ def extractor_spec(
 
 
 def picked_text(report: TransferReport, spec: ExtractorSpec) -> str:
-    """Say what a transfer report picked, and what is used of it, as options to give."""
+    """Return what a transfer report picked, and what is used of it, as options to give."""
     return (
-        f"--tap {spec.tap} --grid {spec.grid} --crop {spec.crop_text}, AUC {report.picked.score.auc:.3f}: no dearer "
+        f"--tap {spec.tap} --grid {spec.grid} --crop {spec.crop_text}, AUC {report.picked.score.auc:.3f}: no costlier "
         "feature is better by more than a standard error"
     )
 

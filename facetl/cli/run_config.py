@@ -99,7 +99,7 @@ class RunConfig(Generic[S]):
         return weights.path if weights.source == "file" else None
 
     def warn_of_other_weights(self, weights: Weights) -> None:
-        """Tell the user where other weights are in use than the run's, so that figures will differ."""
+        """Warn the user where other weights are in use than the run's."""
         stored = self.extractor()[1]
         if stored.sha256 != weights.sha256:
             say(f"warning: the run of {self.path} had other weights, {stored.description}; its figures will differ")

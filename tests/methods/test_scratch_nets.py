@@ -15,8 +15,7 @@ from facenet_tables import PAPER, PaperTable
 from facetl.backbones.net_layers import L2Pooling, LocalResponseNormalization
 from facetl.errors import TrainingError
 from facetl.methods.scratch import facenet
-from facetl.methods.scratch.layer_table import LayerRow, layer_table
-from facetl.methods.scratch.nets import DESIGNS, build_net
+from facetl.methods.scratch.nets import DESIGNS, LayerRow, build_net, layer_table
 from facetl.methods.scratch.scratch_settings import NETS
 
 # 545,536 parameters: the paper's only row that is cut, not rounded.

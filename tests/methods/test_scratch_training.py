@@ -16,8 +16,7 @@ from facetl.data.manifest import Manifest
 from facetl.errors import CollapseError, DataError, TrainingError
 from facetl.images.decode import read_photo
 from facetl.methods.scratch import crops as crops_module
-from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import Crops
+from facetl.methods.scratch.crops import Crops, make_augmenter
 from facetl.methods.scratch.nets import build_net
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.methods.scratch.scratch_training import (

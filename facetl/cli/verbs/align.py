@@ -39,7 +39,7 @@ def align(
 ) -> None:
     """Find the faces in photos and write each one aligned; poor ones apart, under OUT/_poor.
 
-    OUT/faces.csv tells where each was found, and its quality. The same command goes on after an interruption.
+    OUT/faces.csv has where each was found, and its quality. The same command goes on after an interruption.
     """
     spec = detector_spec(detector, detector_weights)
     settings = AlignSettings(size=size, zoom=zoom, one_face=not all_faces)

@@ -58,7 +58,7 @@ def lfw(
     start_tensorflow()
     from facetl.runs.lfw import FoldReport, benchmark_lfw
 
-    def tell(fold: FoldReport) -> None:
+    def print_fold(fold: FoldReport) -> None:
         say(
             f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, "
             f"trained on {fold.train_people:,} people, "
@@ -66,7 +66,7 @@ def lfw(
             + (f"; {fold.choice.sentence}" if fold.choice is not None and fold.choice.fallback else "")
         )
 
-    report = benchmark_lfw(collection, protocol, settings, on_fold=tell)
+    report = benchmark_lfw(collection, protocol, settings, on_fold=print_fold)
     if json:
         put_json(report.to_json())
         return

@@ -118,7 +118,7 @@ def gc(cache: options.Cache = None, json: options.Json = False) -> None:
 
 @app.command()
 def info(cache: options.Cache = None, json: options.Json = False) -> None:
-    """Tell size, rows and extractors."""
+    """Show size, rows and extractors."""
     folder = cache_folder(cache)
     report = maintenance.info(folder)
     if json:

@@ -1,4 +1,4 @@
-"""`facetl calibrate`: another threshold for a trained run, with what can be said for it."""
+"""`facetl calibrate`: another threshold for a trained run, with the evidence for it."""
 
 from __future__ import annotations
 

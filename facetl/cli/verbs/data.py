@@ -53,7 +53,7 @@ def check(
     layout: Layout = "folders",
     json: Json = False,
 ) -> None:
-    """Tell who is in a folder of photos, and what would be left out of it, and why."""
+    """Show who is in a folder of photos, and what would be left out of it, and why."""
     manifest = read_layout(folder, layout)
     with photo_progress("reading headers") as progress:
         found = check_photos(manifest, progress=progress)
@@ -87,26 +87,26 @@ def triplets(
     """Make a test set of triplets that shows everyone as evenly as the photos allow."""
     manifest = without_copies(Manifest.from_folder(folder))
     sets = make_triplet_sets(manifest, count=count, test=test, seed=seed)
-    told: dict[str, Any] = {"out": str(out), "seed": seed}
+    content: dict[str, Any] = {"out": str(out), "seed": seed}
     for one in sets:
         path = file_of_test(out) if one.side == "test" else out
         write_triplets(path, one.triplets)
         shown = coverage(one.manifest, one.triplets)
         if one.side == "test":
-            told["test"] = {"out": str(path), **shown.to_json()}
+            content["test"] = {"out": str(path), **shown.to_json()}
         else:
-            told |= shown.to_json()
+            content |= shown.to_json()
         if not json:
             _put_coverage(path, shown)
     if classes is not None:
         flat = examples(sets)
         write_examples(classes, flat)
         people = len({example.person for example in flat})
-        told["classes"] = {"out": str(classes), "photos": len(flat), "people": people}
+        content["classes"] = {"out": str(classes), "photos": len(flat), "people": people}
         if not json:
             put(f"{classes}: {len(flat):,} photos in {people:,} classes")
     if json:
-        put_json({**told, "skipped": dict(manifest.skipped)})
+        put_json({**content, "skipped": dict(manifest.skipped)})
         return
     say(f"passed over: {counted(manifest.skipped)}")
 

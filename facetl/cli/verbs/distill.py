@@ -125,12 +125,12 @@ def _teach(
         + f"; features of {teacher.computed:,} photos were computed for the teacher, the others are cached"
     )
     report = teach(teacher, settings, out, cache=cache, say=say, on_epoch=EpochTable())
-    contenders = compare_run(teacher, out, cache=cache, teacher_run=folder, costs=costs, seed=settings.seed, say=say)
-    told = [one.to_json() for one in contenders]
+    compared = compare_run(teacher, out, cache=cache, teacher_run=folder, costs=costs, seed=settings.seed, say=say)
+    teacher_json, student_json = (one.to_json() for one in compared)
     if json:
-        put_json({**report.to_json(), "teacher": told[0], "student": told[1]})
+        put_json({**report.to_json(), "teacher": teacher_json, "student": student_json})
         return
-    put_table(table(contenders), title=f"On {len(counts['test'].identities):,} test people")
+    put_table(table(compared), title=f"On {len(counts['test'].identities):,} test people")
     start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
     put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
     put(f"run        {report.folder}")

@@ -44,7 +44,7 @@ def export(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and tell how far that is from the run."""
+    """Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and measure how far that is from the run."""
     folder = run_folder(run, models)
 
     start_tensorflow()

@@ -31,7 +31,7 @@ def forget(
 ) -> None:
     """Erase a person: faces, pictures, features, names; then search every file for what might be left.
 
-    Photos are not touched. What a trained head has learnt from somebody cannot be taken out of it: you are told when
+    Photos are not touched. What a trained head has learnt from somebody cannot be taken out of it: the advice says when
     to train anew.
     """
     folder = Path(run).expanduser()

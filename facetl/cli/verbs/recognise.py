@@ -44,16 +44,16 @@ def verify(
     recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
     from facetl.recognition.identifier import verdict
 
-    told = verdict(recognizer, first, second)
-    for path, faces in zip((first, second), told.faces, strict=True):
+    answer = verdict(recognizer, first, second)
+    for path, faces in zip((first, second), answer.faces, strict=True):
         if faces > 1:
             say(f"{path}: {faces} faces; the large one near the centre was taken")
     if json:
-        put_json(told.to_json())
+        put_json(answer.to_json())
         return
-    put("one person" if told.verified else "two people")
-    put(f"distance     {told.distance:.4f}, threshold {told.threshold:.4f}")
-    sure = "not known: the run is not calibrated" if told.probability is None else f"{told.probability:.1%}"
+    put("one person" if answer.verified else "two people")
+    put(f"distance     {answer.distance:.4f}, threshold {answer.threshold:.4f}")
+    sure = "not known: the run is not calibrated" if answer.probability is None else f"{answer.probability:.1%}"
     put(f"probability  {sure}")
 
 
@@ -73,8 +73,8 @@ def enroll(
 ) -> None:
     """Put a person's photos into a run's gallery, so that `facetl identify` can name the person.
 
-    What is kept is embeddings, never photos. A photo with several faces is refused unless --face or --largest says
-    whose it is. Training the run anew ends its gallery: enrol again.
+    What is kept is embeddings, never photos. A photo with several faces is refused unless --face or --largest
+    chooses one. Training the run anew ends its gallery: enrol again.
     """
     if face is not None and largest:
         raise typer.BadParameter("give one of --face and --largest")

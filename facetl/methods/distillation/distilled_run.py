@@ -61,8 +61,8 @@ def distill(
             on_progress=on_progress,
             on_faces=on_faces,
         )
-        course = _Course(teacher, settings, sight, partial.path / "logs", on_epoch, say)
-        fitted, manifest = course.frozen(trunk) if settings.frozen else course.whole(trunk)
+        training = _StudentTraining(teacher, settings, sight, partial.path / "logs", on_epoch, say)
+        fitted, manifest = training.frozen(trunk) if settings.frozen else training.whole(trunk)
         trained = TrainedNet(
             net=fitted.net,
             settings={**settings.to_json(), "teacher": teacher.name, "align": sight.align, "crop": sight.crop},
@@ -85,7 +85,7 @@ def distill(
 
 
 @dataclass(frozen=True)
-class _Course:
+class _StudentTraining:
     """How one student is taught; its methods give the trained student and the photos that were used."""
 
     teacher: Teacher
@@ -153,14 +153,14 @@ class _Course:
             for side in ("train", "validation")
         )
 
-        def told(epoch: int, logs: dict[str, float]) -> None:
+        def on_hint_epoch(epoch: int, logs: dict[str, float]) -> None:
             self.say(
                 f"hints, epoch {epoch + 1} of {self.settings.hint_epochs}: {logs['explained']:.3f} of the variance of "
                 f"the teacher's maps, {logs['val_explained']:.3f} on validation people"
             )
 
         mirror = self.sight.mirror
-        imitate(view, own, self.teacher.maps, train, validation, self.settings, mirror=mirror, on_epoch=told)
+        imitate(view, own, self.teacher.maps, train, validation, self.settings, mirror=mirror, on_epoch=on_hint_epoch)
         return with_discriminant(view, own, train, self._width, self.settings, mirror=mirror)
 
 

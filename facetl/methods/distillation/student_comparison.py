@@ -114,7 +114,7 @@ def side_by_side(
     manifest = teacher.manifest.select(np.array([path in shared for path in teacher.manifest.paths]))
     test, validation = manifest.subset("test"), manifest.subset("validation")
     triplets = _triplets(test, seed)
-    told = []
+    compared = []
     for name, folder, recognizer, own, embeddings in contenders:
         row = {path: place for place, path in enumerate(own.paths)}
         tested, chosen = (embeddings[[row[path] for path in side.paths]] for side in (test, validation))
@@ -129,7 +129,7 @@ def side_by_side(
                 forms = _forms(recognizer, manifest, Path(room), cache=cache)
                 litert = forms["litert"]
                 cost_litert = None if litert is None else measure(litert.path)
-        told.append(
+        compared.append(
             Contender(
                 name,
                 evaluate_embeddings(tested, test.labels, thresholds_from=(chosen, validation.labels), seed=seed),
@@ -142,7 +142,7 @@ def side_by_side(
                 cost_litert,
             )
         )
-    return tuple(told)
+    return tuple(compared)
 
 
 def compare_run(
@@ -159,8 +159,8 @@ def compare_run(
     contenders = side_by_side(
         teacher, {run.name: run}, cache=cache, teacher_run=teacher_run, costs=costs, seed=seed, say=say
     )
-    told = [one.to_json() for one in contenders]
-    write_json(run / COMPARISON, {"teacher": told[0], "student": told[1]})
+    compared = [one.to_json() for one in contenders]
+    write_json(run / COMPARISON, {"teacher": compared[0], "student": compared[1]})
     return contenders
 
 

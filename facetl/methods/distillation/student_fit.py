@@ -17,8 +17,7 @@ from keras import ops
 from facetl.errors import TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation_losses import angle_loss, cosine_loss, distance_loss, l2_loss, soft_target_loss
-from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import CropRows
+from facetl.methods.scratch.crops import CropRows, make_augmenter
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.metrics.linalg import Rows
 from facetl.samplers import ShuffleSampler

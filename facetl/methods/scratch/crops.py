@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,13 @@ from facetl.embeddings.dataset import Collection
 from facetl.embeddings.featured import featured
 from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.images.resize import prepare
+
+# How far the augmenter goes.
+_SHIFT = 0.08
+_ZOOM = 0.12
+_TURN = 0.03
+_BRIGHTNESS = 0.2
+_CONTRAST = 0.25
 
 # Pixels that are held in memory as bytes; more are read from the cache batch by batch.
 IN_MEMORY = 2 << 30
@@ -139,3 +147,23 @@ class Crops:
         """Return the crops of some of the photos, by their paths."""
         row = {path: place for place, path in enumerate(self.manifest.paths)}
         return self.rows.subset([row[path] for path in manifest.paths])
+
+
+def make_augmenter(seed: int) -> keras.Sequential:
+    """Return layers that change photos [n, side, side, 3] float32 in 0–255 while training, and leave them otherwise.
+
+    Each photo by itself: mirrored or not; another cut-out (shifted by up to 8 %, scaled by up to 12 %, turned by up to
+    11 degrees; what lies outside is its mirror image); brightness and contrast.
+    """
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.RandomFlip("horizontal", seed=seed),
+            layers.RandomRotation(_TURN, fill_mode="reflect", seed=seed + 1),
+            layers.RandomTranslation(_SHIFT, _SHIFT, fill_mode="reflect", seed=seed + 2),
+            layers.RandomZoom(_ZOOM, fill_mode="reflect", seed=seed + 3),
+            layers.RandomContrast(_CONTRAST, value_range=(0, 255), seed=seed + 4),
+            layers.RandomBrightness(_BRIGHTNESS, value_range=(0, 255), seed=seed + 5),
+        ],
+        name="augmenter",
+    )

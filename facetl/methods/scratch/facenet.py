@@ -18,8 +18,40 @@ from typing import Any
 
 import keras
 
-from facetl.backbones.net_layers import L2Pooling, LocalResponseNormalization, Maxout
-from facetl.methods.scratch.blocks import INITIALISER, begin, convolution, end, max_pooling
+from facetl.backbones.net_layers import Grey, L2Pooling, LocalResponseNormalization, Maxout
+
+INITIALISER = "he_normal"
+
+
+def begin(side: int, *, grey: bool) -> tuple[Any, Any]:
+    """Return the input, photos [n, side, side, 3] float32 RGB in 0–255, and the same in [−1, 1], grey if asked."""
+    photos = keras.Input((side, side, 3), name="photos")
+    maps = keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(photos)
+    return photos, Grey(name="grey")(maps) if grey else maps
+
+
+def end(photos: Any, embeddings: Any, *, name: str) -> keras.Model:
+    """Return the net that gives `embeddings` [n, width] at unit length."""
+    return keras.Model(photos, keras.layers.UnitNormalization(name="L2")(embeddings), name=name)
+
+
+def convolution(maps: Any, filters: int, kernel: int, *, strides: int = 1, name: str) -> Any:
+    """Convolve with a ReLU behind, [n, h, w, c] → [n, ⌈h/s⌉, ⌈w/s⌉, filters]."""
+    return keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides=strides,
+        padding="same",
+        activation="relu",
+        kernel_initializer=INITIALISER,
+        name=name,
+    )(maps)
+
+
+def max_pooling(maps: Any, *, size: int = 3, strides: int = 2, name: str) -> Any:
+    """Take the largest value of each window, [n, h, w, c] → [n, ⌈h/s⌉, ⌈w/s⌉, c]."""
+    return keras.layers.MaxPooling2D(size, strides=strides, padding="same", name=name)(maps)
+
 
 NN2_SIDE, NNS1_SIDE, NNS2_SIDE = 224, 165, 140
 # NNS2 sees 140 × 116 pixels: the middle of a square, upright as a face is.
@@ -151,7 +183,7 @@ _DROPOUT = 0.5
 def nn1(side: int = SIDE, *, width: int = 128, grey: bool = False) -> keras.Model:
     """Build NN1 with random weights, its two fully connected layers maxout of two pieces.
 
-    photos [n, side, side, 3] float32 RGB in 0–255 → [n, width] unit vectors. The paper tells no constants of the
+    photos [n, side, side, 3] float32 RGB in 0–255 → [n, width] unit vectors. The paper gives no constants of the
     local response normalisation: they are those of Krizhevsky's net.
     """
     photos, maps = _convolutions(side, grey)

@@ -18,8 +18,7 @@ import tensorflow as tf
 from keras import ops
 
 from facetl.data.manifest import Manifest
-from facetl.methods.scratch.augmentation import make_augmenter
-from facetl.methods.scratch.crops import CropRows, Crops
+from facetl.methods.scratch.crops import CropRows, Crops, make_augmenter
 from facetl.methods.scratch.nets import DESIGNS, build_net
 from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.metrics.baselines import Baselines
