@@ -259,16 +259,17 @@ def _solved(scene: Scene, update: Any) -> Iterator[After]:
             memory = Memory.learnt(
                 scene.features.subset(scene.steps[0].photos),
                 scene.names[scene.steps[0].photos],
-                scene.settings,
                 others=scene.features.subset(np.flatnonzero(scene.choosing)),
                 anchor=anchor,
-                layout=scene.layout,
+                layout=scene.layout if scene.settings.regions else None,
+                components=scene.settings.components,
                 per_person=update.memory,
+                seed=scene.settings.seed,
             )
         # Nothing but what is learnt once lies between the two.
         once, began = time.perf_counter() - began, time.perf_counter()
         new = seen(scene.features.subset(step.photos), scene.names[step.photos], basis=memory.basis, anchor=anchor)
-        head = memory.relearnt(new, scene.settings, update).model(scene.settings)
+        head = memory.relearnt(new, update, seed=scene.settings.seed).model(scene.settings)
         memory = memory.with_people(new, per_person=update.memory)
         seconds = time.perf_counter() - began
         yield After(*front_and_trunk(head), seconds, memory.exemplars.bytes_per_person, once)

@@ -135,7 +135,7 @@ def _folds(folder: Path, arguments: argparse.Namespace) -> Any:
     protocol = read_lfw_pairs(folder / "pairs.txt")
     front_settings = replace(BALANCED, standardise=arguments.front, regions=arguments.front == "discriminant")
     for fold in range(min(arguments.folds, protocol.folds)):
-        side = sides_of_fold(collection, protocol, fold, BALANCED)
+        side = sides_of_fold(collection, protocol, fold, seed=BALANCED.seed, validation=BALANCED.validation)
         features, labels, _ = collection.rows(side == "train")
         front = Whitening.fit(features, labels, **front_settings.whitening_options, layout=collection.layout)
         held_out, held_out_labels, _ = collection.rows(side == "validation")

@@ -193,7 +193,7 @@ def _folds(folder: Path, extractor: dict[str, Any], folds: int) -> Any:
     collection = dataset.embed(Manifest.from_folder(folder / "images"), Backbone(**extractor))
     protocol = read_lfw_pairs(folder / "pairs.txt")
     for fold in range(min(folds, protocol.folds)):
-        yield collection, sides_of_fold(collection, protocol, fold, BALANCED)
+        yield collection, sides_of_fold(collection, protocol, fold, seed=BALANCED.seed, validation=BALANCED.validation)
 
 
 def _score(rows: Any, labels: np.ndarray) -> dict[str, float]:

@@ -121,7 +121,7 @@ def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
     pairs, _ = rows_of_pairs(collection, protocol)
     folds = []
     for fold in range(min(count, protocol.folds)):
-        side = sides_of_fold(collection, protocol, fold, settings)
+        side = sides_of_fold(collection, protocol, fold, seed=settings.seed, validation=settings.validation)
         features, labels, _ = collection.rows(side == "train")
         rows = Whitening.fit(features, labels, **settings.whitening_options, layout=collection.layout).reduce(
             collection.features

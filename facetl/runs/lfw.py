@@ -114,7 +114,7 @@ def _fold(
     settings: TrainingSettings,
     on_epoch: Callable[[int, dict[str, float]], None],
 ) -> tuple[FoldReport, dict[str, np.ndarray], dict[str, float]]:
-    side = sides_of_fold(collection, protocol, fold, settings)
+    side = sides_of_fold(collection, protocol, fold, seed=settings.seed, validation=settings.validation)
     features, labels, _ = collection.rows(side == "train")
     held_out, held_out_labels, held_out_manifest = collection.rows(side == "validation")
     fitted = fit_head(
@@ -145,12 +145,14 @@ def _fold(
     return report, distances, thresholds
 
 
-def sides_of_fold(collection: Collection, protocol: PairsProtocol, fold: int, settings: TrainingSettings) -> np.ndarray:
+def sides_of_fold(
+    collection: Collection, protocol: PairsProtocol, fold: int, *, seed: int, validation: float
+) -> np.ndarray:
     """Return each photo's side in a fold, [photos] of `train`, `validation` or, for the fold's people, `test`."""
     # A list may spell a name decomposed; identities are composed.
     tested = _composed(protocol.people(fold))
     counts = {name: count for name, count in collection.manifest.counts().items() if name not in tested}
-    sides = assign(counts, seed=settings.seed, validation=settings.validation, test=0.0)
+    sides = assign(counts, seed=seed, validation=validation, test=0.0)
     return np.array([sides.get(photo.identity, "test") for photo in collection.manifest.photos])
 
 

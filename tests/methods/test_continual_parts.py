@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -56,6 +57,7 @@ def people(count: int, photos: int, *, seed: int, first: int = 0, dim: int = 10)
 DIM = 5 * 5 * 4
 LAYOUT = FeatureMap(((5, 4),))
 WIDE = replace(SETTINGS, components=12, input_dropout=0.5)
+KEPT: dict[str, Any] = {"layout": LAYOUT, "components": 12, "per_person": 3, "seed": SETTINGS.seed}
 
 
 def linear_head(*, seed: int, activations: tuple[str, str] = ("linear", "linear")) -> keras.Model:
@@ -87,7 +89,7 @@ def memory() -> tuple[Memory, LinearHead]:
     head = LinearHead.of(join(front.model(DIM), build_trunk(10, **SETTINGS.layer_options)))
     assert head is not None
     others, _ = faces(30, seed=9, first=300)
-    kept = Memory.learnt(features, names, WIDE, others=others, anchor=head, layout=LAYOUT, per_person=3)
+    kept = Memory.learnt(features, names, others=others, anchor=head, **KEPT)
     return kept, head
 
 
@@ -186,7 +188,7 @@ class TestClosedForm:
         # Of so many columns that their principal components are exact.
         parts = [np.hstack([some.rows, RNG.normal(size=(160, 150)).astype(np.float32)]) for _ in range(3)]
         old = normalised(RNG.normal(size=(len(some.rows), 5)).astype(np.float32))
-        found = solve(parts, some.labels, old=old, settings=TrainingSettings(shrinkage=0.1))
+        found = solve(parts, some.labels, old=old, shrinkage=0.1, seed=0)
         made = np.concatenate(parts, axis=1) @ np.concatenate(found)
         # Its distances are those of the regions' discriminants, joined.
         free, _ = joined_discriminants(parts, some.labels, np.random.default_rng(0), shrinkage=0.1, joined=5)
@@ -202,7 +204,7 @@ class TestClosedForm:
 
     def test_few_photos_leave_directions_empty(self) -> None:
         some = people(2, 2, seed=1)
-        found = solve([some.rows], some.labels, old=RNG.normal(size=(4, 8)).astype(np.float32), settings=SETTINGS)
+        found = solve([some.rows], some.labels, old=RNG.normal(size=(4, 8)).astype(np.float32), shrinkage=0.05, seed=0)
         assert found[0].shape == (10, 8)
         assert np.linalg.matrix_rank(found[0], tol=1e-4) <= 3
 
@@ -244,19 +246,16 @@ class TestMemory:
         kept, anchor = memory()
         monkeypatch.setattr("facetl.methods.continual.memory.MAX_PHOTOS", 50)
         features, names = faces(60, seed=1)
-        fewer = Memory.learnt(
-            features, names, WIDE, others=faces(30, seed=9, first=300)[0], anchor=anchor, layout=LAYOUT, per_person=3
-        )
+        fewer = Memory.learnt(features, names, others=faces(30, seed=9, first=300)[0], anchor=anchor, **KEPT)
         assert fewer.exemplars.people == kept.exemplars.people
         assert len(fewer.exemplars) == len(kept.exemplars)
 
     def test_without_regions_the_whole_is_one(self) -> None:
         features, _ = faces(60, seed=1)
         moments = LinearHead.of(linear_head(seed=2)).moments
-        for settings, layout in ((replace(WIDE, regions=False), LAYOUT), (WIDE, None)):
-            rows = np.concatenate([block for _, block in moments.standardised(features)]).astype(np.float16)
-            basis, _ = Basis.learnt(rows, settings, moments=moments, layout=layout)
-            assert [len(columns) for columns in basis.columns] == [DIM]
+        rows = np.concatenate([block for _, block in moments.standardised(features)]).astype(np.float16)
+        basis, _ = Basis.learnt(rows, moments=moments, layout=None, components=12, seed=0)
+        assert [len(columns) for columns in basis.columns] == [DIM]
 
     @pytest.mark.parametrize("method", ["replay", "distillation", "replay+distillation"])
     def test_the_closed_form_is_of_those_whom_the_method_sees(self, method: str) -> None:
@@ -264,14 +263,15 @@ class TestMemory:
         features, names = faces(20, seed=5, first=100)
         new = seen(features, names, basis=kept.basis, anchor=anchor)
         update = UpdateSettings(method=method, shrinkage=0.3)
-        head = kept.relearnt(new, WIDE, update)
+        head = kept.relearnt(new, update, seed=WIDE.seed)
         taken = kept.exemplars.joined(new) if "replay" in method else new
         labels = np.unique(taken.names, return_inverse=True)[1]
         mappings = solve(
             kept.basis.parted(taken.rows),
             labels,
             old=taken.embeddings.astype(np.float32),
-            settings=replace(WIDE, shrinkage=0.3),
+            shrinkage=0.3,
+            seed=WIDE.seed,
         )
         made = taken.rows.astype(np.float32) @ np.concatenate(mappings)
         assert taken.names[-len(names) :].tolist() == names.tolist()
@@ -281,7 +281,7 @@ class TestMemory:
         kept, anchor = memory()
         features, names = faces(60, seed=6, first=100)
         new = seen(features, names, basis=kept.basis, anchor=anchor)
-        head = kept.relearnt(new, WIDE, UpdateSettings()).model(WIDE)
+        head = kept.relearnt(new, UpdateSettings(), seed=WIDE.seed).model(WIDE)
         strangers, of = faces(60, seed=7, first=200)
         pairs = sample_pairs(np.unique(of, return_inverse=True)[1], seed=0)
         before, after = (

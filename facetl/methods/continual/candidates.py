@@ -76,7 +76,7 @@ class Learner:
         memory = Memory.read(self.folder) or self._first_memory(anchor)
         features, *_ = self.arrivals.collection.rows(self.taken)
         new = seen(features, self.arrivals.names[self.taken], basis=memory.basis, anchor=anchor)
-        head = memory.relearnt(new, self.settings, self.update)
+        head = memory.relearnt(new, self.update, seed=self.settings.seed)
         seconds = time.monotonic() - began
         kept = memory.with_people(new, per_person=self.update.memory)
         return Candidate(head.model(self.settings), "closed form", seconds, kept)
@@ -88,11 +88,12 @@ class Learner:
         return Memory.learnt(
             features,
             names,
-            self.settings,
             others=self.known.features("validation")[0],
             anchor=anchor,
-            layout=self.arrivals.collection.layout,
+            layout=self.arrivals.collection.layout if self.settings.regions else None,
+            components=self.settings.components,
             per_person=self.update.memory,
+            seed=self.settings.seed,
         )
 
     def retrained(self) -> Candidate:

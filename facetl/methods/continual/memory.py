@@ -22,7 +22,6 @@ from facetl.methods.continual.pca_basis import Basis
 from facetl.methods.continual.stacked_rows import ChosenRows
 from facetl.metrics.linalg import Float32s, Rows, normalised
 from facetl.training.region_lda import joined_discriminants
-from facetl.training.settings import TrainingSettings
 from facetl.training.whitening import MAX_PHOTOS
 
 # Photos of others that are looked at, and how many count beside them as if they had spread by 1.
@@ -41,28 +40,32 @@ class Memory:
         cls,
         features: Rows,
         names: ArrayLike,
-        settings: TrainingSettings,
         *,
         others: Rows,
         anchor: LinearHead,
         layout: FeatureMap | None,
+        components: int,
         per_person: int,
+        seed: int,
     ) -> Memory:
-        """Make it from all photos of a run: features [photos, dim] float, who is on them, and the run's settings.
+        """Make it from all photos of a run: features [photos, dim] float, and who is on them.
 
         Args:
             others: features of people from whom nothing is learnt, the first few hundred of which are looked at.
             anchor: the head whose embeddings fill galleries.
-            layout: of which maps a feature is made.
+            layout: of whose maps regions are made; None for none.
+            components: directions kept of each region, at most.
             per_person: exemplars kept of each.
         """
         photos, people = features.shape[0], np.asarray(names, np.str_)
-        chosen = np.sort(np.random.default_rng(settings.seed).permutation(photos)[:MAX_PHOTOS])
+        chosen = np.sort(np.random.default_rng(seed).permutation(photos)[:MAX_PHOTOS])
         standardised = np.empty((len(chosen), features.shape[1]), np.float16)
         embeddings = np.empty((len(chosen), len(anchor.affine.bias)), np.float32)
         for at, block in anchor.moments.standardised(ChosenRows(features, chosen)):
             standardised[at], embeddings[at] = block, anchor.affine(block)
-        basis, rows = Basis.learnt(standardised, settings, moments=anchor.moments, layout=layout)
+        basis, rows = Basis.learnt(
+            standardised, moments=anchor.moments, layout=layout, components=components, seed=seed
+        )
         # Photos spread wider along components that were learnt from them than all others do, those of new people too.
         rows *= _spread(basis.rows(ChosenRows(others, np.arange(min(_OTHERS, others.shape[0])))))
         rest = np.setdiff1d(np.arange(photos), chosen)
@@ -70,14 +73,15 @@ class Memory:
         everything = Exemplars.of(rows, embeddings, people[chosen]).joined(beside)
         return cls(basis, everything.herded(per_person))
 
-    def relearnt(self, new: Exemplars, settings: TrainingSettings, update: UpdateSettings) -> LinearHead:
+    def relearnt(self, new: Exemplars, update: UpdateSettings, *, seed: int) -> LinearHead:
         """Return the head of new people, and with `replay` of everybody remembered; see `solve`."""
         taken = self.exemplars.joined(new) if update.has("replay") else new
         mappings = solve(
             self.basis.parted(taken.rows),
             np.unique(taken.names, return_inverse=True)[1],
             old=taken.embeddings.astype(np.float32),
-            settings=replace(settings, shrinkage=update.shrinkage),
+            shrinkage=update.shrinkage,
+            seed=seed,
         )
         width = taken.embeddings.shape[1]
         affine = Affine(self.basis.directions(mappings), np.zeros(width, np.float32))
@@ -115,7 +119,7 @@ def seen(features: Rows, names: ArrayLike, *, basis: Basis, anchor: LinearHead) 
 
 
 def solve(
-    parts: Sequence[NDArray[np.floating]], labels: np.ndarray, *, old: Float32s, settings: TrainingSettings
+    parts: Sequence[NDArray[np.floating]], labels: np.ndarray, *, old: Float32s, shrinkage: float, seed: int
 ) -> list[Float32s]:
     """Return a map [components, width] of each region: their joined discriminants, turned to old embeddings.
 
@@ -126,11 +130,11 @@ def solve(
         parts: rows of each region, [photos, components] float.
         labels: [photos] int, the person of each.
         old: [photos, width] float32 unit vectors, of the same photos.
-        settings: of the discriminants.
+        shrinkage: of the scatter within a person.
     """
     width = old.shape[1]
-    rng = np.random.default_rng(settings.seed)
-    mappings, found = joined_discriminants(parts, labels, rng, joined=width, shrinkage=settings.shrinkage, near=old)
+    rng = np.random.default_rng(seed)
+    mappings, found = joined_discriminants(parts, labels, rng, joined=width, shrinkage=shrinkage, near=old)
     # Few photos have fewer directions: the others stay empty.
     empty = (0, 0), (0, width - found.shape[1])
     turn = rotation(normalised(np.pad(found, empty)), old)

@@ -19,7 +19,6 @@ from facetl.methods.continual import arrays
 from facetl.methods.continual.linear_head import Moments
 from facetl.metrics.linalg import Float32s, Rows
 from facetl.training.region_lda import region_whitening
-from facetl.training.settings import TrainingSettings
 
 BASIS = "basis.npz"
 
@@ -40,14 +39,17 @@ class Basis:
 
     @classmethod
     def learnt(
-        cls, rows: NDArray[np.float16], settings: TrainingSettings, *, moments: Moments, layout: FeatureMap | None
+        cls, rows: NDArray[np.float16], *, moments: Moments, layout: FeatureMap | None, components: int, seed: int
     ) -> tuple[Basis, Float32s]:
-        """Learn it from photos in the regions that the settings ask for, and return what `rows` does of them.
+        """Learn it from photos, and return what `rows` does of them.
 
-        rows: features [photos, dim], standardised by the moments.
+        Args:
+            rows: features [photos, dim], standardised by the moments.
+            layout: of whose maps regions are made; None for one region, the whole feature.
+            components: directions kept of each region, at most.
         """
-        seen = layout if layout is not None and settings.regions else FeatureMap.flat(rows.shape[1])
-        axes, made = region_whitening(rows, seen, settings.components, rng=np.random.default_rng([settings.seed, 1]))
+        seen = FeatureMap.flat(rows.shape[1]) if layout is None else layout
+        axes, made = region_whitening(rows, seen, components, rng=np.random.default_rng([seed, 1]))
         return cls(moments, tuple(region for regions in seen.regions() for region in regions), tuple(axes)), made
 
     def rows(self, features: Rows) -> NDArray[np.float16]:
