@@ -142,7 +142,7 @@ def _of_backbone(
     from facetl.recognition.recognizer import Recognizer
 
     inputs = keras.Input((net.dim,), name="features")
-    return Recognizer(net, keras.Model(inputs, keras.layers.Identity()(inputs), name="features_alone"), np.nan)
+    return Recognizer(net, keras.Model(inputs, keras.layers.Identity()(inputs), name="features_alone"), threshold=0.0)
 
 
 def _photos(X: Any) -> Sequence[Any]:

@@ -23,7 +23,7 @@ from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import detector_spec
 from facetl.people.library import Library
 from facetl.people.store.library_settings import library_detector, run_in_use, use_run
-from facetl.recognition.embedded_face import EmbeddedPhoto, see_photos
+from facetl.recognition.embedded_face import EmbeddedPhoto
 from facetl.recognition.run_folder import CONFIG, RunFolder
 from facetl.runs.transfer import TransferReport, transfer_report
 
@@ -79,7 +79,7 @@ def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) 
     album = walk(photos)
     skipped.update(album.skipped)
     with photo_progress("finding faces") as progress:
-        yield from see_photos(recognizer, album.paths, skipped=skipped, on_progress=progress)
+        yield from recognizer.embed_photos(album.paths, skipped=skipped, on_progress=progress)
 
 
 def choose_run(library: Library, run: str | None, extractor: str | None, models: Path) -> Path:
@@ -152,13 +152,7 @@ def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[R
         return _open_library(library, detector)
     folder = run_folder(run, models)
     recognizer = open_recognizer(folder, detector)
-    from facetl.recognition.identifier import Identifier
-
-    gallery = RunFolder(folder).gallery()
-    identifier = Identifier(
-        gallery.embeddings, gallery.names, threshold=recognizer.threshold, calibration=recognizer.calibration
-    )
-    return recognizer, identifier
+    return recognizer, recognizer.identifier(RunFolder(folder).gallery())
 
 
 def _open_library(folder: Path, detector: DetectorSpec | None) -> tuple[Recognizer, Identifier]:

@@ -90,7 +90,7 @@ def stack_album(
 
     Raises DataError where no photo shows a face, RunError when the run's weights have changed, CacheError.
     """
-    spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
+    spec, weights = recognizer.backbone.spec, recognizer.backbone.weights
     refuse_other_weights(spec, weights)
     reasons = Counter(dict(skipped or {}))
     shas = {path: sha for path, sha in zip(paths, digests(paths), strict=True) if sha}
@@ -108,7 +108,7 @@ def stack_album(
         places,
         spec,
         weights,
-        make_net=lambda view: recognizer.extractor if view == spec else make_extractor(view, weights),
+        make_net=lambda view: recognizer.backbone if view == spec else make_extractor(view, weights),
         cache=cache,
         on_progress=on_progress,
     )

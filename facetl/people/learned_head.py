@@ -200,7 +200,7 @@ def go_back(library: Library, *, on_progress: Progress | None = None) -> Path:
 
 
 def _features(library: Library, recognizer: Recognizer, held: Held, on_progress: Progress | None) -> FeaturedFaces:
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     spec, weights = extractor.spec, extractor.weights
     refuse_other_weights(spec, weights)
     return library_features(

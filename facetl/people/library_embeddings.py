@@ -119,7 +119,7 @@ def library_embeddings(
     Raises LibraryError for ids that are none, RunError when the extractor's weights are no longer those of the
     training, CacheLockedError, CacheFullError, CacheError.
     """
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     spec, weights = extractor.spec, extractor.weights
     refuse_other_weights(spec, weights)
     found = library_features(
@@ -188,7 +188,7 @@ def library_vectors(
 
 def run_fingerprint(recognizer: Recognizer) -> str:
     """Return 64 hex digits that tell a run's embeddings from all others: of its extractor, its weights and its head."""
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     digest = hashlib.sha256(b"embeddings" + extractor.spec.fingerprint(extractor.weights.sha256).encode())
     for weights in recognizer.head.get_weights():
         digest.update(repr(weights.shape).encode() + np.ascontiguousarray(weights).tobytes())
@@ -210,7 +210,7 @@ def _keep(
 ) -> None:
     if not keys:
         return
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     description = {
         **extractor.spec.to_json(),
         "weights_sha256": extractor.weights.sha256,

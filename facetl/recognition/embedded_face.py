@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +14,6 @@ from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Detector, Face, MtcnnSpec, choose
 from facetl.faces.quality import FaceQuality, face_quality
 from facetl.faces.whole_photo import CroppedSpec
-from facetl.images.decode import read_photo
-from facetl.io.digests import sha256_of_file
-
-if TYPE_CHECKING:
-    from facetl.recognition.recognizer import Recognizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,33 +75,6 @@ class FaceFinder:
 def own_detector(spec: ExtractorSpec) -> DetectorSpec:
     """Return the detector that fits what an extractor was trained on: whole photos, or cropped faces."""
     return MtcnnSpec() if spec.align != "none" or spec.family.finds_faces else CroppedSpec()
-
-
-def see_photos(
-    recognizer: Recognizer,
-    paths: Sequence[Path],
-    *,
-    skipped: Counter[str],
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Iterator[EmbeddedPhoto]:
-    """Look at photos one after the other; one that cannot be read is counted in `skipped` by its reason."""
-    for done, path in enumerate(paths, start=1):
-        try:
-            yield see_photo(recognizer, path)
-        except PhotoError as error:
-            skipped[error.reason] += 1
-        if on_progress is not None:
-            on_progress(done, len(paths))
-
-
-def see_photo(recognizer: Recognizer, path: Path) -> EmbeddedPhoto:
-    """Look at one photo that must be there; PhotoError where it cannot be read."""
-    image = read_photo(path)
-    try:
-        sha = sha256_of_file(path)
-    except OSError as error:
-        raise PhotoError("unreadable", f"{path}: cannot be read ({error.strerror}).") from error
-    return EmbeddedPhoto(path, sha, image.shape[:2], recognizer.faces(image))
 
 
 def quality_of(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:

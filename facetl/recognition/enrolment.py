@@ -25,7 +25,7 @@ class EnrolReport:
         return {**asdict(self.enrolled), "total": self.total, "people": self.people}
 
 
-def enroll_faces(
+def enroll(
     run: RunFolder,
     name: str,
     photos: Iterable[EmbeddedPhoto],

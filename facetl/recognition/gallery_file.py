@@ -66,7 +66,7 @@ class GalleryFile:
         return len(self.names)
 
     @classmethod
-    def empty(cls, head: str) -> GalleryFile:
+    def empty(cls, head: str = "") -> GalleryFile:
         """Return a gallery of nobody."""
         return cls(head, (), (), np.zeros((0, 4)), np.zeros((0, 0), np.float32))
 

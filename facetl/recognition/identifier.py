@@ -14,9 +14,7 @@ from facetl.calibration.calibration import Calibration
 from facetl.data.names import UNKNOWN
 from facetl.errors import DataError, RunError
 from facetl.metrics.ranking import Gallery, checked_embeddings
-from facetl.metrics.roc import squared_distances
-from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto, see_photo
-from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,37 @@ class Answer:
     distance: float
     threshold: float
     probability: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class IdentifiedFace:
+    """A face of a photo, and who it shows."""
+
+    path: Path
+    embedded: EmbeddedFace
+    answer: Answer
+
+    @property
+    def line(self) -> str:
+        """Path, box, name, distance and probability."""
+        box = ",".join(f"{edge:.0f}" for edge in self.embedded.box)
+        answer = self.answer
+        sure = "" if answer.probability is None else f"  probability {answer.probability:.1%}"
+        return f"{self.path}  {box}  {answer.name or UNKNOWN}  distance {answer.distance:.4f}{sure}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return `path`, `box`, `name` (None for unknown), `distance`, `probability`; and what is behind them."""
+        return {
+            "path": str(self.path),
+            "box": self.embedded.box,
+            "name": self.answer.name,
+            "distance": self.answer.distance,
+            "probability": self.answer.probability,
+            "threshold": self.answer.threshold,
+            "nearest": self.answer.nearest,
+            "confidence": self.embedded.face.confidence,
+            "quality": None if self.embedded.quality is None else self.embedded.quality.to_json(),
+        }
 
 
 class Identifier:
@@ -103,6 +132,13 @@ class Identifier:
             for name, who, distance, shift, row in zip(named, nearest, distances, shifts, rows, strict=True)
         ]
 
+    def identify(self, photo: EmbeddedPhoto) -> list[IdentifiedFace]:
+        """Name the faces of a photo, from left to right."""
+        if not photo.faces:
+            return []
+        answers = self.answers(np.stack([embedded.embedding for embedded in photo.faces]))
+        return [IdentifiedFace(photo.path, *both) for both in zip(photo.faces, answers, strict=True)]
+
     def _probability(self, row: npt.NDArray[np.float32], name: str) -> float | None:
         if self._calibration is None:
             return None
@@ -116,78 +152,3 @@ def _threshold_within(gallery: Gallery) -> float:
         return gallery.threshold()
     except DataError:
         return float("inf")
-
-
-@dataclass(frozen=True, eq=False)
-class NamedFace:
-    """A face of a photo, and who it shows."""
-
-    path: Path
-    seen: EmbeddedFace
-    answer: Answer
-
-    @property
-    def line(self) -> str:
-        """Path, box, name, distance and probability."""
-        box = ",".join(f"{edge:.0f}" for edge in self.seen.box)
-        answer = self.answer
-        sure = "" if answer.probability is None else f"  probability {answer.probability:.1%}"
-        return f"{self.path}  {box}  {answer.name or UNKNOWN}  distance {answer.distance:.4f}{sure}"
-
-    def to_json(self) -> dict[str, object]:
-        """Return `path`, `box`, `name` (None for unknown), `distance`, `probability`; and what is behind them."""
-        return {
-            "path": str(self.path),
-            "box": self.seen.box,
-            "name": self.answer.name,
-            "distance": self.answer.distance,
-            "probability": self.answer.probability,
-            "threshold": self.answer.threshold,
-            "nearest": self.answer.nearest,
-            "confidence": self.seen.face.confidence,
-            "quality": None if self.seen.quality is None else self.seen.quality.to_json(),
-        }
-
-
-def name_faces(identifier: Identifier, photo: EmbeddedPhoto) -> list[NamedFace]:
-    """Name the faces of a photo, from left to right."""
-    if not photo.faces:
-        return []
-    answers = identifier.answers(np.stack([seen.embedding for seen in photo.faces]))
-    return [NamedFace(photo.path, seen, answer) for seen, answer in zip(photo.faces, answers, strict=True)]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a run says of two photos.
-
-    Attributes:
-        verified: whether they show one person, the distance being at most the threshold.
-        distance: squared, of the embeddings.
-        probability: of one person, None without a calibration.
-        faces: how many were found in each photo; of several, the large one near the centre counts.
-    """
-
-    verified: bool
-    distance: float
-    threshold: float
-    probability: float | None
-    faces: tuple[int, int]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {**vars(self), "faces": list(self.faces)}
-
-
-def verdict(recognizer: Recognizer, first: Path, second: Path) -> Verdict:
-    """Compare the faces of two photos; PhotoError where one cannot be read or shows none."""
-    one, other = see_photo(recognizer, first), see_photo(recognizer, second)
-    rows = np.stack([one.main.embedding]), np.stack([other.main.embedding])
-    distance = float(squared_distances(*rows)[0])
-    return Verdict(
-        verified=distance <= recognizer.threshold,
-        distance=distance,
-        threshold=recognizer.threshold,
-        probability=None if recognizer.calibration is None else recognizer.probability(distance),
-        faces=(len(one.faces), len(other.faces)),
-    )

@@ -48,7 +48,7 @@ def embed_manifest(
     Raises RunError when the extractor's weights are no longer those of the training (their features would spoil the
     cache), WeightsError when they are gone, DataError when no photo can be read, CacheError.
     """
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     spec, weights = extractor.spec, extractor.weights
     refuse_other_weights(spec, weights)
     found = featured(

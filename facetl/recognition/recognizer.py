@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import Extractor, make_extractor
 from facetl.backbones.photo_net import PhotoNet
 from facetl.calibration.calibration import Calibration
@@ -23,32 +25,44 @@ from facetl.faces.aligner import NO_FACE
 from facetl.faces.detection import DetectorSpec
 from facetl.faces.detectors import Face, choose
 from facetl.images.decode import read_photo
-from facetl.recognition.embedded_face import EmbeddedFace, FaceFinder, own_detector, quality_of
+from facetl.io.digests import sha256_of_file
+from facetl.metrics.roc import squared_distances
+from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto, FaceFinder, own_detector, quality_of
 from facetl.recognition.face_embeddings import Box, FaceBatch, FaceEmbeddings, Photos, read_photos
+from facetl.recognition.gallery_file import GalleryFile
+from facetl.recognition.identifier import IdentifiedFace, Identifier
 from facetl.recognition.run_folder import SAVED_MODEL, RunFolder
 from facetl.training.head import embed
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """Embeds faces and tells whether two are of one person.
+    """A frozen net, a head and a calibration: embeds faces, verifies pairs of photos, names faces.
 
     Attributes:
-        extractor: the frozen net.
+        backbone: the frozen net; a `Backbone` is replaced by its net.
         head: features [batch, dim] → unit embeddings [batch, width].
-        threshold: squared distance up to which two photos count as one person.
         calibration: where the threshold comes from and how often it errs, probabilities and settings for
             identification; None while a threshold is all there is.
+        threshold: squared distance up to which two photos count as one person, by default the calibration's.
         detector: finds the faces of a photo; None for the one that the run was trained with. The SavedModel holds none:
             it takes faces that are aligned already.
     """
 
-    extractor: PhotoNet
+    backbone: PhotoNet
     head: keras.Model
-    threshold: float
     calibration: Calibration | None = None
-    detector: DetectorSpec | None = None
-    _finder: FaceFinder = field(default_factory=FaceFinder, repr=False, compare=False)
+    threshold: float = field(default=math.nan, kw_only=True)
+    detector: DetectorSpec | None = field(default=None, kw_only=True)
+    _finder: FaceFinder = field(default_factory=FaceFinder, repr=False, compare=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.backbone, Backbone):
+            object.__setattr__(self, "backbone", self.backbone.net)
+        if math.isnan(self.threshold):
+            if self.calibration is None:
+                raise RunError("A recognizer needs a calibration or a threshold, got neither. Give calibration=.")
+            object.__setattr__(self, "threshold", self.calibration.threshold)
 
     def embed(
         self,
@@ -106,11 +120,11 @@ class Recognizer:
             yield waiting.embedded(self._embed_images, batch_size)
 
     def _embed_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return embed(self.head, self.extractor.extract(images))
+        return embed(self.head, self.backbone.extract(images))
 
     def _main_face(self, image: NDArray[np.uint8]) -> list[tuple[Box, NDArray[np.uint8]]]:
         """Return the box of the face that a photo is about, and what the extractor is shown of it."""
-        spec = self.extractor.spec
+        spec = self.backbone.spec
         if self.detector is None and spec.align == "none":
             height, width = image.shape[:2]
             # A net that finds the face itself does not tell where.
@@ -132,10 +146,10 @@ class Recognizer:
         return seen
 
     def _shown_faces(self, image: NDArray[np.uint8]) -> Iterator[tuple[Face, NDArray[np.uint8]]]:
-        for face in self._finder.detect(image, self.detector or own_detector(self.extractor.spec)):
+        for face in self._finder.detect(image, self.detector or own_detector(self.backbone.spec)):
             # A detector may claim landmarks of anything.
             with suppress(DataError):
-                yield face, face_image(image, face, self.extractor.spec)
+                yield face, face_image(image, face, self.backbone.spec)
 
     def faces(self, photo: Path | bytes | np.ndarray) -> tuple[EmbeddedFace, ...]:
         """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
@@ -149,6 +163,60 @@ class Recognizer:
         return tuple(
             EmbeddedFace(face, row, quality_of(image, face)) for (face, _), row in zip(shown, embeddings, strict=True)
         )
+
+    def embed_photo(self, path: Path) -> EmbeddedPhoto:
+        """Find and embed all faces of a photo file; PhotoError where it cannot be read."""
+        image = read_photo(path)
+        try:
+            sha = sha256_of_file(path)
+        except OSError as error:
+            raise PhotoError("unreadable", f"{path}: cannot be read ({error.strerror}).") from error
+        return EmbeddedPhoto(path, sha, image.shape[:2], self.faces(image))
+
+    def embed_photos(
+        self,
+        paths: Sequence[Path],
+        *,
+        skipped: Counter[str],
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[EmbeddedPhoto]:
+        """Yield each photo with all its faces; one that cannot be read is counted in `skipped` by its reason."""
+        for done, path in enumerate(paths, start=1):
+            try:
+                yield self.embed_photo(path)
+            except PhotoError as error:
+                skipped[error.reason] += 1
+            if on_progress is not None:
+                on_progress(done, len(paths))
+
+    def verify(self, first: Path, second: Path) -> VerifiedPair:
+        """Compare the faces that two photos are about; PhotoError where one cannot be read or shows none."""
+        photos = self.embed_photo(first), self.embed_photo(second)
+        one, other = (photo.main.embedding for photo in photos)
+        distance = float(squared_distances(one[None], other[None])[0])
+        return VerifiedPair(
+            verified=distance <= self.threshold,
+            distance=distance,
+            threshold=self.threshold,
+            probability=None if self.calibration is None else self.probability(distance),
+            faces=(len(photos[0].faces), len(photos[1].faces)),
+        )
+
+    def enroll(self, gallery: GalleryFile, name: str, photos: Sequence[Path]) -> GalleryFile:
+        """Return a gallery that holds, too, the face that each of a person's photos is about; PhotoError, DataError."""
+        found = [self.embed_photo(path) for path in photos]
+        return gallery.with_faces(name, [(photo.sha, photo.main) for photo in found])[0]
+
+    def identifier(self, gallery: GalleryFile) -> Identifier:
+        """Return what names faces by the people of a gallery; RunError for a gallery of nobody."""
+        return Identifier(gallery.embeddings, gallery.names, threshold=self.threshold, calibration=self.calibration)
+
+    def identify(self, photo: Path, gallery: GalleryFile) -> list[IdentifiedFace]:
+        """Name all faces of a photo, from left to right; for many photos make `identifier` once and ask that.
+
+        Raises PhotoError for a photo that cannot be read, RunError for a gallery of nobody.
+        """
+        return self.identifier(gallery).identify(self.embed_photo(photo))
 
     def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:
         """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`.
@@ -171,7 +239,7 @@ class Recognizer:
     def save(self, folder: Path) -> None:
         """Write `head.keras` and `saved_model/` into a run folder."""
         RunFolder(folder).write_head(self.head)
-        save_model(self.extractor, self.head, folder / SAVED_MODEL)
+        save_model(self.backbone, self.head, folder / SAVED_MODEL)
 
     @classmethod
     def load(cls, folder: Path) -> Recognizer:
@@ -185,9 +253,30 @@ class Recognizer:
             raise RunError(
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
-        threshold = calibration.threshold if calibration is not None else published
-        assert threshold is not None
-        return cls(make_extractor(spec, weights), run.head(), threshold, calibration)
+        threshold = math.nan if published is None else published
+        return cls(make_extractor(spec, weights), run.head(), calibration, threshold=threshold)
+
+
+@dataclass(frozen=True)
+class VerifiedPair:
+    """Two photos compared.
+
+    Attributes:
+        verified: whether they show one person, the distance being at most the threshold.
+        distance: squared, of the embeddings.
+        probability: of one person, None without a calibration.
+        faces: how many were found in each photo; of several, the large one near the centre counts.
+    """
+
+    verified: bool
+    distance: float
+    threshold: float
+    probability: float | None
+    faces: tuple[int, int]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields as plain types."""
+        return {**vars(self), "faces": list(self.faces)}
 
 
 def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:

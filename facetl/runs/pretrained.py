@@ -45,7 +45,7 @@ def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
     weights = resolve(spec)
     partial = RunFolder.begin(folder)
     extractor = make_extractor(spec, weights)
-    recognizer = Recognizer(extractor, _head(extractor.dim), PUBLISHED[name] / RADIUS**2)
+    recognizer = Recognizer(extractor, _head(extractor.dim), threshold=PUBLISHED[name] / RADIUS**2)
     recognizer.save(partial.path)
     partial.write_people({})
     config = {

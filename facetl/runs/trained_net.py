@@ -111,7 +111,7 @@ def write_net_run(
         choice=None,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, head, evaluated.threshold).save(partial.path)
+    Recognizer(extractor, head, threshold=evaluated.threshold).save(partial.path)
     held_out, labels, _ = collection.side("validation")
     complete(
         partial,

@@ -125,7 +125,7 @@ def train_run(
         choice=fitted.choice,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, fitted.head, evaluated.threshold).save(partial.path)
+    Recognizer(extractor, fitted.head, threshold=evaluated.threshold).save(partial.path)
     thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
     RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
     config = _config(collection, settings, fitted)

@@ -211,8 +211,8 @@ def test_a_run_folder_is_written_and_embeds_what_the_net_does(manifest: Manifest
     assert "from scratch" in (report.folder / "MODEL_CARD.md").read_text()
     assert list((report.folder / "logs").glob("events.out.tfevents.*"))
     recognizer = Recognizer.load(report.folder)
-    assert isinstance(recognizer.extractor, Extractor)
-    assert recognizer.extractor.size == SIDE
+    assert isinstance(recognizer.backbone, Extractor)
+    assert recognizer.backbone.size == SIDE
     net = keras.models.load_model(report.folder / "net.keras")
     crops = Crops.open(manifest, side=SIDE, crop=0.75, align="none", cache=cache)
     own = embed_crops(net, crops.of(manifest.select([0, 9])), mirror=True)

@@ -45,7 +45,7 @@ def test_every_photo_has_its_own_embedding_in_the_manifests_order(
     assert embedded.report.computed == 12, "the copy has the row of its twin"
     assert told[-1] == (14, 14)
     for row, path in enumerate(embedded.manifest.paths):
-        feature = recognizer.extractor.extract([read_photo(path)]).astype(np.float16).astype(np.float32)
+        feature = recognizer.backbone.extract([read_photo(path)]).astype(np.float16).astype(np.float32)
         np.testing.assert_allclose(embedded.embeddings[row], np.asarray(recognizer.head(feature))[0], atol=1e-5)
         assert embedded.contents[row] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert embedded.embeddings.dtype == np.float32
@@ -54,20 +54,20 @@ def test_every_photo_has_its_own_embedding_in_the_manifests_order(
 
 def test_what_is_in_the_cache_is_not_computed_again(recognizer: Recognizer, photos: Path, tmp_path: Path) -> None:
     first = embed_manifest(recognizer, Manifest.from_folder(photos), cache=tmp_path / "cache")
-    seen = recognizer.extractor.seen
+    seen = recognizer.backbone.seen
     second = embed_manifest(recognizer, Manifest.from_folder(photos), cache=tmp_path / "cache")
-    assert (second.report.computed, recognizer.extractor.seen) == (0, seen)
+    assert (second.report.computed, recognizer.backbone.seen) == (0, seen)
     np.testing.assert_array_equal(first.embeddings, second.embeddings)
 
 
 def test_other_weights_under_the_same_name_do_not_reach_the_cache(
     recognizer: Recognizer, photos: Path, tmp_path: Path
 ) -> None:
-    recognizer.extractor.weights.path.write_bytes(b"other weights")
+    recognizer.backbone.weights.path.write_bytes(b"other weights")
     with pytest.raises(RunError, match="trained with weights of sha256"):
         embed_manifest(recognizer, Manifest.from_folder(photos), cache=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    recognizer.extractor.weights.path.unlink()
+    recognizer.backbone.weights.path.unlink()
     with pytest.raises(WeightsError, match="found nothing"):
         embed_manifest(recognizer, Manifest.from_folder(photos), cache=tmp_path / "cache")
 

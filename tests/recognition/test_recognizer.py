@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from patches import PEOPLE, SIDE, PatchSpec, photo, use_colours, write_run
 
-from facetl.errors import DataError, PhotoError
+from facetl.backbones.backbone import Backbone
+from facetl.errors import DataError, PhotoError, RunError
 from facetl.images.decode import read_photo
 from facetl.recognition import face_embeddings
+from facetl.recognition.gallery_file import GalleryFile
 from facetl.recognition.recognizer import Recognizer
 
 ANN, BOB, EVE, _ = PEOPLE.values()
@@ -108,6 +110,52 @@ def test_a_distance_needs_a_face_in_both_photos(recognizer: Recognizer, album: P
     assert recognizer.distance(album / "a.png", album / "e.png") == pytest.approx(float(np.sum((one - other) ** 2)))
     with pytest.raises(PhotoError, match="must show a face"):
         recognizer.distance(album / "a.png", album / "c.png")
+
+
+def test_two_photos_are_compared_by_their_main_faces(recognizer: Recognizer, album: Path) -> None:
+    pair = recognizer.verify(album / "a.png", album / "f.png")
+    assert (pair.verified, pair.distance, pair.threshold, pair.faces) == (True, 0.0, recognizer.threshold, (1, 1))
+    assert pair.probability == recognizer.probability(0.0)
+    apart = recognizer.verify(album / "a.png", album / "e.png")
+    assert not apart.verified
+    assert apart.distance == pytest.approx(recognizer.distance(album / "a.png", album / "e.png"), rel=1e-5)
+    assert recognizer.verify(album / "a.png", album / "b" / "both.png").faces == (1, 2)
+    with pytest.raises(PhotoError, match="a face is needed"):
+        recognizer.verify(album / "a.png", album / "c.png")
+
+
+def test_people_are_enrolled_and_named(recognizer: Recognizer, album: Path) -> None:
+    empty = GalleryFile.empty()
+    with pytest.raises(RunError, match="needs people to name"):
+        recognizer.identify(album / "a.png", empty)
+    gallery = recognizer.enroll(empty, "Ann", [album / "a.png", album / "f.png"])
+    gallery = recognizer.enroll(gallery, "Eve", [album / "e.png"])
+    assert gallery.counts() == {"Ann": 1, "Eve": 1}, "the same bytes twice are one face"
+    named = recognizer.identify(album / "b" / "both.png", gallery)
+    assert [face.answer.name for face in named] == ["Ann", None]
+    assert recognizer.identify(album / "c.png", gallery) == []
+    with pytest.raises(PhotoError, match="a face is needed"):
+        recognizer.enroll(gallery, "Bob", [album / "c.png"])
+
+
+def test_photos_that_cannot_be_read_are_counted(recognizer: Recognizer, album: Path) -> None:
+    skipped, done = Counter[str](), []
+    paths = [album / "a.png", album / "d.jpg", album / "gone.png"]
+    photos = list(recognizer.embed_photos(paths, skipped=skipped, on_progress=lambda *now: done.append(now)))
+    assert [photo.path.name for photo in photos] == ["a.png"]
+    assert sum(skipped.values()) == 2
+    assert done == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_it_is_made_of_a_backbone_a_head_and_a_calibration(recognizer: Recognizer) -> None:
+    backbone = Backbone.from_spec(recognizer.backbone.spec, recognizer.backbone.weights)
+    backbone._views[backbone.spec] = recognizer.backbone  # a net of colours, for which there are no weights
+    made = Recognizer(backbone, recognizer.head, recognizer.calibration)
+    assert made.threshold == recognizer.threshold
+    assert made.backbone is recognizer.backbone
+    assert Recognizer(backbone, recognizer.head, recognizer.calibration, threshold=0.5).threshold == 0.5
+    with pytest.raises(RunError, match="needs a calibration or a threshold"):
+        Recognizer(backbone, recognizer.head)
 
 
 def test_a_folder_that_is_not_there_is_refused(recognizer: Recognizer, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ assert not any(name.startswith("facetl") for name in sys.modules)
 def test_keras_alone_loads_the_keras_file(
     forms: dict[str, Exported], recognizer: Recognizer, faces: Faces, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "in.npy", faces.pixels(*fixed_input(recognizer.extractor)))
+    np.save(tmp_path / "in.npy", faces.pixels(*fixed_input(recognizer.backbone)))
     command = [sys.executable, "-c", PLAIN, str(forms["net.keras"].path), "in.npy", "out.npy"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -161,7 +161,7 @@ def test_a_tapped_net_of_keras_applications(small_net_weights: Path, faces: Face
     """Several taps, an uneven grid, grey and a mean image: all inside the file."""
     spec = ExtractorSpec.of("mobilenet_v3_small", tap="expanded_conv_2_add:5+avg", grey=True, crop=0.9)
     extractor = make_extractor(spec, resolve(spec, given=small_net_weights))
-    recognizer = Recognizer(extractor, identity_head(extractor.dim), 0.5)
+    recognizer = Recognizer(extractor, identity_head(extractor.dim), threshold=0.5)
     done = export(recognizer, tmp_path / "net.keras", form="keras", faces=faces)
     assert done.parity is not None
     assert done.parity.max_difference < 2e-5
@@ -177,7 +177,7 @@ def test_scaling_that_mixes_channels_is_kept(run: Path, recognizer: Recognizer, 
     keras.Model(plain, vectors).save(path)
     spec = ExtractorSpec.of(f"{path}?mean=120,110,90&std=60,50,40&channels=bgr")
     extractor = make_extractor(spec, resolve(spec))
-    whole = Recognizer(extractor, identity_head(extractor.dim), 0.5)
+    whole = Recognizer(extractor, identity_head(extractor.dim), threshold=0.5)
     expected = whole.embed(faces.paths).embeddings
     told = keras_model(whole)(faces.pixels(SIDE, 1.0))
     np.testing.assert_allclose(told, expected, atol=2e-5)

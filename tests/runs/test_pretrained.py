@@ -46,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_two_photos_are_as_far_apart_as_their_vectors(run: Path) -> None:
     recognizer = Recognizer.load(run)
     photos = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    one, other = recognizer.extractor.extract(photos).astype(np.float64)
+    one, other = recognizer.backbone.extract(photos).astype(np.float64)
     distance = np.sum((one - other) ** 2)
     assert recognizer.distance(*photos) / recognizer.threshold == pytest.approx(distance / 0.36, rel=0.01)
     assert recognizer.calibration is None

@@ -207,12 +207,12 @@ def test_an_interrupted_write_leaves_the_old_file(made, monkeypatch):
 
 def test_a_recognizer_gives_the_stored_probability(made):
     calibration = recalibrate(made.folder, Target("far", 0.05), cache=made.cache).calibration
-    recognizer = Recognizer(None, None, calibration.threshold, calibration)  # type: ignore[arg-type]
+    recognizer = Recognizer(None, None, calibration)  # type: ignore[arg-type]
     assert recognizer.probability(0.3) == float(calibration.probability(0.3))
     assert recognizer.probability(0.3, prior=0.01) < recognizer.probability(0.3)
     assert isinstance(recognizer.probability(0.3), float)
     with pytest.raises(RunError, match="facetl calibrate"):
-        Recognizer(None, None, 1.0).probability(0.3)  # type: ignore[arg-type]
+        Recognizer(None, None, threshold=1.0).probability(0.3)  # type: ignore[arg-type]
 
 
 def test_the_command_prints_one_object_or_a_page(made, capsys, monkeypatch):

@@ -179,7 +179,7 @@ def test_it_is_calibrated_and_evaluated_as_any_run_without_computing_again(made:
     embedded = run.embed(made.manifest, cache=made.cache)
     assert embedded.report.computed == 0
     assert [name for name, _, _ in run.methods(embedded)] == ["trained"]
-    own = run.recognizer.extractor
+    own = run.recognizer.backbone
     assert dataset.embed(made.manifest, Backbone.from_spec(own.spec), cache=made.cache).report.computed == 0
 
 

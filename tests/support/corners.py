@@ -45,14 +45,14 @@ def make_recognizer(folder: Path, *, threshold: float = THRESHOLD) -> Recognizer
     path = folder / "net.h5"
     path.write_bytes(b"weights")
     extractor: Any = Corners(Weights("file", hashlib.sha256(b"weights").hexdigest(), path))
-    return Recognizer(extractor, _head(seed=1), threshold)
+    return Recognizer(extractor, _head(seed=1), threshold=threshold)
 
 
 def make_evaluated_run(folder: Path, photos: Path, *, known: frozenset[str] | None = frozenset()) -> EvaluatedRun:
     """Return a run named `mine` below `folder`, its baselines fitted on the photos of a folder of people."""
     recognizer = make_recognizer(folder)
     paths = sorted(path for path in photos.rglob("*.png"))
-    features = recognizer.extractor.extract([read_photo(path) for path in paths])
+    features = recognizer.backbone.extract([read_photo(path) for path in paths])
     labels = np.unique([path.parent.name for path in paths], return_inverse=True)[1]
     baselines = RunBaselines.of(Baselines.fit(features, labels, seed=0), _head(seed=2), BASELINE_THRESHOLDS)
     return EvaluatedRun(folder / "mine", recognizer, baselines, known, 0.2)
@@ -60,7 +60,7 @@ def make_evaluated_run(folder: Path, photos: Path, *, known: frozenset[str] | No
 
 def embedded(run: EvaluatedRun, paths: Sequence[Path]) -> np.ndarray:
     """Return the embeddings [photos, width] of photos, each by itself and without the cache's float16."""
-    features = np.concatenate([run.recognizer.extractor.extract([read_photo(path)]) for path in paths])
+    features = np.concatenate([run.recognizer.backbone.extract([read_photo(path)]) for path in paths])
     return np.asarray(run.recognizer.head(features), np.float64)
 
 

@@ -23,7 +23,7 @@ from facetl.cli.inputs import (
 )
 from facetl.cli.output import counted, put, put_json, say
 from facetl.data.names import person_name
-from facetl.recognition.enrolment import enroll_faces
+from facetl.recognition.enrolment import enroll as enroll_photos
 from facetl.recognition.run_folder import RunFolder
 
 
@@ -42,18 +42,17 @@ def verify(
     Of several faces in a photo, the large one near the centre is taken. Exit code 0 also for two people.
     """
     recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
-    from facetl.recognition.identifier import verdict
 
-    answer = verdict(recognizer, first, second)
-    for path, faces in zip((first, second), answer.faces, strict=True):
+    pair = recognizer.verify(first, second)
+    for path, faces in zip((first, second), pair.faces, strict=True):
         if faces > 1:
             say(f"{path}: {faces} faces; the large one near the centre was taken")
     if json:
-        put_json(answer.to_json())
+        put_json(pair.to_json())
         return
-    put("one person" if answer.verified else "two people")
-    put(f"distance     {answer.distance:.4f}, threshold {answer.threshold:.4f}")
-    sure = "not known: the run is not calibrated" if answer.probability is None else f"{answer.probability:.1%}"
+    put("one person" if pair.verified else "two people")
+    put(f"distance     {pair.distance:.4f}, threshold {pair.threshold:.4f}")
+    sure = "not known: the run is not calibrated" if pair.probability is None else f"{pair.probability:.1%}"
     put(f"probability  {sure}")
 
 
@@ -85,7 +84,7 @@ def enroll(
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
     seen = look(recognizer, photos, skipped)
-    done = enroll_faces(RunFolder(folder), name, seen, face=face, largest=largest, skipped=skipped)
+    done = enroll_photos(RunFolder(folder), name, seen, face=face, largest=largest, skipped=skipped)
     if json:
         put_json({"run": str(folder), **done.to_json(), "skipped": dict(skipped)})
         return
@@ -118,13 +117,12 @@ def identify(
     person. A stranger can resemble somebody: a name is a suggestion.
     """
     recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights))
-    from facetl.recognition.identifier import name_faces
 
     skipped: Counter[str] = Counter()
     looked, found = 0, []
     for photo in look(recognizer, photos, skipped):
         looked += 1
-        named = name_faces(identifier, photo)
+        named = identifier.identify(photo)
         found += [face.to_json() for face in named]
         if not named:
             say(f"{photo.path}: no face")

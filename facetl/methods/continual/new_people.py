@@ -128,7 +128,7 @@ class Arrivals:
         New people are put on the run's sides by its seed, in the shares that its people have. Raises DataError where
         no photo is new.
         """
-        spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
+        spec, weights = recognizer.backbone.spec, recognizer.backbone.weights
         collection = dataset.embed(
             Manifest.from_folder(photos),
             Backbone.from_spec(spec, weights.path if spec.family.takes_weights else None, on_notice=say),

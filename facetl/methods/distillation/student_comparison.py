@@ -211,7 +211,7 @@ def _triplets(test: Manifest, seed: int) -> np.ndarray:
 
 def _forms(recognizer: Recognizer, manifest: Manifest, room: Path, *, cache: Path) -> dict[str, Exported | None]:
     """Hand a run over in every form that it has."""
-    align = recognizer.extractor.spec.align
+    align = recognizer.backbone.spec.align
     faces = Faces.of(first_people(manifest.subset("test"), _COMPARED), align, cache=cache)
     shown = Faces.of(first_people(manifest.subset("train"), _REPRESENTATIVE), align, cache=cache)
     found: dict[str, Exported | None] = {}

@@ -63,7 +63,7 @@ class Teacher:
     @property
     def spec(self) -> ExtractorSpec:
         """What of a photo it sees."""
-        return self.recognizer.extractor.spec
+        return self.recognizer.backbone.spec
 
     @property
     def crop(self) -> float:
@@ -120,7 +120,7 @@ class Teacher:
             layout = "folders"
         known = run.people_of("who its test people are")
         found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
-        collection = Collection.of(found, recognizer.extractor.spec, recognizer.extractor.weights)
+        collection = Collection.of(found, recognizer.backbone.spec, recognizer.backbone.weights)
         row = {path: place for place, path in enumerate(found.manifest.paths)}
         embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
         manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)

@@ -72,7 +72,7 @@ def arithmetic(recognizer: Recognizer) -> Arithmetic | None:
     Counted in TensorFlow's graph of extractor and head; None for a net that is not of TensorFlow, or has no size of
     its own.
     """
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     if not isinstance(extractor, Extractor) or extractor.size is None:
         return None
     one = tf.TensorSpec((1, extractor.size, extractor.size, 3), tf.float32)

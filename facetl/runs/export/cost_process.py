@@ -47,9 +47,9 @@ def _of_run(folder: Path) -> Callable[[], object]:
     from facetl.training.head import embed
 
     recognizer = Recognizer.load(folder)
-    side = getattr(recognizer.extractor, "size", None) or _SIDE
+    side = getattr(recognizer.backbone, "size", None) or _SIDE
     photo = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return lambda: embed(recognizer.head, recognizer.extractor.extract([photo]))
+    return lambda: embed(recognizer.head, recognizer.backbone.extract([photo]))
 
 
 def _of_litert(file: Path) -> Callable[[], object]:

@@ -82,7 +82,7 @@ def export(
     Raises RunError where the run has no such form, or something else lies at `out`.
     """
     _check(form, quantise, out)
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     out.parent.mkdir(parents=True, exist_ok=True)
     needs: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as room:
@@ -146,7 +146,7 @@ def run_faces(
             )
         manifest = read_layout(root, str(config.get("layout", "folders")))
         manifest = manifest.select(np.array([photo.identity in known[side] for photo in manifest.photos]))
-    return Faces.of(first_people(manifest, most), recognizer.extractor.spec.align, cache=cache, on_progress=on_progress)
+    return Faces.of(first_people(manifest, most), recognizer.backbone.spec.align, cache=cache, on_progress=on_progress)
 
 
 def first_people(manifest: Manifest, most: int) -> Manifest:
@@ -193,7 +193,7 @@ def _of_crops(side: int, crop: float, align: str, *, many: bool) -> str:
 
 
 def _parity(recognizer: Recognizer, written: Path, form: str, faces: Faces) -> Parity:
-    original = embed(recognizer.head, recognizer.extractor.extract(faces.images))
+    original = embed(recognizer.head, recognizer.backbone.extract(faces.images))
     copy = normalised(_embedded(recognizer, written, form, faces, original.shape[1]))
     if not np.isfinite(copy).all():
         raise RunError(f"--format {form}: what was written gives no numbers. Use another format or --quantise none.")
@@ -201,7 +201,7 @@ def _parity(recognizer: Recognizer, written: Path, form: str, faces: Faces) -> P
 
 
 def _embedded(recognizer: Recognizer, written: Path, form: str, faces: Faces, width: int) -> np.ndarray:
-    extractor = recognizer.extractor
+    extractor = recognizer.backbone
     if form == "saved_model":
         signatures: Any = tf.saved_model.load(str(written)).signatures
         if "serve" not in signatures:

@@ -26,8 +26,8 @@ def keras_model(recognizer: Recognizer) -> keras.Model:
     Mirror image, grey and the net's own scaling of pixels are inside. Raises RunError for a run whose net is no Keras
     model, or of several crops.
     """
-    side, _ = fixed_input(recognizer.extractor)
-    spec = recognizer.extractor.spec
+    side, _ = fixed_input(recognizer.backbone)
+    spec = recognizer.backbone.spec
     net, scaling = _net(recognizer)
     photos = keras.Input((side, side, 3), name="photos")
     pixels = _affine(photos, lambda values: scaling(np.asarray(in_grey(values)) if spec.grey else values))
@@ -46,7 +46,7 @@ def layers_of_facetl(model: keras.Model) -> list[str]:
 
 def _net(recognizer: Recognizer) -> tuple[keras.Model, Callable[[np.ndarray], Any]]:
     """Return the net cut at its taps, and how it wants its pixels, as a function of [n, h, w, 3]."""
-    spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
+    spec, weights = recognizer.backbone.spec, recognizer.backbone.weights
     if spec.family.name == "keras_applications":
         net, preprocess, _ = keras_applications.cut_net(spec, weights)
         return net, preprocess

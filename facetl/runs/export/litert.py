@@ -96,8 +96,8 @@ def frozen_embedder(recognizer: Recognizer, *, photos: int | None) -> Any:
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    side, _ = fixed_input(recognizer.extractor)
-    spec, weights = recognizer.extractor.spec, recognizer.extractor.weights
+    side, _ = fixed_input(recognizer.backbone)
+    spec, weights = recognizer.backbone.spec, recognizer.backbone.weights
     # Photos come in cropped and of the net's own size: nothing is left to resize, which LiteRT has no operation for.
     extractor = make_extractor(replace(spec, crops=(1.0,)), weights)
     assert isinstance(extractor, Extractor)
