@@ -12,11 +12,11 @@ import numpy as np
 
 from facetl.data.manifest import Manifest
 from facetl.errors import RunError
+from facetl.losses.registry import LOSSES
 from facetl.recognition.photo_embeddings import Embedded, embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.run_baselines import RunBaselines
-from facetl.training.settings import LOSSES
 
 TRAINED = "trained"
 

@@ -127,12 +127,12 @@ class CollapseGuard(keras.callbacks.Callback):
     """Stops a training whose head maps everyone to one point, or only ever sees triplets it cannot solve.
 
     Collapse is, with any loss, a spread that has fallen below `least_spread` and a tenth of its highest. With the
-    triplet loss it is also, over `window` epochs, a mean loss within 5% of `unsolved`, that of d(a, p) = d(a, n), with
-    98% of the triplets active and a spread that has not doubled: then the gradient only shrinks the embedding
+    triplet loss it is also, over `window` epochs, a mean loss within 5% of `collapsed_loss`, that of d(a, p) = d(a, n),
+    with 98% of the triplets active and a spread that has not doubled: then the gradient only shrinks the embedding
     (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head starts at one point and leaves it: its spread grows.
 
     Args:
-        unsolved: loss of an unsolved triplet; None where the loss alone does not tell a collapse.
+        collapsed_loss: mean loss of a head that maps everyone to one point; None where the loss alone does not show it.
         remedies: what to try, a sentence.
         history: the logs of the epochs before a resumed training's first.
     """
@@ -140,14 +140,14 @@ class CollapseGuard(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        unsolved: float | None,
+        collapsed_loss: float | None,
         remedies: str,
         least_spread: float = 0.02,
         window: int = 5,
         history: Sequence[Mapping[str, float]] = (),
     ) -> None:
         super().__init__()
-        self.unsolved = unsolved
+        self.collapsed_loss = collapsed_loss
         self.remedies = remedies
         self.least_spread = least_spread
         self.window = window
@@ -161,9 +161,9 @@ class CollapseGuard(keras.callbacks.Callback):
         logs = logs or {}
         self._note(logs)
         if self._fallen() or self._stuck():
-            unsolved = "" if self.unsolved is None else f" (unsolved: {self.unsolved:.3f})"
+            collapsed = "" if self.collapsed_loss is None else f" (collapsed: {self.collapsed_loss:.3f})"
             raise CollapseError(
-                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f}{unsolved}, "
+                f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f}{collapsed}, "
                 f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
                 f"{self.remedies}"
             )
@@ -177,10 +177,10 @@ class CollapseGuard(keras.callbacks.Callback):
         return now < self.least_spread and now < 0.1 * self.highest
 
     def _stuck(self) -> bool:
-        if self.unsolved is None or len(self.recent) < self.window:
+        if self.collapsed_loss is None or len(self.recent) < self.window:
             return False
         loss, active, _ = np.mean(self.recent, axis=0)
-        at_margin = abs(loss - self.unsolved) <= 0.05 * self.unsolved and active >= 0.98
+        at_margin = abs(loss - self.collapsed_loss) <= 0.05 * self.collapsed_loss and active >= 0.98
         return bool(at_margin and self.recent[-1][2] < 2 * self.recent[0][2])
 
 

@@ -29,9 +29,8 @@ from facetl.training.callbacks import (
 )
 from facetl.training.checkpoint import Checkpoint
 from facetl.training.head import build_trunk, embed, join
-from facetl.training.metric_model import HeadTrainer
 from facetl.training.model_selection import HeadChoice, choose, raw_head
-from facetl.training.objectives import Objective, PairObjective, ProxyObjective, make_objective
+from facetl.training.objectives import HeadTrainer, Objective, PairObjective, ProxyObjective, make_objective
 from facetl.training.settings import TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Whitening
@@ -252,7 +251,9 @@ class _Fit:
             RefreshNeighbours(self.sampler),
             self.validate,
             CollapseGuard(
-                unsolved=self.trainer.objective.unsolved, remedies=remedies(self.settings), history=self.history
+                collapsed_loss=self.trainer.objective.collapsed_loss,
+                remedies=remedies(self.settings),
+                history=self.history,
             ),
             self.stopping,
         ]

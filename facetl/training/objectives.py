@@ -2,223 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from facetl.training.losses import (
-    active,
-    batch_all_triplet_loss,
-    batch_hard_triplet_loss,
-    distance_weighted_triplet_loss,
-    hinge,
-    out_of_order,
-    semi_hard_triplet_loss,
-    triplet_loss,
-)
-from facetl.training.pair_losses import (
-    circle_loss,
-    contrastive_loss,
-    contrastive_loss_of_pairs,
-    multi_similarity_loss,
-    n_pair_loss,
-    supervised_contrastive_loss,
-)
-from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss, softmax_loss
+from facetl.losses.miners import BatchHard, DistanceWeighted, SemiHard, make_miner
+from facetl.losses.pair import ContrastiveLoss
+from facetl.losses.proxy import ProxyLoss, cosines_to, imprinted_proxies
+from facetl.losses.registry import LOSSES, resolve
+from facetl.losses.triplet import TripletLoss, hinge, triplet_loss, violated
 from facetl.training.settings import TrainingSettings
 
-_MINED: dict[str, Callable[..., Any]] = {
-    "batch-hard": batch_hard_triplet_loss,
-    "batch-all": batch_all_triplet_loss,
-    "semi-hard": semi_hard_triplet_loss,
-    "distance-weighted": distance_weighted_triplet_loss,
-}
-_PAIR_LOSSES: dict[str, Callable[..., Any]] = {
-    "contrastive": contrastive_loss,
-    "n-pair": n_pair_loss,
-    "multi-similarity": multi_similarity_loss,
-    "supcon": supervised_contrastive_loss,
-    "circle": circle_loss,
-}
-_PROXY_LOSSES: dict[str, Callable[..., Any]] = {
-    "arcface": arcface_loss,
-    "cosface": cosface_loss,
-    "softmax": softmax_loss,
-    "proxy-anchor": proxy_anchor_loss,
-}
 
-
-class Measured(NamedTuple):
+class LossAndStats(NamedTuple):
     """A batch's loss, the share of its triplets that are active, and how many there were; scalars."""
 
     loss: Any
-    active: Any
+    fraction_active: Any
     count: Any
 
 
-class Objective(Protocol):
+class Objective:
     """Measures a batch.
 
     Attributes:
         proxies: trained beside the head, [people, width], or None.
         seed_generator: of random draws within a step, or None.
-        unsolved: the loss of a head that maps everyone to one point, where a training at it has come to nothing; None
-            where the loss alone does not tell.
+        collapsed_loss: the loss of a head that maps everyone to one point, where a training at it has come to nothing;
+            None where the loss alone does not show it.
     """
 
-    proxies: keras.Variable | None
-    seed_generator: keras.random.SeedGenerator | None
-    unsolved: float | None
+    proxies: keras.Variable | None = None
+    seed_generator: keras.random.SeedGenerator | None = None
+    collapsed_loss: float | None = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Measure the embeddings [photos, width] of a batch, as `as_batches` gives it."""
-        ...
+        raise NotImplementedError
 
 
-class TripletObjective:
-    """The triplet loss over a batch's `triplets` [n, 3], or over those that `mining` finds by its `labels` [m].
+class TripletObjective(Objective):
+    """The triplet loss over a batch's `triplets` [n, 3].
 
-    `active` is the share that violates the margin.
+    `fraction_active` is the share that violates the margin.
     """
 
-    def __init__(self, *, margin: float, softness: float = 0.0, mining: str | None = None, seed: int = 0) -> None:
-        self.margin = margin
-        self.softness = softness
-        self.mining = mining
-        self.proxies: keras.Variable | None = None
-        drawn = mining == "distance-weighted"
-        self.seed_generator = keras.random.SeedGenerator(seed) if drawn else None
-        # A semi-hard negative lies within the margin of the positive: that loss is near the margin in health, too.
-        self.unsolved = None if mining == "semi-hard" else float(hinge(margin, softness=softness))
+    def __init__(self, loss: TripletLoss) -> None:
+        self.loss = loss
+        self.collapsed_loss = float(hinge(loss.margin, softness=loss.softness))
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
-        """Return the mean loss; of batch-all and a hinge, the mean over active triplets."""
-        losses = self._losses(embeddings, batch)
-        violated = tf.cast(active(losses, softness=self.softness), tf.float32)
-        count = tf.cast(tf.size(losses), tf.float32)
-        # A hinge over all triplets of a batch is mostly zeros: its mean is over the active ones. A soft one has none.
-        over_active = self.mining == "batch-all" and not self.softness
-        divisor = tf.reduce_sum(violated) if over_active else count
-        return Measured(
-            loss=tf.math.divide_no_nan(tf.reduce_sum(losses), divisor),
-            active=tf.math.divide_no_nan(tf.reduce_sum(violated), count),
-            count=count,
-        )
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+        """Return the mean loss."""
+        parts = (tf.gather(embeddings, batch["triplets"][:, part]) for part in range(3))
+        losses = triplet_loss(*parts, margin=self.loss.margin, softness=self.loss.softness)
+        return self.measured(losses, tf.ones_like(losses, tf.bool), tf.ones_like(losses, tf.bool))
 
-    def _losses(self, embeddings: Any, batch: dict[str, Any]) -> Any:
-        options: dict[str, Any] = {"margin": self.margin, "softness": self.softness}
-        if self.mining is None:
-            anchor, positive, negative = (tf.gather(embeddings, batch["triplets"][:, part]) for part in range(3))
-            return triplet_loss(anchor, positive, negative, **options)
-        if self.seed_generator is not None:
-            options["seed"] = self.seed_generator
-        return _MINED[self.mining](embeddings, batch["labels"], **options)
+    def measured(self, losses: Any, valid: Any, counted: Any) -> LossAndStats:
+        """Return the mean of the counted losses and the share of the valid ones that is active; one shape."""
+        active = tf.logical_and(valid, violated(losses, softness=self.loss.softness))
+        return LossAndStats(_mean_where(counted, losses), _mean_where(valid, active), _count(valid))
 
 
-class PairObjective:
+class MinedTripletObjective(TripletObjective):
+    """The triplet loss over those triplets that its miner finds by a batch's `labels` [m]."""
+
+    def __init__(self, loss: TripletLoss) -> None:
+        super().__init__(loss)
+        if isinstance(loss.miner, DistanceWeighted):
+            self.seed_generator = loss.miner.seed_generator
+        if isinstance(loss.miner, SemiHard):
+            # A semi-hard negative lies within the margin of the positive: that loss is near the margin in health, too.
+            self.collapsed_loss = None
+
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+        """Return the mean loss; of all triplets and a hinge, the mean over active triplets."""
+        losses, valid = self.loss.losses_of_triplets(batch["labels"], embeddings)
+        return self.measured(losses, valid, self.loss.counted(losses, valid))
+
+
+class PairObjective(Objective):
     """The contrastive loss over a batch's `pairs` [n, 2] of which `same` [n] show one person.
 
-    `active` is the share of the pairs of two people that are nearer than the margin.
+    `fraction_active` is the share of the pairs of two people that are nearer than the margin.
     """
 
-    def __init__(self, *, margin: float) -> None:
-        self.margin = margin
-        self.proxies: keras.Variable | None = None
-        self.seed_generator: keras.random.SeedGenerator | None = None
-        self.unsolved: float | None = None
+    def __init__(self, loss: ContrastiveLoss) -> None:
+        self.loss = loss
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Return the loss of the pairs, each kind averaged by itself."""
         first, second = (tf.gather(embeddings, batch["pairs"][:, part]) for part in range(2))
         squared = tf.reduce_sum(tf.square(first - second), axis=1)
         negative = tf.logical_not(batch["same"])
-        violated = tf.cast(tf.logical_and(negative, squared < self.margin**2), tf.float32)
-        count = tf.reduce_sum(tf.cast(negative, tf.float32))
-        return Measured(
-            loss=contrastive_loss_of_pairs(squared, batch["same"], negative, margin=self.margin),
-            active=tf.math.divide_no_nan(tf.reduce_sum(violated), count),
-            count=count,
-        )
+        loss = tf.reduce_mean(self.loss.of_distances(squared, batch["same"], negative))
+        return LossAndStats(loss, _mean_where(negative, squared < self.loss.margin**2), _count(negative))
 
     def of_distances(self, squared: np.ndarray, same: np.ndarray) -> float:
         """Return the loss of pairs [n] by their squared distances, as `validation` curves show it."""
-        return float(contrastive_loss_of_pairs(np.asarray(squared, np.float32), same, ~same, margin=self.margin))
+        return float(np.mean(self.loss.of_distances(np.asarray(squared, np.float32), same, ~same)))
 
 
-class BatchObjective:
+class BatchObjective(Objective):
     """A loss on embeddings and `labels` of a batch.
 
-    `active` is the share of the batch's hardest triplets, one per anchor, that are in the wrong order.
+    `fraction_active` is the share of the batch's hardest triplets, one per anchor, that are in the wrong order.
     """
 
-    def __init__(self, loss: Callable[..., Any]) -> None:
+    def __init__(self, loss: Any) -> None:
         self.loss = loss
-        self.proxies: keras.Variable | None = None
-        self.seed_generator: keras.random.SeedGenerator | None = None
-        self.unsolved: float | None = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Return the mean of what the loss gives."""
-        losses = self.measure(embeddings, batch["labels"])
-        wrong = tf.cast(out_of_order(embeddings, batch["labels"]), tf.float32)
-        count = tf.cast(tf.size(wrong), tf.float32)
-        return Measured(
-            loss=tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32)),
-            active=tf.math.divide_no_nan(tf.reduce_sum(wrong), count),
-            count=count,
-        )
+        hardest = BatchHard().triplets(batch["labels"], embeddings)
+        wrong = hardest.to_positive > hardest.to_negative
+        loss = tf.reduce_mean(self.measure(batch["labels"], embeddings))
+        return LossAndStats(loss, _mean_where(hardest.valid, wrong), _count(hardest.valid))
 
-    def measure(self, embeddings: Any, labels: Any) -> Any:
-        """Return the loss, a number or one per term."""
-        return self.loss(embeddings, labels)
+    def measure(self, labels: Any, embeddings: Any) -> Any:
+        """Return the loss, a number or one per photo."""
+        return self.loss.measure(labels, embeddings)
 
 
 class ProxyObjective(BatchObjective):
-    """A loss on embeddings, `labels` and a proxy per person, which is trained with the head and not kept.
+    """A loss on the cosines of embeddings to a proxy per person, which is trained with the head and not kept.
 
-    `people` are the sorted labels that batches may hold. The proxies begin as the mean embeddings of their people
-    (imprinting: Qi, Brown, Lowe, Low-Shot Learning with Imprinted Weights, CVPR 2018): random ones would
-    first turn a head that starts well towards chance.
+    `people` are the sorted labels that batches may hold.
     """
 
-    def __init__(self, loss: Callable[..., Any], people: np.ndarray, *, width: int) -> None:
+    def __init__(self, loss: ProxyLoss, people: np.ndarray, *, width: int) -> None:
         super().__init__(loss)
         self.people = people
         self.proxies: keras.Variable = keras.Variable(np.zeros((len(people), width), np.float32), name="proxies")
 
-    def measure(self, embeddings: Any, labels: Any) -> Any:
+    def measure(self, labels: Any, embeddings: Any) -> Any:
         """Return the loss with each photo's person found among the proxies."""
         rows = tf.searchsorted(tf.constant(self.people, labels.dtype), labels)
-        return self.loss(embeddings, rows, self.proxies)
+        return self.loss.call(rows, cosines_to(self.proxies, embeddings))
 
     def imprint(self, embeddings: np.ndarray, labels: np.ndarray) -> None:
-        """Set each proxy to the mean of its person's embeddings, [photos, width] and [photos]."""
-        rows = np.searchsorted(self.people, labels)
-        known = self.people[np.minimum(rows, len(self.people) - 1)] == labels
-        sums = np.zeros(self.proxies.shape, np.float64)
-        np.add.at(sums, rows[known], embeddings[known])
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        self.proxies.assign((sums / np.maximum(lengths, 1e-12)).astype(np.float32))
+        """Set each proxy to the mean direction of its person's embeddings, [photos, width] and [photos]."""
+        known = np.isin(labels, self.people)
+        rows = np.searchsorted(self.people, labels[known])
+        self.proxies.assign(imprinted_proxies(embeddings[known], rows, classes=len(self.people)))
+
+
+class HeadTrainer(keras.Model):
+    """Passes each unique photo of a batch through the head once, and lets the objective measure the embeddings.
+
+    Proxies of the objective are trained with the head; they are no part of it.
+    """
+
+    def __init__(self, head: keras.Model, objective: Objective) -> None:
+        super().__init__(name="head_trainer")
+        self.head = head
+        self.objective = objective
+        # Keras finds variables in the attributes of a model, not within those of another object.
+        self.proxies = objective.proxies
+        self.seed_generator = objective.seed_generator
+        self.active = keras.metrics.Mean(name="active")
+
+    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Embed a batch's photos, [photos, dim] → [photos, width]."""
+        return self.head(inputs["features"], training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the batch's loss and note the share of its triplets that are active."""
+        measured = self.objective(y_pred, x)
+        self.active.update_state(measured.fraction_active, sample_weight=measured.count)
+        return measured.loss
 
 
 def make_objective(settings: TrainingSettings, labels: np.ndarray, *, width: int) -> Objective:
     """Return what the settings minimise, for photos of the given people ([n] int) and embeddings of a width."""
     options = settings.loss_options
-    if settings.loss == "triplet":
-        assert options.margin is not None
-        mining = settings.mining if settings.sampler == "pk" else None
-        return TripletObjective(margin=options.margin, softness=settings.softness, mining=mining, seed=settings.seed)
-    if settings.sampler == "pairs":
-        assert options.margin is not None
-        return PairObjective(margin=options.margin)
     named = {"margin": options.margin, "scale": options.scale}
-    given = {name: value for name, value in named.items() if value is not None}
-    if settings.loss in _PAIR_LOSSES:
-        return BatchObjective(partial(_PAIR_LOSSES[settings.loss], **given))
-    # The sampler pk takes no one with a single photo.
-    people, counts = np.unique(labels, return_counts=True)
-    return ProxyObjective(partial(_PROXY_LOSSES[settings.loss], **given), people[counts >= 2], width=width)
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    made = resolve(LOSSES[settings.loss].source)
+    if issubclass(made, TripletLoss):
+        given["softness"] = settings.softness
+        if settings.sampler != "pk":
+            return TripletObjective(made(**given))
+        miner = make_miner(settings.mining, positives=settings.photos_per_person - 1, seed=settings.seed)
+        return MinedTripletObjective(made(**given, miner=miner))
+    if settings.sampler == "pairs":
+        return PairObjective(made(**given))
+    if issubclass(made, ProxyLoss):
+        # The sampler pk takes no one with a single photo.
+        people, counts = np.unique(labels, return_counts=True)
+        return ProxyObjective(made(**given), people[counts >= 2], width=width)
+    return BatchObjective(made(**given))
+
+
+def _mean_where(chosen: Any, values: Any) -> Any:
+    """Return the mean of the chosen values; 0 when there are none."""
+    kept = tf.where(chosen, tf.cast(values, tf.float32), 0.0)
+    return tf.math.divide_no_nan(tf.reduce_sum(kept), _count(chosen))
+
+
+def _count(chosen: Any) -> Any:
+    return tf.reduce_sum(tf.cast(chosen, tf.float32))

@@ -5,45 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from facetl.errors import TrainingError
+from facetl.losses.registry import LOSSES, MINERS, LossSpec
 
 # What the batches of facetl's samplers hold; those of others are looked up in `facetl.samplers.SAMPLERS`.
 _GIVES = {"neighbours": "triplets", "random": "triplets", "pk": "labels", "pairs": "pairs"}
 SCHEDULES = ("decay", "cosine")
 STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
-MININGS = ("batch-hard", "batch-all", "semi-hard", "distance-weighted")
+MININGS = tuple(MINERS)
 
 # A number, or where it begins and where it ends: linear over the epochs.
 Schedule = float | tuple[float, float]
-
-
-class LossOptions(NamedTuple):
-    """A loss's margin and scale on unit embeddings; None where it has none. `margin_below` bounds the margin."""
-
-    margin: float | None = None
-    scale: float | None = None
-    margin_below: float = math.inf
-
-
-# The defaults of each loss: docs/recipes.md gives the papers.
-LOSSES: Mapping[str, LossOptions] = MappingProxyType(
-    {
-        "triplet": LossOptions(margin=0.2),
-        "contrastive": LossOptions(margin=1.0, margin_below=2),
-        "n-pair": LossOptions(scale=10.0),
-        "multi-similarity": LossOptions(margin=0.1, scale=50.0, margin_below=2),
-        "supcon": LossOptions(scale=10.0),
-        "softmax": LossOptions(scale=10.0),
-        "arcface": LossOptions(margin=0.5, scale=16.0, margin_below=math.pi / 2),
-        "cosface": LossOptions(margin=0.35, scale=16.0, margin_below=2),
-        "proxy-anchor": LossOptions(margin=0.1, scale=32.0, margin_below=1),
-        "circle": LossOptions(margin=0.4, scale=80.0, margin_below=1),
-    }
-)
 
 
 def _ends(name: str, value: Schedule) -> tuple[float, ...]:
@@ -313,7 +288,7 @@ class TrainingSettings(FitSettings):
                 raise TrainingError(f"{name}: expected a number above 0{bound} for {self.loss}, got {value}.")
 
     @property
-    def loss_options(self) -> LossOptions:
+    def loss_options(self) -> LossSpec:
         """The margin and scale that the loss is taken with: those given, else its own."""
         own = LOSSES[self.loss]
         return own._replace(

@@ -20,7 +20,6 @@ from facetl.methods.continual.fine_tuning import Consolidation, People, UpdateSe
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, write_affine
 from facetl.methods.continual.memory import Memory, seen, solve
 from facetl.methods.continual.pca_basis import Basis
-from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
 from facetl.methods.continual.split_head import copy_of, front_and_trunk
 from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.methods.continual.streams import changed, held_back, stream, write_changed
@@ -309,16 +308,14 @@ class TestMemory:
 
 
 class TestRetention:
-    def test_cosine_distillation_by_hand(self) -> None:
-        new, old = np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([[0.0, 1.0], [0.8, 0.6]])
-        np.testing.assert_allclose(cosine_distillation_loss(new, old), [1.0, 1 - 0.96], atol=1e-6)
-
     def test_the_penalty_by_hand(self) -> None:
-        weights = [tf.constant([[1.0, 2.0]]), tf.constant([3.0])]
-        anchors = [np.array([[0.0, 4.0]], np.float32), np.array([2.0], np.float32)]
-        importances = [np.array([[5.0, 0.5]], np.float32), np.array([2.0], np.float32)]
+        layer = keras.layers.Dense(1)
+        trunk = keras.Sequential([keras.Input((2,)), layer])
+        layer.set_weights([np.array([[1.0], [2.0]]), np.array([3.0])])
+        anchors = (np.array([[0.0], [4.0]], np.float32), np.array([2.0], np.float32))
+        importances = (np.array([[5.0], [0.5]], np.float32), np.array([2.0], np.float32))
         # ½ (5 · 1 + 0.5 · 4 + 2 · 1)
-        assert float(consolidation_penalty(weights, anchors, importances)) == pytest.approx(4.5)
+        assert float(Consolidation(anchors, importances).penalty(trunk)) == pytest.approx(4.5)
 
     def test_the_fisher_diagonal_is_the_mean_square_of_gradients(self) -> None:
         from facetl.samplers import RandomSampler

@@ -112,7 +112,7 @@ def test_the_softmax_is_the_cross_entropy_of_a_linear_classifier() -> None:
 
     measured = objective(tf.constant(rows), {"labels": tf.constant(labels)})
     assert float(measured.loss) == pytest.approx(-np.mean(np.sum(target * logs, axis=1)), rel=1e-5)
-    assert float(measured.active) == pytest.approx(np.mean(logits.argmax(axis=1) != own))
+    assert float(measured.fraction_active) == pytest.approx(np.mean(logits.argmax(axis=1) != own))
 
 
 def test_the_classifier_stands_on_the_penultimate_layer_and_is_chopped_off() -> None:

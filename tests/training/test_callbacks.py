@@ -59,9 +59,9 @@ def test_validate_logs_what_the_pairs_say() -> None:
     assert logs["loss"] == 0.1
 
 
-def guarded(epochs: list[tuple[float, float, float]], *, unsolved: float | None = 0.2) -> int:
+def guarded(epochs: list[tuple[float, float, float]], *, collapsed_loss: float | None = 0.2) -> int:
     """Return how many epochs of (loss, active, spread) pass before the guard stops; all of them if it does not."""
-    guard = CollapseGuard(unsolved=unsolved, remedies="Try less.")
+    guard = CollapseGuard(collapsed_loss=collapsed_loss, remedies="Try less.")
     for epoch, (loss, active, spread_) in enumerate(epochs):
         try:
             guard.on_epoch_end(epoch, {"loss": loss, "active": active, "spread": spread_})
@@ -82,9 +82,11 @@ class TestCollapseGuard:
 
     def test_the_error_is_one_line_that_says_what_to_try(self) -> None:
         remedy = remedies(small_settings(sampler="neighbours"))
-        guard = CollapseGuard(unsolved=0.2, remedies=remedy, history=[{"loss": 0.1, "active": 0.4, "spread": 0.5}])
+        guard = CollapseGuard(
+            collapsed_loss=0.2, remedies=remedy, history=[{"loss": 0.1, "active": 0.4, "spread": 0.5}]
+        )
         with pytest.raises(
-            CollapseError, match=r"epoch 5: loss 0\.123 .unsolved: 0\.200., 40% .* spread .* 0\.010.*--temperature"
+            CollapseError, match=r"epoch 5: loss 0\.123 .collapsed: 0\.200., 40% .* spread .* 0\.010.*--temperature"
         ) as caught:
             guard.on_epoch_end(4, {"loss": 0.123, "active": 0.4, "spread": 0.01})
         assert "\n" not in str(caught.value)
@@ -95,9 +97,11 @@ class TestCollapseGuard:
         assert guarded([(0.199, 0.99, 0.5)] * 3 + [(0.1, 0.8, 0.5)] + [(0.199, 0.99, 0.5)] * 4) == 8
 
     def test_without_a_loss_that_tells_only_a_lost_spread_counts(self) -> None:
-        assert guarded([(0.2, 1.0, 0.5)] * 9, unsolved=None) == 9
-        assert guarded([(7.0, 0.9, 0.5), (7.0, 0.9, 0.01)], unsolved=None) == 1
-        guard = CollapseGuard(unsolved=None, remedies="Try less.", history=[{"loss": 7, "active": 0.4, "spread": 0.5}])
+        assert guarded([(0.2, 1.0, 0.5)] * 9, collapsed_loss=None) == 9
+        assert guarded([(7.0, 0.9, 0.5), (7.0, 0.9, 0.01)], collapsed_loss=None) == 1
+        guard = CollapseGuard(
+            collapsed_loss=None, remedies="Try less.", history=[{"loss": 7, "active": 0.4, "spread": 0.5}]
+        )
         with pytest.raises(CollapseError, match=r"epoch 2: loss 7\.000, 90% of triplets active.*Try less\.$"):
             guard.on_epoch_end(1, {"loss": 7.0, "active": 0.9, "spread": 0.001})
 
@@ -117,7 +121,7 @@ class TestCollapseGuard:
 def test_a_resumed_guard_counts_the_epochs_before() -> None:
     stuck = {"loss": 0.2, "active": 1.0, "spread": 0.5}
     guard = CollapseGuard(
-        unsolved=0.2, remedies="Try less.", history=[{**stuck, "loss": 0.1}, stuck, stuck, stuck, stuck]
+        collapsed_loss=0.2, remedies="Try less.", history=[{**stuck, "loss": 0.1}, stuck, stuck, stuck, stuck]
     )
     with pytest.raises(CollapseError, match="epoch 6"):
         guard.on_epoch_end(5, stuck)

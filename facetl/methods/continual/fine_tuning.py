@@ -9,15 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from facetl.errors import TrainingError
-from facetl.methods.continual.retention import consolidation_penalty, cosine_distillation_loss
+from facetl.losses.distillation import CosineDistillationLoss
+from facetl.losses.registry import LOSSES
+from facetl.losses.triplet import TripletLoss
 from facetl.methods.continual.split_head import copy_of
 from facetl.metrics.linalg import Float32s
 from facetl.samplers import RandomSampler
 from facetl.training.fit import fit_trunk
-from facetl.training.objectives import Measured, Objective, TripletObjective, make_objective
-from facetl.training.settings import LOSSES, TrainingSettings
+from facetl.training.objectives import LossAndStats, Objective, TripletObjective, make_objective
+from facetl.training.settings import TrainingSettings
 
 PARTS = ("replay", "distillation", "ewc")
 DEFAULT = "replay+distillation"
@@ -157,8 +160,8 @@ def learn(
     return Learnt(updated, time.monotonic() - began)
 
 
-class _Retaining:
-    """An objective with another one's loss and something added to it."""
+class _Retaining(Objective):
+    """An objective with another one's loss and something added to it, which hides the loss of a collapsed head."""
 
     def __init__(self, base: Objective, trunk: keras.Model, *, weight: float) -> None:
         self.base = base
@@ -166,10 +169,8 @@ class _Retaining:
         self.weight = weight
         self.proxies = base.proxies
         self.seed_generator = base.seed_generator
-        # What is added hides the loss by which a collapse would be told.
-        self.unsolved: float | None = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Return the base's measure, its loss increased."""
         measured = self.base(embeddings, batch)
         return measured._replace(loss=measured.loss + self.weight * self.added(batch))
@@ -189,7 +190,7 @@ class _Distilling(_Retaining):
     def added(self, batch: dict[str, Any]) -> Any:
         """Return the mean over the batch's photos."""
         old = tf.stop_gradient(self.old(batch["features"], training=False))
-        return tf.reduce_mean(cosine_distillation_loss(self.trunk(batch["features"], training=False), old))
+        return CosineDistillationLoss()(old, self.trunk(batch["features"], training=False))
 
 
 class _Consolidating(_Retaining):
@@ -224,7 +225,7 @@ class Consolidation:
         """
         margin = LOSSES["triplet"].margin if settings.loss != "triplet" else settings.loss_options.margin
         assert margin is not None
-        objective = TripletObjective(margin=margin, softness=settings.softness)
+        objective = TripletObjective(TripletLoss(margin, settings.softness))
         sampler = RandomSampler(labels, anchors_per_person=settings.anchors_per_person, seed=settings.seed)
         triplets = sampler.triplets(0)[:_MOST]
         squares = [np.zeros(variable.shape, np.float64) for variable in trunk.trainable_variables]
@@ -236,8 +237,14 @@ class Consolidation:
         return cls(anchors, tuple((total / len(batches)).astype(np.float32) for total in squares))
 
     def penalty(self, trunk: keras.Model) -> Any:
-        """Return ½ Σ F · (θ − θ*)² of a trunk of the same layers, a scalar."""
-        return consolidation_penalty(trunk.trainable_variables, self.anchors, self.importances)
+        """Return ½ Σ F · (θ − θ*)² of a trunk of the same layers, a scalar (equation 3)."""
+        parts = [
+            ops.sum(importance * ops.square(weight - anchor))
+            for weight, anchor, importance in zip(
+                trunk.trainable_variables, self.anchors, self.importances, strict=True
+            )
+        ]
+        return 0.5 * sum(parts)
 
 
 def _gradient(

@@ -15,8 +15,14 @@ import tensorflow as tf
 from keras import ops
 
 from facetl.errors import TrainingError
+from facetl.losses.distillation import (
+    AngleDistillationLoss,
+    CosineDistillationLoss,
+    DistanceDistillationLoss,
+    EuclideanDistillationLoss,
+    SoftTargetLoss,
+)
 from facetl.methods.distillation.distillation_settings import DistillationSettings
-from facetl.methods.distillation_losses import angle_loss, cosine_loss, distance_loss, l2_loss, soft_target_loss
 from facetl.methods.scratch.crops import CropRows, make_augmenter
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.metrics.linalg import Rows
@@ -24,7 +30,7 @@ from facetl.samplers import ShuffleSampler
 from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates
 from facetl.training.fit import as_batches
 from facetl.training.head import embed, join
-from facetl.training.objectives import Measured
+from facetl.training.objectives import LossAndStats, Objective
 from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Whitening
 
@@ -61,33 +67,27 @@ class FittedStudent:
     seconds: float
 
 
-class DistillationObjective:
+class DistillationObjective(Objective):
     """The weighted losses between a batch's embeddings and their targets; `labels` of a batch are rows of `targets`."""
 
     def __init__(self, settings: DistillationSettings, targets: np.ndarray, centroids: np.ndarray) -> None:
-        self.settings = settings
         self.targets = tf.constant(targets, tf.float32)
-        self.centroids = tf.constant(centroids, tf.float32)
-        self.proxies: keras.Variable | None = None
-        self.seed_generator: keras.random.SeedGenerator | None = None
-        self.unsolved: float | None = None
+        losses: dict[str, keras.losses.Loss] = {
+            "cosine": CosineDistillationLoss(),
+            "l2": EuclideanDistillationLoss(),
+            "distances": DistanceDistillationLoss(),
+            "angles": AngleDistillationLoss(),
+            "soft": SoftTargetLoss(centroids, settings.temperature),
+        }
+        self.terms = [(weight, losses[name]) for name, weight in settings.weights.items() if weight]
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Measure the embeddings [photos, width] of a batch."""
         targets = tf.gather(self.targets, batch["labels"])
-        terms: dict[str, Callable[[], Any]] = {
-            "cosine": lambda: ops.mean(cosine_loss(embeddings, targets)),
-            "l2": lambda: ops.mean(l2_loss(embeddings, targets)),
-            "distances": lambda: distance_loss(embeddings, targets),
-            "angles": lambda: angle_loss(embeddings, targets),
-            "soft": lambda: ops.mean(
-                soft_target_loss(embeddings, targets, self.centroids, temperature=self.settings.temperature)
-            ),
-        }
-        loss = sum(weight * terms[name]() for name, weight in self.settings.weights.items() if weight)
+        loss = sum(weight * term(targets, embeddings) for weight, term in self.terms)
         alike = ops.matmul(embeddings, ops.transpose(targets))
         wrong = ops.cast(ops.max(alike, axis=1) > ops.diagonal(alike), "float32")
-        return Measured(loss, ops.mean(wrong), ops.cast(ops.size(wrong), "float32"))
+        return LossAndStats(loss, ops.mean(wrong), ops.cast(ops.size(wrong), "float32"))
 
 
 def centroids_of(targets: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def fit_student(
     callbacks: list[keras.callbacks.Callback] = [
         keras.callbacks.LearningRateScheduler(learning_rates(settings)),
         validate,
-        CollapseGuard(unsolved=None, remedies=_REMEDIES),
+        CollapseGuard(collapsed_loss=None, remedies=_REMEDIES),
         stopping,
     ]
     if logs is not None:

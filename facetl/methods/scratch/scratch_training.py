@@ -30,8 +30,7 @@ from facetl.samplers import PKSampler, Sampler, ShuffleSampler
 from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates, remedies
 from facetl.training.fit import as_batches
 from facetl.training.head import embed
-from facetl.training.metric_model import HeadTrainer
-from facetl.training.objectives import Measured, Objective, ProxyObjective, make_objective
+from facetl.training.objectives import HeadTrainer, LossAndStats, Objective, ProxyObjective, make_objective
 from facetl.training.tensorboard import TensorBoardLog
 
 # Side to which photos are shrunk for the baselines of pixels: finer, they tell people apart no better.
@@ -152,7 +151,7 @@ def fit_net(
     callbacks: list[keras.callbacks.Callback] = [
         keras.callbacks.LearningRateScheduler(learning_rates(settings)),
         validate,
-        CollapseGuard(unsolved=trainer.objective.unsolved, remedies=remedies(settings.training)),
+        CollapseGuard(collapsed_loss=trainer.objective.collapsed_loss, remedies=remedies(settings.training)),
         stopping,
     ]
     if logs is not None:
@@ -233,11 +232,11 @@ def _pixels(crops: CropRows, settings: ScratchSettings) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-class SoftmaxObjective:
+class SoftmaxObjective(Objective):
     """Cross-entropy of a linear classifier of the training people on the penultimate layer.
 
-    `proxies` are the classifier's weights, [people, width]; `people` the sorted labels that batches may hold. `active`
-    is the share of photos that the classifier takes for somebody else.
+    `proxies` are the classifier's weights, [people, width]; `people` the sorted labels that batches may hold.
+    `fraction_active` is the share of photos that the classifier takes for somebody else.
     """
 
     def __init__(self, people: np.ndarray, *, width: int, smoothing: float) -> None:
@@ -245,17 +244,15 @@ class SoftmaxObjective:
         self.smoothing = smoothing
         initial = keras.initializers.GlorotUniform()((len(people), width))
         self.proxies: keras.Variable = keras.Variable(initial, name="classifier")
-        self.seed_generator: keras.random.SeedGenerator | None = None
-        self.unsolved: float | None = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> Measured:
+    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
         """Measure the penultimate layer's outputs [photos, width], not normalised."""
         own = tf.searchsorted(tf.constant(self.people, batch["labels"].dtype), batch["labels"])
         logits = ops.matmul(embeddings, ops.transpose(self.proxies))
         target = ops.one_hot(own, len(self.people)) * (1 - self.smoothing) + self.smoothing / len(self.people)
         losses = ops.categorical_crossentropy(target, logits, from_logits=True)
         wrong = ops.cast(ops.not_equal(ops.argmax(logits, axis=1), ops.cast(own, "int64")), "float32")
-        return Measured(ops.mean(losses), ops.mean(wrong), tf.cast(tf.size(wrong), tf.float32))
+        return LossAndStats(ops.mean(losses), ops.mean(wrong), tf.cast(tf.size(wrong), tf.float32))
 
 
 class NetTrainer(HeadTrainer):

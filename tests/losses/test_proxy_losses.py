@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.training.proxy_losses import arcface_loss, cosface_loss, proxy_anchor_loss, softmax_loss
+from facetl.losses.proxy import (
+    ArcFaceLoss,
+    CosFaceLoss,
+    NormalizedSoftmaxLoss,
+    ProxyAnchorLoss,
+    ProxyLoss,
+    cosines_to,
+)
 
 # Six photos of people 0 to 4; person 3 is not in the batch.
 LABELS = np.array([4, 0, 2, 0, 1, 4])
@@ -73,21 +79,22 @@ Looped = Callable[..., list[float]]
 EACH = pytest.mark.parametrize(
     ("loss", "looped", "options"),
     [
-        (arcface_loss, looped_arcface, {"margin": 0.5, "scale": 6.0}),
-        (arcface_loss, looped_arcface, {"margin": 1.4, "scale": 3.0}),
-        (cosface_loss, looped_cosface, {"margin": 0.35, "scale": 6.0}),
-        (softmax_loss, looped_softmax, {"scale": 6.0}),
-        (proxy_anchor_loss, looped_proxy_anchor, {"margin": 0.1, "scale": 6.0}),
+        (ArcFaceLoss, looped_arcface, {"margin": 0.5, "scale": 6.0}),
+        (ArcFaceLoss, looped_arcface, {"margin": 1.4, "scale": 3.0}),
+        (CosFaceLoss, looped_cosface, {"margin": 0.35, "scale": 6.0}),
+        (NormalizedSoftmaxLoss, looped_softmax, {"scale": 6.0}),
+        (ProxyAnchorLoss, looped_proxy_anchor, {"margin": 0.1, "scale": 6.0}),
     ],
     ids=["arcface", "arcface past π", "cosface", "softmax", "proxy anchor"],
 )
 
 
 @EACH
-def test_agrees_with_a_loop(loss: Callable[..., Any], looped: Looped, options: dict[str, float]) -> None:
+def test_agrees_with_a_loop(loss: type[ProxyLoss], looped: Looped, options: dict[str, float]) -> None:
     for seed in range(4):
         x, proxies = unit_vectors(6, seed=seed), lopsided_proxies()
-        losses = loss(x.astype(np.float32), LABELS, proxies.astype(np.float32), **options)
+        cosines = cosines_to(proxies.astype(np.float32), x.astype(np.float32))
+        losses = loss(**options, reduction="none")(LABELS, cosines)
         np.testing.assert_allclose(np.atleast_1d(losses), looped(x, proxies, **options), rtol=2e-5, atol=1e-6)
 
 
@@ -98,13 +105,11 @@ def test_the_cases_hold_angles_past_pi() -> None:
 
 
 @EACH
-def test_its_gradients_agree_with_differences(
-    loss: Callable[..., Any], looped: Looped, options: dict[str, float]
-) -> None:
+def test_its_gradients_agree_with_differences(loss: type[ProxyLoss], looped: Looped, options: dict[str, float]) -> None:
     x, proxies = unit_vectors(6, seed=3), lopsided_proxies()
     variables = [tf.Variable(x), tf.Variable(proxies)]  # float64
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(loss(variables[0], LABELS, variables[1], **options))
+        total = tf.reduce_sum(loss(**options).call(LABELS, cosines_to(variables[1], variables[0])))
     for place, gradient in enumerate(tape.gradient(total, variables)):
         expected = np.empty(gradient.shape)
         for at in np.ndindex(*gradient.shape):
@@ -123,8 +128,8 @@ def test_arcface_by_hand() -> None:
     proxies = np.array([[3.0, 0.0], [0.0, 0.2]], np.float32)
     # The own angle 0 becomes 0.5, the other is a right angle.
     expected = math.log(1 + math.exp(-4 * math.cos(0.5)))
-    loss = arcface_loss(x, np.array([0]), proxies, margin=0.5, scale=4.0)
-    np.testing.assert_allclose(loss, [expected], rtol=2e-3)
+    loss = ArcFaceLoss(0.5, 4.0)(np.array([0]), cosines_to(proxies, x))
+    np.testing.assert_allclose(loss, expected, rtol=2e-3)
 
 
 @pytest.mark.parametrize("own", [[1.0, 0.0], [-1.0, 0.0]], ids=["on the proxy", "opposite"])
@@ -132,12 +137,11 @@ def test_arcface_has_a_finite_gradient_on_and_opposite_its_proxy(own: list[float
     # Rounded, a unit vector may be a little too long: the cosine is beyond 1.
     variables = [tf.Variable([[1.000001, 0.0]]), tf.Variable([own, [0.0, 1.0]])]
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(arcface_loss(variables[0], np.array([0]), variables[1], margin=0.5, scale=64.0))
+        loss = ArcFaceLoss(0.5, 64.0)(np.array([0]), cosines_to(variables[1], variables[0]))
     assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, variables))
 
 
 def test_a_proxys_length_does_not_matter() -> None:
     x, proxies = unit_vectors(6).astype(np.float32), lopsided_proxies().astype(np.float32)
-    for loss in (arcface_loss, cosface_loss, proxy_anchor_loss):
-        once, again = (loss(x, LABELS, scaled, margin=0.3, scale=9.0) for scaled in (proxies, proxies * 5))
-        np.testing.assert_allclose(once, again, rtol=1e-5)
+    once, again = (cosines_to(scaled, x) for scaled in (proxies, proxies * 5))
+    np.testing.assert_allclose(once, again, rtol=1e-5)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.training.pair_losses import (
-    circle_loss,
-    contrastive_loss,
-    contrastive_terms,
-    multi_similarity_loss,
-    n_pair_loss,
-    supervised_contrastive_loss,
+from facetl.losses.miners import BatchHard, SemiHard
+from facetl.losses.pair import (
+    CircleLoss,
+    ContrastiveLoss,
+    MultiSimilarityLoss,
+    NPairLoss,
+    PairLoss,
+    SupervisedContrastiveLoss,
 )
 
 # Person 4 has three photos, 7 two, 2 two, 9 one: the last is a negative of others and no anchor.
@@ -100,115 +100,111 @@ def looped_circle(
 
 
 Looped = Callable[..., list[float]]
-CASES: list[tuple[Callable[..., Any], Looped, dict[str, float]]] = [
-    (contrastive_loss, looped_contrastive, {"margin": 1.0}),
-    (n_pair_loss, looped_n_pair, {"scale": 6.0}),
-    (multi_similarity_loss, looped_multi_similarity, {"margin": 0.1, "scale": 9.0}),
-    (supervised_contrastive_loss, looped_supcon, {"scale": 7.0}),
-    (circle_loss, looped_circle, {"margin": 0.3, "scale": 5.0}),
+CASES: list[tuple[type[PairLoss], Looped, dict[str, float]]] = [
+    (ContrastiveLoss, looped_contrastive, {"margin": 1.0}),
+    (NPairLoss, looped_n_pair, {"scale": 6.0}),
+    (MultiSimilarityLoss, looped_multi_similarity, {"margin": 0.1, "scale": 9.0}),
+    (SupervisedContrastiveLoss, looped_supcon, {"scale": 7.0}),
+    (CircleLoss, looped_circle, {"margin": 0.3, "scale": 5.0}),
 ]
 EACH = pytest.mark.parametrize(("loss", "looped", "options"), CASES, ids=lambda case: getattr(case, "__name__", ""))
 
 
 @EACH
-def test_agrees_with_a_loop(loss: Callable[..., Any], looped: Looped, options: dict[str, float]) -> None:
+def test_agrees_with_a_loop(loss: type[PairLoss], looped: Looped, options: dict[str, float]) -> None:
     for seed in range(4):
         x = unit_vectors(seed=seed)
-        losses = np.atleast_1d(np.asarray(loss(x.astype(np.float32), LABELS, **options)))
-        np.testing.assert_allclose(losses, looped(x, **options), rtol=2e-5, atol=1e-6)
+        # Of any length: it is normalised first.
+        lengths = np.random.default_rng(seed).uniform(0.2, 3, (8, 1))
+        expected = looped(x, **options)
+        value = loss(**options)(LABELS, (lengths * x).astype(np.float32))
+        np.testing.assert_allclose(float(value), np.mean(expected), rtol=2e-5, atol=1e-6)
+        if len(expected) == len(ANCHORS):
+            rows = np.asarray(loss(**options, reduction="none")(LABELS, x.astype(np.float32)))
+            assert rows[2] == 0
+            np.testing.assert_allclose(rows[ANCHORS] * 7 / 8, expected, rtol=2e-5, atol=1e-6)
 
 
 @EACH
-def test_its_gradient_agrees_with_differences(
-    loss: Callable[..., Any], looped: Looped, options: dict[str, float]
-) -> None:
+def test_its_gradient_agrees_with_differences(loss: type[PairLoss], looped: Looped, options: dict[str, float]) -> None:
     x = unit_vectors(seed=1)
     variable = tf.Variable(x)  # float64
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(loss(variable, LABELS, **options))
-    gradient = np.asarray(tape.gradient(total, variable))
+        value = tf.reduce_mean(loss(**options).measure(tf.constant(LABELS), variable))
+    gradient = np.asarray(tape.gradient(value, variable))
     # Circle loss's weights are constants to its gradient.
-    fixed = {"fixed": x} if loss is circle_loss else {}
+    fixed = {"fixed": x} if loss is CircleLoss else {}
     expected = np.empty_like(x)
     for at in np.ndindex(x.shape):
         step = np.zeros_like(x)
         step[at] = 1e-6
         # The library takes D² as 2 − 2·s, a plain loop as |a − b|²: on the sphere, along it, they are one.
-        up, down = (sum(looped(moved, **options, **fixed)) for moved in (x + step, x - step))
+        up, down = (np.mean(looped(moved, **options, **fixed)) for moved in (x + step, x - step))
         expected[at] = (up - down) / 2e-6
     tangent = gradient - np.sum(gradient * x, axis=1, keepdims=True) * x
     expected -= np.sum(expected * x, axis=1, keepdims=True) * x
     np.testing.assert_allclose(tangent, expected, rtol=1e-4, atol=1e-6)
-    assert np.abs(expected).max() > 0.01
+    assert np.abs(expected).max() > 0.001
 
 
 def test_contrastive_by_hand() -> None:
     x = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]], np.float32)
     # Squared: 01 0.8, 23 2 of one person; of two 02 2, 03 4, 12 0.4, 13 3.2; only 12 is nearer than 1.
     expected = 0.5 * (0.8 + 2) / 2 + 0.5 * (1 - math.sqrt(0.4)) ** 2
-    assert float(contrastive_loss(x, np.array([0, 0, 1, 1]), margin=1.0)) == pytest.approx(expected, rel=1e-5)
+    assert float(ContrastiveLoss()(np.array([0, 0, 1, 1]), x)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_contrastive_of_two_people_at_one_point_has_a_finite_gradient() -> None:
-    variable = tf.Variable(np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]], np.float32))
-    with tf.GradientTape() as tape:
-        loss = contrastive_loss(variable, np.array([0, 1, 0]), margin=1.0)
-    assert np.isfinite(tape.gradient(loss, variable)).all()
+def test_a_miners_pairs_take_the_place_of_all() -> None:
+    x = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0], [-0.6, 0.8]], np.float32)
+    labels = np.array([0, 0, 1, 1, 1])
+    # Squared distances of two people: 02 2, 03 4, 04 3.2, 12 0.4, 13 3.2, 14 1.44; of one 01 0.8, 23 2, 24 0.4, 34 0.8.
+    near = [0.8, 0.8, 2.0, 2.0, 0.8]  # 01, 10, 23, 32, 43
+    far = [2.0, 0.4, 0.4, 3.2, 1.44]  # 02, 12, 21, 31, 41
+    costs = [0.5 * (1.5 - math.sqrt(d)) ** 2 for d in far if d < 1.5**2]
+    expected = np.mean(near) / 2 + np.mean(costs)
+    assert float(ContrastiveLoss(1.5, miner=BatchHard())(labels, x)) == pytest.approx(expected, rel=1e-5)
+    # The n-pair loss of each pair against the one negative that was mined.
+    pairs = zip(near, far, strict=True)
+    tuplets = [math.log(1 + math.exp(3 * ((2 - n) / 2 - (2 - p) / 2))) for p, n in pairs]
+    assert float(NPairLoss(3.0, miner="batch-hard")(labels, x)) == pytest.approx(np.mean(tuplets), rel=1e-5)
+
+
+@EACH
+def test_a_miner_changes_the_loss(loss: type[PairLoss], looped: Looped, options: dict[str, float]) -> None:
+    x = unit_vectors(seed=2).astype(np.float32)
+    every, mined = (float(loss(**options, miner=miner)(LABELS, x)) for miner in (None, SemiHard()))
+    assert every != pytest.approx(mined, rel=1e-3)
 
 
 def test_a_solved_anchor_costs_nothing_in_multi_similarity() -> None:
     x = np.array([[1.0, 0.0], [0.96, 0.28], [-1.0, 0.0], [-0.96, 0.28]], np.float32)
-    labels = np.array([0, 0, 1, 1])
-    np.testing.assert_array_equal(multi_similarity_loss(x, labels, margin=0.1, scale=50.0), np.zeros(4))
-    assert np.all(np.asarray(multi_similarity_loss(x, np.array([0, 1, 0, 1]), margin=0.1, scale=50.0)) > 1)
+    loss = MultiSimilarityLoss(reduction="none")
+    np.testing.assert_array_equal(loss(np.array([0, 0, 1, 1]), x), np.zeros(4))
+    assert np.all(np.asarray(loss(np.array([0, 1, 0, 1]), x)) > 1)
 
 
 def test_supcon_is_least_when_people_are_apart() -> None:
     apart = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
     together = np.eye(4, dtype=np.float32)[[0, 0, 0, 0]]
     labels = np.array([0, 0, 1, 1])
-    np.testing.assert_allclose(supervised_contrastive_loss(together, labels, scale=10.0), np.log(3), rtol=1e-5)
-    np.testing.assert_allclose(
-        supervised_contrastive_loss(apart, labels, scale=10.0), np.log(1 + 2 * np.exp(-10)), rtol=1e-2
-    )
+    loss = SupervisedContrastiveLoss(scale=10.0, reduction="none")
+    np.testing.assert_allclose(loss(labels, together), np.full(4, np.log(3)), rtol=1e-5)
+    np.testing.assert_allclose(loss(labels, apart), np.full(4, np.log(1 + 2 * np.exp(-10))), rtol=1e-2)
 
 
-@pytest.mark.parametrize(("loss", "options"), [(case[0], case[2]) for case in CASES])
-@pytest.mark.parametrize("labels", [[2, 2, 2], [0, 1, 2]], ids=["one person", "single photos"])
-def test_a_batch_that_says_nothing(loss: Callable[..., Any], options: dict[str, float], labels: list[int]) -> None:
-    variable = tf.Variable(unit_vectors(3, 4).astype(np.float32))
-    with tf.GradientTape() as tape:
-        total = tf.reduce_sum(loss(variable, np.array(labels), **options))
-    if loss is not contrastive_loss:  # its kinds of pairs stand by themselves
-        assert float(total) == 0.0
-    gradient = tape.gradient(total, variable)
-    assert gradient is None or np.isfinite(tf.convert_to_tensor(gradient)).all()
-
-
-@EACH
-def test_works_in_a_graph_with_an_unknown_batch_size(
-    loss: Callable[..., Any], looped: Looped, options: dict[str, float]
-) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int32)])
-    def traced(batch: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        return loss(batch, labels, **options)
-
-    x = unit_vectors(seed=2)
-    losses = np.atleast_1d(np.asarray(traced(x.astype(np.float32), LABELS.astype(np.int32))))
-    np.testing.assert_allclose(losses, looped(x, **options), rtol=2e-5, atol=1e-6)
-
-
-def test_contrastive_terms_pair_by_pair() -> None:
-    squared = np.array([0.0, 0.49, 2.25, 0.0, 0.49, 2.25])
+def test_distances_of_pairs_as_drawn() -> None:
+    squared = np.array([0.0, 0.49, 2.25, 0.0, 0.49, 2.25], np.float32)
     same = np.array([True, True, True, False, False, False])
-    expected = [0.0, 0.245, 1.125, 0.5 * 1.2**2, 0.5 * (1.2 - 0.7) ** 2, 0.0]
-    np.testing.assert_allclose(contrastive_terms(squared, same, margin=1.2), expected, atol=2e-6)
+    near, far = [0.0, 0.245, 1.125], [0.5 * 1.2**2, 0.5 * (1.2 - 0.7) ** 2]
+    rows = np.asarray(ContrastiveLoss(1.2).of_distances(squared, same, ~same))
+    np.testing.assert_allclose(rows, [*(np.array(near) * 2), *(np.array(far) * 3), 0.0], atol=4e-6)
 
 
 def test_a_pair_at_one_point_has_a_finite_gradient() -> None:
     squared = tf.constant([0.0, 0.0, 0.25])
+    same = tf.constant([True, False, False])
     with tf.GradientTape() as tape:
         tape.watch(squared)
-        loss = tf.reduce_sum(contrastive_terms(squared, tf.constant([True, False, False]), margin=1.0))
-    # ½·D² has the slope ½ in D²; ½·(1 − D)² at D = ½ has −(1 − ½) / (2 · ½).
-    np.testing.assert_allclose(tape.gradient(loss, squared), [0.5, 0.0, -0.5], atol=1e-6)
+        loss = tf.reduce_mean(ContrastiveLoss(1.0).of_distances(squared, same, ~same))
+    # ½·D² has the slope ½ in D²; ½·(1 − D)² at D = ½ has −(1 − ½) / (2 · ½), and is one of two.
+    np.testing.assert_allclose(tape.gradient(loss, squared), [0.5, 0.0, -0.25], atol=1e-6)

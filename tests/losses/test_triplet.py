@@ -1,26 +1,16 @@
-"""Triplet losses against values worked out by hand and against plain loops, on lopsided input."""
+"""The triplet loss and its miners against values worked out by hand and against plain loops, on lopsided input."""
 
 from __future__ import annotations
 
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.training.losses import (
-    active,
-    batch_all_triplet_loss,
-    batch_hard_triplet_loss,
-    distance_weighted_triplet_loss,
-    distance_weights,
-    hinge,
-    out_of_order,
-    pairwise_squared_distances,
-    semi_hard_triplet_loss,
-    triplet_loss,
-)
+from facetl.losses.base import pairwise_squared_distances
+from facetl.losses.miners import AllTriplets, BatchHard, DistanceWeighted, Miner, SemiHard, distance_weights
+from facetl.losses.triplet import TripletLoss, hinge, triplet_loss, violated
 
 ANCHOR = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32)
 POSITIVE = np.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]], np.float32)
@@ -38,6 +28,11 @@ def unit_vectors(count: int, dim: int, seed: int = 0) -> np.ndarray:
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)))
+
+
+def mined(miner: Miner, embeddings: np.ndarray, labels: np.ndarray = LABELS, **options: float) -> np.ndarray:
+    losses, valid = TripletLoss(**options, miner=miner).losses_of_triplets(tf.constant(labels), tf.constant(embeddings))
+    return np.asarray(losses)[np.broadcast_to(valid, losses.shape)]
 
 
 def softened(violation: float, softness: float) -> float:
@@ -77,9 +72,9 @@ def test_hinge_by_hand_and_its_soft_form_approaches_it() -> None:
 
 
 @pytest.mark.parametrize("softness", [0.0, 0.5])
-def test_active_is_a_violated_margin_whatever_the_softness(softness: float) -> None:
+def test_a_violated_margin_is_seen_whatever_the_softness(softness: float) -> None:
     violation = np.array([-0.8, -0.01, 0.01, 2.0], np.float32)
-    assert np.asarray(active(hinge(violation, softness=softness), softness=softness)).tolist() == [0, 0, 1, 1]
+    assert np.asarray(violated(hinge(violation, softness=softness), softness=softness)).tolist() == [0, 0, 1, 1]
 
 
 def gradients(triplet: int, **options: float) -> list[np.ndarray]:
@@ -132,9 +127,10 @@ def test_batch_all_is_every_valid_triplet_once(softness: float) -> None:
     ]
     # 3 anchors of person 4, each 2 positives and 3 negatives; 2 of person 7, each 1 and 4.
     assert len(expected) == 3 * 2 * 3 + 2 * 1 * 4
-    losses = np.asarray(batch_all_triplet_loss(embeddings, LABELS, margin=0.2, softness=softness))
-    assert losses.shape == (26,)
-    np.testing.assert_allclose(np.sort(losses), np.sort(expected), atol=1e-5)
+    for positives in (None, 2, 9):
+        losses = mined(AllTriplets(positives=positives), embeddings, margin=0.2, softness=softness)
+        np.testing.assert_allclose(np.sort(losses), np.sort(expected), atol=1e-5)
+    assert len(mined(AllTriplets(positives=1), embeddings, margin=0.2)) == 3 * 3 + 2 * 4
 
 
 @pytest.mark.parametrize("softness", [0.0, 0.3])
@@ -145,8 +141,7 @@ def test_batch_hard_is_the_farthest_positive_and_the_nearest_negative(softness: 
         positives = [distance(embeddings[a], embeddings[p]) for p in range(6) if p != a and LABELS[p] == LABELS[a]]
         negatives = [distance(embeddings[a], embeddings[n]) for n in range(6) if LABELS[n] != LABELS[a]]
         expected.append(softened(max(positives) - min(negatives) + 0.2, softness))
-    losses = np.asarray(batch_hard_triplet_loss(embeddings, LABELS, margin=0.2, softness=softness))
-    assert losses.shape == (5,)
+    losses = mined(BatchHard(), embeddings, margin=0.2, softness=softness)
     np.testing.assert_allclose(losses, expected, atol=1e-5)
 
 
@@ -164,8 +159,23 @@ def test_semi_hard_is_the_nearest_negative_beyond_the_positive(softness: float) 
             without_one += not beyond
             expected.append(softened(far - (min(beyond) if beyond else max(others)) + 0.2, softness))
     assert 0 < without_one < len(expected) == 8
-    losses = np.asarray(semi_hard_triplet_loss(embeddings, LABELS, margin=0.2, softness=softness))
-    np.testing.assert_allclose(losses, expected, atol=1e-5)
+    for positives in (None, 2):
+        losses = mined(SemiHard(positives=positives), embeddings, margin=0.2, softness=softness)
+        np.testing.assert_allclose(losses, expected, atol=1e-5)
+
+
+def test_semi_hard_looks_at_positives_in_blocks() -> None:
+    # 20 photos of one person: three blocks of positives, the last one not full.
+    embeddings, labels = unit_vectors(30, 4), np.repeat([0, 1, 2], [20, 6, 4])
+    whole = mined(SemiHard(positives=19), embeddings, labels, margin=0.2)
+    np.testing.assert_allclose(mined(SemiHard(), embeddings, labels, margin=0.2), whole, atol=1e-6)
+    distances = np.array([[distance(a, b) for b in embeddings] for a in embeddings])
+    expected = []
+    for a, p in zip(*np.nonzero((labels[:, None] == labels) & ~np.eye(30, dtype=bool)), strict=True):
+        others = distances[a][labels != labels[a]]
+        beyond = others[others > distances[a, p]]
+        expected.append(max(0.0, distances[a, p] - (beyond.min() if len(beyond) else others.max()) + 0.2))
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
 def density(euclidean: float, dim: int) -> float:
@@ -193,9 +203,9 @@ def test_distance_weighted_negatives_are_drawn_by_their_weights() -> None:
     pairs = [(a, p) for a in range(6) for p in range(6) if a != p and labels[a] == labels[p]]
     violation = np.array([[distances[a, p] - distances[a, n] + 0.2 for n in range(6)] for a, p in pairs])
     drawn = np.zeros((8, 6))
-    seeds = keras.random.SeedGenerator(4)
+    miner = DistanceWeighted(seed=4)
     for _ in range(200):
-        losses = np.asarray(distance_weighted_triplet_loss(embeddings, labels, margin=0.2, softness=0.5, seed=seeds))
+        losses = mined(miner, embeddings, labels, margin=0.2, softness=0.5)
         candidates = np.array([[softened(value, 0.5) for value in row] for row in violation])
         chosen = np.argmin(np.abs(candidates - losses[:, None]), axis=1)
         np.testing.assert_allclose(losses, candidates[np.arange(8), chosen], atol=1e-5)
@@ -209,36 +219,84 @@ def test_a_distance_weighted_loss_follows_its_seed() -> None:
     embeddings = unit_vectors(len(LABELS), 3, seed=5)
 
     def losses(seed: int) -> list[float]:
-        return np.asarray(distance_weighted_triplet_loss(embeddings, LABELS, margin=0.2, seed=seed)).tolist()
+        return mined(DistanceWeighted(seed=seed), embeddings, margin=0.2).tolist()
 
     assert losses(3) == losses(3)
     assert any(losses(3) != losses(other) for other in range(4, 12))
 
 
-def test_out_of_order_is_a_farthest_positive_beyond_the_nearest_negative() -> None:
-    embeddings = unit_vectors(len(LABELS), 3, seed=5)
-    hard = np.asarray(batch_hard_triplet_loss(embeddings, LABELS, margin=3.9)) - 3.9
-    wrong = np.asarray(out_of_order(embeddings, LABELS))
-    assert wrong.tolist() == (hard > 0).tolist()
-    assert 0 < wrong.sum() < 5
-
-
 def test_a_batch_of_one_person_or_of_single_photos_has_no_triplet() -> None:
     embeddings = unit_vectors(3, 4)
     for labels in (np.array([2, 2, 2]), np.array([0, 1, 2])):
-        assert batch_hard_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
-        assert batch_all_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
-        assert semi_hard_triplet_loss(embeddings, labels, margin=0.2).shape == (0,)
-        assert distance_weighted_triplet_loss(embeddings, labels, margin=0.2, seed=1).shape == (0,)
+        for miner in (AllTriplets(), BatchHard(), SemiHard(), DistanceWeighted(seed=1)):
+            assert mined(miner, embeddings, labels, margin=0.2).shape == (0,)
+            assert float(TripletLoss(miner=miner)(labels, embeddings)) == 0.0
 
 
-def test_mining_works_in_a_graph_with_an_unknown_batch_size() -> None:
+@pytest.mark.parametrize("positives", [None, 2])
+def test_mining_works_in_a_graph_with_an_unknown_batch_size(positives: int | None) -> None:
     embeddings = unit_vectors(len(LABELS), 3, seed=5)
+    miners = [AllTriplets(positives=positives), BatchHard(), SemiHard(positives=positives)]
+    losses = [TripletLoss(miner=miner) for miner in miners]
+    drawing = TripletLoss(miner=DistanceWeighted(positives=positives))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int64)])
-    def both(batch: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return batch_all_triplet_loss(batch, labels, margin=0.2), batch_hard_triplet_loss(batch, labels, margin=0.2)
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3])])
+    def traced(labels: tf.Tensor, batch: tf.Tensor) -> list[tf.Tensor]:
+        return [loss(labels, batch) for loss in (*losses, drawing)]
 
-    every, hard = both(embeddings, LABELS)
-    np.testing.assert_allclose(every, batch_all_triplet_loss(embeddings, LABELS, margin=0.2), atol=1e-6)
-    np.testing.assert_allclose(hard, batch_hard_triplet_loss(embeddings, LABELS, margin=0.2), atol=1e-6)
+    *values, drawn = traced(LABELS, embeddings)
+    np.testing.assert_allclose(values, [loss(LABELS, embeddings) for loss in losses], rtol=1e-5)
+    assert np.isfinite(drawn)
+
+
+def test_the_mean_of_all_triplets_is_over_the_active_ones_unless_softened() -> None:
+    x = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    labels = np.array([0, 0, 1, 1])
+    # d(a, p) − d(a, n) + 0.2 for (a, p, n):
+    # 012 −1.0, 013 −3.0, 102 0.6, 103 −2.2; 230 0.2, 231 1.8, 320 −1.8, 321 −1.0.
+    every = [-1.0, -3.0, 0.6, -2.2, 0.2, 1.8, -1.8, -1.0]
+    assert float(TripletLoss()(labels, x)) == pytest.approx((0.6 + 0.2 + 1.8) / 3, rel=1e-5)
+    softly = np.mean([softened(value, 0.4) for value in every])
+    assert float(TripletLoss(softness=0.4)(labels, x)) == pytest.approx(softly, rel=1e-5)
+    # Nearest negatives: 2.0, 0.4, 0.4, 2 → violations −1.0, 0.6, 1.8, and for 3: 2 − 3.2 + 0.2 = −1.0.
+    assert float(TripletLoss(miner=BatchHard())(labels, x)) == pytest.approx((0.6 + 1.8) / 4, rel=1e-5)
+    unreduced = np.asarray(TripletLoss(miner="batch-hard", reduction="none")(labels, x))
+    np.testing.assert_allclose(unreduced, [0, 0.6, 1.8, 0], atol=1e-5)
+
+
+def pairs_of(miner: Miner, x: np.ndarray, labels: np.ndarray = LABELS) -> tuple[set, set]:
+    marked = miner.pairs(tf.constant(labels), tf.constant(x))
+    return tuple({tuple(pair) for pair in np.argwhere(np.asarray(kind)).tolist()} for kind in marked)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("positives", [None, 2])
+def test_a_miners_pairs_are_those_of_its_triplets(positives: int | None) -> None:
+    x = unit_vectors(len(LABELS), 2, seed=5)
+    distances = np.array([[distance(a, b) for b in x] for a in x])
+    hard, semi_hard = (set(), set()), (set(), set())
+    everything = (set(), set())
+    for a in (0, 1, 3, 4, 5):  # photo 2 is the only one of person 9
+        mates = [p for p in range(6) if p != a and LABELS[p] == LABELS[a]]
+        others = [n for n in range(6) if LABELS[n] != LABELS[a]]
+        hard[0].add((a, max(mates, key=lambda p: distances[a, p])))
+        hard[1].add((a, min(others, key=lambda n: distances[a, n])))
+        for p in mates:
+            beyond = [n for n in others if distances[a, n] > distances[a, p]]
+            nearest = (
+                min(beyond, key=lambda n: distances[a, n]) if beyond else max(others, key=lambda n: distances[a, n])
+            )
+            semi_hard[0].add((a, p))
+            semi_hard[1].add((a, nearest))
+            everything[0].add((a, p))
+        everything[1].update((a, n) for n in others)
+    assert pairs_of(BatchHard(), x) == hard
+    assert pairs_of(SemiHard(positives=positives), x) == semi_hard
+    assert pairs_of(AllTriplets(positives=positives), x) == everything
+    near, far = pairs_of(DistanceWeighted(positives=positives), x)
+    assert near == everything[0]
+    assert far < everything[1]
+
+
+def test_a_miner_of_another_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"A miner is one of batch-hard, .*Received: 'hardest'"):
+        TripletLoss(miner="hardest")
