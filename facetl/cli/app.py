@@ -13,70 +13,28 @@ from typer.core import TyperGroup
 import facetl
 from facetl.errors import FacetlError
 
-# Name → where the command or the group of commands lies, and its first line: `facetl --help` imports none of them.
+# Name → where the command or the group of commands lies, and a line on it: `facetl --help` imports none of them.
 COMMANDS = {
-    "quickstart": (
-        "verbs.train:quickstart",
-        "Go from photos to a measured model with every setting at its default; in the current folder.",
-    ),
-    "data": ("verbs.data:app", "Get photos to work on, and test sets made of them."),
-    "align": (
-        "verbs.align:align",
-        "Find the faces in photos and write each one aligned; poor ones apart, under OUT/_poor.",
-    ),
-    "cache": ("verbs.cache:app", "Fill the embedding cache: `facetl cache DIR`. Or verify, gc, info, export."),
-    "train": (
-        "verbs.train:train",
-        "Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME.",
-    ),
-    "scratch": (
-        "verbs.scratch:scratch",
-        "Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME.",
-    ),
-    "distill": (
-        "verbs.distill:distill",
-        "Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME.",
-    ),
-    "evaluate": ("verbs.evaluate:app", "Measure a trained run by a protocol, its baselines beside it."),
-    "calibrate": (
-        "verbs.calibrate:calibrate",
-        "Choose a run's threshold on its validation people; without a target, for the highest accuracy.",
-    ),
+    "quickstart": ("verbs.train:quickstart", "From sample faces, or yours, to a measured model."),
+    "data": ("verbs.data:app", "Get photos to work on, and test sets of them."),
+    "align": ("verbs.align:align", "Write the faces of photos, aligned."),
+    "cache": ("verbs.cache:app", "Fill the embedding cache, and look after it."),
+    "train": ("verbs.train:train", "Train a head, and measure it on people held out."),
+    "scratch": ("verbs.scratch:scratch", "Train a net from random weights."),
+    "distill": ("verbs.distill:distill", "Teach a small net a run's embeddings."),
+    "evaluate": ("verbs.evaluate:app", "Measure a run beside its baselines."),
+    "calibrate": ("verbs.calibrate:calibrate", "Choose a run's threshold."),
     "benchmark": ("verbs.benchmark:app", "Measure on a published protocol."),
-    "export": (
-        "verbs.export:export",
-        "Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and measure how far that is from the run.",
-    ),
-    "verify": (
-        "verbs.recognise:verify",
-        "Tell whether two photos show one person: the distance of their faces against the run's threshold.",
-    ),
-    "enroll": (
-        "verbs.recognise:enroll",
-        "Put a person's photos into a run's gallery, so that `facetl identify` can name the person.",
-    ),
-    "identify": (
-        "verbs.recognise:identify",
-        "Name every face of photos by the people who were enrolled, or say unknown: a line a face.",
-    ),
-    "embed": (
-        "verbs.embed:embed",
-        "Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted.",
-    ),
-    "forget": (
-        "verbs.forget:forget",
-        "Erase a person: faces, pictures, features, names; then search every file for what might be left.",
-    ),
-    "cluster": ("verbs.cluster:cluster", "Group the faces of photos into stacks that seem to be one person's each."),
-    "people": (
-        "people.collection:app",
-        "Photos to named people: `facetl people LIBRARY` opens the page on this machine alone. Begin with import.",
-    ),
-    "update": (
-        "verbs.update:update",
-        "Enrol people who arrive, and learn them from cached features without forgetting those before.",
-    ),
-    "runs": ("verbs.update:app", "The versions of a run: what updates made of it, and the way back."),
+    "export": ("verbs.export:export", "Write a run as SavedModel, Keras, LiteRT or ONNX."),
+    "verify": ("verbs.recognise:verify", "Do two photos show one person?"),
+    "enroll": ("verbs.recognise:enroll", "Put a person into a run's gallery."),
+    "identify": ("verbs.recognise:identify", "Name the faces of photos, or call them unknown."),
+    "embed": ("verbs.embed:embed", "Write the embeddings of photos to a file."),
+    "forget": ("verbs.forget:forget", "Erase a person from a run or a library."),
+    "cluster": ("verbs.cluster:cluster", "Group the faces of photos by person."),
+    "people": ("people.collection:app", "A photo collection, its people, and their page."),
+    "update": ("verbs.update:update", "Enrol people who arrive, and learn them."),
+    "runs": ("verbs.update:app", "The versions of an updated run, and the way back."),
 }
 
 

@@ -174,6 +174,13 @@ def run_folder(run: str, models: Path) -> Path:
     raise RunError(f"RUN: expected a run's folder, or its name below {models}, got {run!r}. Run facetl train first.")
 
 
+def new_run(run: str, models: Path) -> Path:
+    """Return the folder of a run that is to be made; RunError for what is no plain name."""
+    if not run or Path(run).name != run or run.startswith("."):
+        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
+    return models / run
+
+
 def cache_folder(cache: Path | None) -> Path:
     """Return the folder of the cache that was asked for, or the user's."""
     return cache or default_cache_folder()

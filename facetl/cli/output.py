@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from facetl.report.tables import results_table
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from facetl.runs.training_run import RunReport
 
 
 def notes() -> Console:
@@ -47,6 +51,27 @@ def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     for row in rows[1:]:
         table.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def put_verification(report: RunReport, titles: Mapping[str, str] | None = None) -> None:
+    """Print how each method verifies a run's test people, by its own name or by that of `titles`."""
+    heading, *rows = results_table(report.verifications)
+    names = list(report.verifications)
+    rows = [[(titles or {}).get(name, row[0]), *row[1:]] for name, row in zip(names, rows, strict=True)]
+    trained = report.verifications["trained"]
+    folds = f"{trained.folds} folds" if trained.folds > 1 else "one fold"
+    people = report.split["test"]["people"]
+    put_table([heading, *rows], title=f"Verification of {people} test people, {trained.pairs:,} pairs in {folds}")
+
+
+def put_run(report: RunReport, *notes: str) -> None:
+    """Print which epoch a training kept, notes on it, and where the run lies."""
+    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
+    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
+    for note in notes:
+        put(note)
+    put(f"run        {report.folder}")
+    put(f"report     {report.folder / 'report.html'}")
 
 
 @contextmanager

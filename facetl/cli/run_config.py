@@ -12,6 +12,7 @@ import typer
 
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.cli.output import say
+from facetl.cli.settings_options import Given
 from facetl.errors import FacetlError, RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.scratch_settings import ScratchSettings
@@ -51,8 +52,13 @@ class RunConfig(Generic[S]):
     content: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path, kind: type[S]) -> Self:
-        """Read the config.json, or that of a run's folder; RunError where it is damaged or of another verb's run."""
+    def read(cls, path: Path | None, kind: type[S]) -> Self | None:
+        """Read a config.json, or that of a run's folder; None for none.
+
+        Raises RunError where it is damaged or of another verb's run.
+        """
+        if path is None:
+            return None
         path = path.expanduser()
         path = path / CONFIG if path.is_dir() else path
         try:
@@ -71,15 +77,6 @@ class RunConfig(Generic[S]):
             return cls(path, kind.from_json(stored), content)
         except (FacetlError, TypeError, ValueError) as error:
             raise RunError(f"--config: {path} holds settings that cannot be: {error}") from error
-
-    def share(self, side: str, default: float) -> float:
-        """Return the share of people of a side of the split; the default for a run made before it was kept."""
-        try:
-            return float(self.content["split"][side])
-        except KeyError:
-            return default
-        except (TypeError, ValueError) as error:
-            raise RunError(f"--config: {self.path}: expected the share of {side} people, got {error}.") from error
 
     @property
     def layout(self) -> str:
@@ -103,3 +100,15 @@ class RunConfig(Generic[S]):
         stored = self.extractor()[1]
         if stored.sha256 != weights.sha256:
             say(f"warning: the run of {self.path} had other weights, {stored.description}; its figures will differ")
+
+
+def shares_of(repeated: RunConfig[Any] | None, given: Given, **shares: float) -> dict[str, float]:
+    """Return the shares of people by side: those given, else those of the run to repeat, else the defaults.
+
+    A run that was made before they were kept has none.
+    """
+    stored = {} if repeated is None else repeated.content.get("split", {})
+    try:
+        return {side: share if side in given else float(stored.get(side, share)) for side, share in shares.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunError(f"--config: expected the shares of people by side, got {stored!r}.") from error

@@ -12,7 +12,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
+from facetl.cli.run_config import RunConfig, shares_of
+from facetl.cli.settings_options import Given
 from facetl.errors import FacetlError
+from facetl.methods.distillation.distillation_settings import DistillationSettings
 
 
 def call(*arguments: object) -> Result:
@@ -124,12 +127,11 @@ def test_what_is_no_config_is_one_clear_line(tmp_path: Path, content: str | None
 
 
 def test_settings_of_a_student_are_read_back(tmp_path: Path) -> None:
-    from facetl.cli.run_config import RunConfig
-    from facetl.methods.distillation.distillation_settings import DistillationSettings
-
     settings = DistillationSettings(alpha=0.5, soft=0.3, epochs=7, seed=5, tap="conv")
     stored = {**settings.to_json(), "teacher": "mine", "align": "mtcnn", "crop": 0.5}
     (tmp_path / "config.json").write_text(json.dumps({"settings": stored, "split": {"test": 0.1}}))
     config = RunConfig.read(tmp_path, DistillationSettings)
+    assert config is not None
     assert config.settings == settings
-    assert (config.share("test", 0.2), config.share("validation", 0.2)) == (0.1, 0.2)
+    given = Given({}, frozenset({"validation"}))
+    assert shares_of(config, given, validation=0.4, test=0.2) == {"validation": 0.4, "test": 0.1}

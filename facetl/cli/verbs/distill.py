@@ -10,9 +10,9 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, cache_folder, run_folder
-from facetl.cli.output import EpochTable, photo_progress, put, put_json, put_table, say
-from facetl.cli.run_config import Config, RunConfig
+from facetl.cli.inputs import Models, cache_folder, new_run, run_folder
+from facetl.cli.output import EpochTable, photo_progress, put_json, put_run, put_table, say
+from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options
 from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -54,13 +54,10 @@ def distill(
     verbose: options.Verbose = False,
 ) -> None:
     """Teach a small net a run's embeddings, from its cached features, and write MODELS/NAME."""
-    if not run or Path(run).name != run or run.startswith("."):
-        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    repeated = None if config is None else RunConfig.read(config, DistillationSettings)
+    out = new_run(run, models)
+    repeated = RunConfig.read(config, DistillationSettings)
     settings = replace(DistillationSettings() if repeated is None else repeated.settings, **given.settings)
-    if repeated is not None:
-        validation = validation if "validation" in given else repeated.share("validation", validation)
-        test = test if "test" in given else repeated.share("test", test)
+    shares = shares_of(repeated, given, validation=validation, test=test)
     place = cache_folder(cache)
 
     start_tensorflow()
@@ -72,14 +69,13 @@ def distill(
                 raise RunError("--crop, --align, --weights: a run has its own. Leave them out.")
             folder: Path | None = run_folder(teacher, models)
             assert folder is not None
-            if folder.resolve() == (models / run).resolve():
+            if folder.resolve() == out.resolve():
                 raise RunError(f"--run: {run} is the teacher itself. Choose another name.")
             taught = Teacher.of_run(
                 folder,
                 cache=place,
                 images=images,
-                validation=validation,
-                test=test,
+                **shares,
                 seed=settings.seed,
                 on_progress=progress,
             )
@@ -95,14 +91,13 @@ def distill(
                 images,
                 cache=place,
                 weights=weights,
-                validation=validation,
-                test=test,
+                **shares,
                 seed=settings.seed,
                 on_progress=progress,
                 on_faces=progress,
                 say=say,
             )
-    _teach(taught, settings, models / run, folder, place, costs=costs, json=json)
+    _teach(taught, settings, out, folder, place, costs=costs, json=json)
 
 
 def _teach(
@@ -131,7 +126,4 @@ def _teach(
         put_json({**report.to_json(), "teacher": teacher_json, "student": student_json})
         return
     put_table(table(compared), title=f"On {len(counts['test'].identities):,} test people")
-    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
-    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
-    put(f"run        {report.folder}")
-    put(f"report     {report.folder / 'report.html'}")
+    put_run(report)

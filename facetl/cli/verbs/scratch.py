@@ -11,14 +11,21 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
-from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
-from facetl.cli.run_config import Config, RunConfig
+from facetl.cli.inputs import new_run
+from facetl.cli.output import (
+    EpochTable,
+    counted,
+    photo_progress,
+    put_json,
+    put_run,
+    put_verification,
+    say,
+)
+from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options
 from facetl.data.published_layouts import read_layout
 from facetl.embeddings.dataset import default_cache_folder
-from facetl.errors import RunError
 from facetl.methods.scratch.scratch_settings import ScratchSettings
-from facetl.report.tables import results_table
 
 # How the table calls the methods of a run whose features are its own.
 _TITLES = {
@@ -55,15 +62,12 @@ def scratch(
     verbose: options.Verbose = False,
 ) -> None:
     """Train a net from random weights on the people of a folder, measure it on people held out, write MODELS/NAME."""
-    if not run or Path(run).name != run or run.startswith("."):
-        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    repeated = None if config is None else RunConfig.read(config, ScratchSettings)
+    out = new_run(run, models)
+    repeated = RunConfig.read(config, ScratchSettings)
     settings = _settings(given, None if repeated is None else repeated.settings)
-    if repeated is not None:
-        validation = validation if "validation" in given else repeated.share("validation", validation)
-        test = test if "test" in given else repeated.share("test", test)
-        layout = layout if "layout" in given else repeated.layout
-    manifest = read_layout(folder, layout).with_splits(seed=settings.seed, validation=validation, test=test)
+    layout = layout if repeated is None or "layout" in given else repeated.layout
+    shares = shares_of(repeated, given, validation=validation, test=test)
+    manifest = read_layout(folder, layout).with_splits(seed=settings.seed, **shares)
     start_tensorflow()
     from facetl.methods.scratch.scratch_training import train_from_scratch
 
@@ -75,7 +79,7 @@ def scratch(
         report = train_from_scratch(
             manifest,
             settings,
-            models / run,
+            out,
             cache=cache or default_cache_folder(),
             on_epoch=EpochTable(),
             on_progress=progress,
@@ -84,18 +88,8 @@ def scratch(
     if json:
         put_json(report.to_json())
         return
-
-    trained = report.verifications["trained"]
-    heading, *rows = results_table(report.verifications)
-    put_table(
-        [heading, *([_TITLES[name], *row[1:]] for name, row in zip(report.verifications, rows, strict=True))],
-        title=f"Verification of {report.split['test']['people']} test people, {trained.pairs:,} pairs in "
-        + (f"{trained.folds} folds" if trained.folds > 1 else "one fold"),
-    )
-    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
-    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
-    put(f"run        {report.folder}")
-    put(f"report     {report.folder / 'report.html'}")
+    put_verification(report, _TITLES)
+    put_run(report)
 
 
 def _settings(given: Given, base: ScratchSettings | None) -> ScratchSettings:

@@ -9,13 +9,19 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import open_collection
-from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, put_table, say
-from facetl.cli.run_config import Config, RunConfig
+from facetl.cli.inputs import new_run, open_collection
+from facetl.cli.output import (
+    EpochTable,
+    counted,
+    photo_progress,
+    put_json,
+    put_run,
+    put_verification,
+    say,
+)
+from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.data.fetch import sources
-from facetl.errors import RunError
-from facetl.report.tables import results_table
 from facetl.training.settings import TrainingSettings
 
 SAMPLE = Path("data/sample")
@@ -50,19 +56,17 @@ def train_people(
     verbose: options.Verbose = False,
 ) -> None:
     """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
-    if not run or Path(run).name != run or run.startswith("."):
-        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
-    repeated, base = None if config is None else RunConfig.read(config, TrainingSettings), None
+    out = new_run(run, models)
+    repeated, base = RunConfig.read(config, TrainingSettings), None
     if repeated is None:
         settings = training_settings(given, preset, validation=validation)
     else:
         settings = training_settings(given, preset, repeated.settings)
-        validation = settings.validation
-        test = test if "test" in given else repeated.share("test", test)
         layout = layout if "layout" in given else repeated.layout
         if "extractor" not in given:
             base = repeated.extractor()[0]
             weights = weights or repeated.weights_file()
+    shares = shares_of(repeated, given, validation=validation, test=test)
     collection = open_collection(
         folder,
         options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey, base=base),
@@ -75,7 +79,7 @@ def train_people(
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
         say(f"{side} people are those of the set's own lists: --{side} does not count")
-    collection = collection.with_splits(seed=settings.seed, validation=validation, test=test)
+    collection = collection.with_splits(seed=settings.seed, **shares)
 
     start_tensorflow()
     from facetl.runs.training_run import split_counts, train_run
@@ -87,26 +91,18 @@ def train_people(
         + f"; {counts['train']['people_with_one_photo']:,} of the training people have one photo and serve as "
         f"negatives only; skipped {counted(collection.report.skipped)}"
     )
-    report = train_run(collection, settings, models / run, resume=resume, on_epoch=EpochTable())
+    report = train_run(collection, settings, out, resume=resume, on_epoch=EpochTable())
     if json:
         put_json(report.to_json())
         return
-
-    trained = report.verifications["trained"]
-    put_table(
-        results_table(report.verifications),
-        title=f"Verification of {counts['test']['people']} test people, {trained.pairs:,} pairs in "
-        + (f"{trained.folds} folds" if trained.folds > 1 else "one fold"),
-    )
-    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
-    put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
+    put_verification(report)
+    notes = []
     if report.choice is not None and report.choice.fallback:
-        put(f"head       {report.choice.sentence}")
+        notes.append(f"head       {report.choice.sentence}")
     if "serve" not in report.signatures:
         kind = collection.spec.name.partition(":")[0]
-        put(f"SavedModel of the head alone, features → embeddings: {kind} is not TensorFlow")
-    put(f"run        {report.folder}")
-    put(f"report     {report.folder / 'report.html'}")
+        notes.append(f"SavedModel of the head alone, features → embeddings: {kind} is not TensorFlow")
+    put_run(report, *notes)
 
 
 train = takes_options(TrainingSettings, defaults=False)(train_people)
