@@ -56,8 +56,8 @@ def main() -> None:
 def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
     from facetl.backbones.backbone import Backbone
     from facetl.calibration.calibration import Target, calibrate_pairs
-    from facetl.calibration.error_rates import PeoplePairs
-    from facetl.calibration.probability import expected_calibration_error
+    from facetl.calibration.error_rates import PeoplePairs, interval_elsewhere
+    from facetl.calibration.probability import reliability
     from facetl.data.manifest import Manifest
     from facetl.data.pair_lists import read_lfw_pairs
     from facetl.embeddings import dataset
@@ -91,7 +91,10 @@ def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
         embeddings = embed(fitted.head, collection.features)
         elsewhere = PeoplePairs(embeddings[others], collection.manifest.labels[others], seed=0)
         measured = elsewhere.errors_at(calibration.threshold).far
-        interval = calibration.far_elsewhere(people=elsewhere.people)
+        assert calibration.far.variance is not None
+        interval = interval_elsewhere(
+            calibration.far.value, calibration.far.variance, people=calibration.people, elsewhere=elsewhere.people
+        )
         tested = [official[number] for number in range(protocol.folds) if number not in couple]
         distances = np.concatenate([pair_distances(embeddings, pairs) for pairs in tested])
         same = np.concatenate([pairs.same for pairs in tested])
@@ -103,7 +106,7 @@ def _measure(folder: Path, far: float, couples: int) -> list[dict[str, object]]:
             "low": interval.low,
             "high": interval.high,
             "inside": bool(interval.low <= measured <= interval.high),
-            "ece": expected_calibration_error(calibration.probability(distances), same),
+            "ece": reliability(calibration.probability(distances), same).error,
             "official_far": float(np.mean(distances[~same] <= calibration.threshold)),
         }
         found.append(row)

@@ -130,15 +130,6 @@ class Calibration:
         """
         return at_prior(self.same_person(distances), self.prior if prior is None else prior)
 
-    def far_elsewhere(self, *, people: float, pairs: int | None = None) -> Interval:
-        """Where the FAR at the threshold will be found on `people` others, from `pairs` drawn or from all of theirs.
-
-        math.inf people give the interval of the true FAR. Raises DataError with fewer than 3 people behind it.
-        """
-        if self.far.variance is None:
-            raise DataError(f"An interval of the FAR needs {_FEWEST_FOR_ERRORS} people. Received: {self.people}.")
-        return interval_elsewhere(self.far.value, self.far.variance, people=self.people, elsewhere=people, pairs=pairs)
-
     def to_json(self) -> dict[str, object]:
         """All of it as plain types; the form of calibration.json."""
         return {
@@ -211,6 +202,29 @@ class Calibrated:
 
     calibration: Calibration
     reliability: Reliability | None
+
+
+def calibrate(
+    embeddings: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    far: float | None = 1e-2,
+    prior: float = 0.5,
+    seed: int = 0,
+) -> Calibration:
+    """Choose the threshold for "one person" on people that training has not seen, with probabilities and "unknown".
+
+    Args:
+        embeddings: float [photos, dim] of unit norm, as a head gives them.
+        labels: [photos], who is on each photo.
+        far: the false accept rate that the threshold may have; None for the highest accuracy on balanced pairs.
+        prior: how likely two photos are of one person before they are looked at.
+        seed: of folds and of the pairs that are drawn.
+
+    Raises DataError, naming how many more people are needed, where these cannot show the rate that is asked for.
+    """
+    target = Target("accuracy") if far is None else Target("far", far)
+    return calibrate_pairs(embeddings, labels, target=target, seed=seed, prior=prior).calibration
 
 
 def calibrate_pairs(

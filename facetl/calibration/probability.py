@@ -200,17 +200,6 @@ def reliability(
     return best
 
 
-def expected_calibration_error(
-    probabilities: npt.ArrayLike,
-    same: npt.ArrayLike,
-    *,
-    weights: npt.ArrayLike | None = None,
-    bins: int = BINS,
-) -> float:
-    """The mean gap between probability and frequency (Guo et al., 2017), in bins of equal weight; see `reliability`."""
-    return reliability(probabilities, same, weights=weights, bins=bins).error
-
-
 def map_from_json(stored: StoredFields) -> ProbabilityMap:
     """A map from its JSON form; RunError where it is damaged."""
     if stored.choice("method", METHODS) == "platt":

@@ -26,9 +26,6 @@ from facetl.metrics.pairs import Ints
 from facetl.metrics.roc import Bools, Floats, checked_pairs, negatives_needed, roc_area, roc_eer, roc_tar, weighted_roc
 from facetl.metrics.verification import FARS
 
-Statistic = Callable[[Floats, Bools, Floats], Floats]
-"""(distances [pairs], same [pairs], weights [weightings, pairs]) → float [weightings]."""
-
 LEVEL = 0.95
 REPLICATES = 1000
 LEAST_PEOPLE = 10  # with fewer, intervals by resampling are too short to be honest about their level
@@ -89,39 +86,6 @@ class PersonRate:
         return Interval(max(0.0, centre - half), min(1.0, centre + half))
 
 
-def person_bootstrap(
-    statistic: Statistic,
-    first_person: npt.ArrayLike,
-    second_person: npt.ArrayLike,
-    distances: npt.ArrayLike,
-    same: npt.ArrayLike,
-    *,
-    seed: int,
-    replicates: int = REPLICATES,
-    level: float = LEVEL,
-    rate: bool = False,
-) -> Interval:
-    """The interval of any statistic of weighted pairs: its percentiles when people are drawn anew.
-
-    first_person, second_person: [pairs], anything that numpy can sort, equal where `same`; distances: float
-    [pairs]; same: bool [pairs]. `rate` says that the statistic lies in [0, 1], and takes the score interval.
-    Raises DataError where either kind of pairs has fewer than LEAST_PEOPLE people.
-    """
-    distances, same = checked_pairs(distances, same, both_kinds=True)
-    pairs = _PeopleOfPairs.of(first_person, second_person, same)
-    if pairs.least_people < LEAST_PEOPLE:
-        raise DataError(
-            f"An interval by person needs {LEAST_PEOPLE} people in pairs of each kind. "
-            f"Received: about {pairs.least_people:.1f}, counting those who are in many pairs as more than their "
-            "share; add people."
-        )
-    drawn = _replicated(lambda weights: statistic(distances, same, weights), pairs, replicates, seed)
-    if rate:
-        return PersonRate(float(drawn.estimates[0]), float(drawn.stderrs[0]), pairs.least_people).interval(level)
-    low, high = np.nanquantile(drawn.replicates[0], [0.5 - level / 2.0, 0.5 + level / 2.0])
-    return Interval(float(low), float(high))
-
-
 def verification_intervals(
     distances: npt.ArrayLike,
     same: npt.ArrayLike,
@@ -137,8 +101,9 @@ def verification_intervals(
     """Intervals by person of what `verify_folds` and `verify_at` score.
 
     threshold: a number or float [pairs] (`pair_thresholds`), taken as given: how it was found adds nothing to
-    the width. fold: [pairs], accuracy being the mean over folds; None for one fold. The people are as
-    for `person_bootstrap`. Raises DataError where `same` and the people contradict each other.
+    the width. fold: [pairs], accuracy being the mean over folds; None for one fold. first_person, second_person:
+    [pairs], anything that numpy can sort, equal where `same`. Raises DataError where `same` and the people contradict
+    each other.
     """
     distances, same = checked_pairs(distances, same, both_kinds=True)
     pairs = _PeopleOfPairs.of(first_person, second_person, same)

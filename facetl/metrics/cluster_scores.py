@@ -103,6 +103,11 @@ def score_clusters(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> ClusterSco
     )
 
 
+def bcubed(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> PrecisionRecall:
+    """Return B³ precision and recall, averaged over photos (Amigó et al., 2009); arguments as of `score_clusters`."""
+    return score_clusters(labels, clusters).bcubed
+
+
 def elbow(embeddings: npt.ArrayLike, ks: Sequence[int], *, seed: int) -> Elbow:
     """The sum of squared distances to the nearest of k centres over k, and where it bends.
 

@@ -8,13 +8,15 @@ name; DIR, the detection and identification rate (1 − FNIR at rank 1), the sha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.files import csv_bytes, write_atomic
 from facetl.metrics.ranking import SHRINKAGE, Gallery, checked_embeddings, checked_names
 from facetl.metrics.roc import Bools, Floats, negatives_needed, tar_at_far
 
@@ -23,6 +25,9 @@ FPIRS: Mapping[str, float] = {"0.01": 0.01, "0.1": 0.1}
 
 _GUESSES = 6
 _SWEEP = 101
+SWEEP = "sweep.csv"
+CONFUSION = "confusion.csv"
+GUESSES = "guesses.csv"
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def identify_openset(
         threshold=used,
         threshold_from="gallery" if threshold is None else "given",
         at_threshold=_sweep(nearest, right, known, np.array([used]))[0],
-        dir_at_fpir={name: _dir_at_fpir(nearest, right, known, fpir) for name, fpir in FPIRS.items()},
+        dir_at_fpir={name: dir_at_fpir(nearest, right, known, fpir) for name, fpir in FPIRS.items()},
         sweep=_sweep(nearest, right, known, _sweep_thresholds(thresholds, nearest)),
         confusion=_confusion(guesses),
         guesses=guesses,
@@ -224,8 +229,12 @@ def identify_openset(
     )
 
 
-def _dir_at_fpir(nearest: Floats, right: Bools, known: Bools, fpir: float) -> float | None:
-    """DIR at the loosest threshold whose FPIR does not exceed `fpir`; None where it cannot be seen."""
+def dir_at_fpir(nearest: Floats, right: Bools, known: Bools, fpir: float) -> float | None:
+    """Detection and identification rate at the loosest threshold whose FPIR does not exceed `fpir`.
+
+    nearest: float [probes], the distance to the best candidate; right: bool [probes], whether that is the person;
+    known: bool [probes], whether the gallery has the person. None where the rate cannot be seen in so few strangers.
+    """
     if known.all() or not known.any():
         return None
     # Named wrongly is not detected at any threshold: farther than every stranger.
@@ -272,3 +281,43 @@ def _confusion(guesses: Sequence[Guess]) -> dict[str, dict[str, int]]:
         person: dict(sorted(answers.items(), key=lambda item: (item[0] != person, -item[1], item[0])))
         for person, answers in rows.items()
     }
+
+
+def write_openset_tables(report: OpenSetReport, folder: Path | str) -> tuple[Path, ...]:
+    """Write sweep.csv, confusion.csv and guesses.csv into a folder, and return their paths.
+
+    sweep.csv has a row a threshold and a column a rate, empty where there is nothing to count; confusion.csv a row
+    for each person and answer that occur; guesses.csv a row a probe, its best candidates from the nearest on.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = range(1, 1 + max(len(guess.candidates) for guess in report.guesses))
+    heading = ["Photo", "Person", "Known", "Answer", "Right"]
+    return (
+        _write(folder / SWEEP, [field.name for field in fields(SweepPoint)], map(astuple, report.sweep)),
+        _write(
+            folder / CONFUSION,
+            ["Person", "Answer", "Photos"],
+            ((person, answer, n) for person, answers in report.confusion.items() for answer, n in answers.items()),
+        ),
+        _write(
+            folder / GUESSES,
+            [*heading, *(name for rank in ranks for name in (f"Guess{rank}", f"Distance{rank}"))],
+            (
+                [
+                    guess.photo,
+                    guess.person,
+                    int(guess.known),
+                    guess.answer,
+                    int(guess.right),
+                    *(cell for name, distance in guess.candidates for cell in (name, f"{distance:.6f}")),
+                ]
+                for guess in report.guesses
+            ),
+        ),
+    )
+
+
+def _write(path: Path, heading: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
+    write_atomic(path, csv_bytes([heading, *rows]))
+    return path

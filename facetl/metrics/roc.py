@@ -61,7 +61,7 @@ def squared_distances(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     return distances
 
 
-def roc(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
+def roc_curve(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
     """The ROC with one point for each distinct distance, so that ties are accepted together.
 
     Raises DataError unless there are pairs of both kinds.
@@ -100,7 +100,7 @@ def weighted_roc(distances: npt.ArrayLike, same: npt.ArrayLike, weights: npt.Arr
 
 def auc(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """Area under the ROC: how often a pair of one person is nearer than a pair of two, ties counting half."""
-    return float(roc_area(roc(distances, same)))
+    return float(roc_area(roc_curve(distances, same)))
 
 
 def roc_area(curve: Roc) -> Floats:
@@ -110,7 +110,7 @@ def roc_area(curve: Roc) -> Floats:
 
 def eer(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """Equal error rate: where FAR = FRR on the ROC, its points joined by straight lines."""
-    return float(roc_eer(roc(distances, same)))
+    return float(roc_eer(roc_curve(distances, same)))
 
 
 def roc_eer(curve: Roc) -> Floats:
@@ -141,7 +141,7 @@ def tar_at_far(distances: npt.ArrayLike, same: npt.ArrayLike, far: float) -> flo
     negatives = int(np.count_nonzero(~same))
     if negatives < needed:
         return None
-    return float(roc_tar(roc(distances, same), far))
+    return float(roc_tar(roc_curve(distances, same), far))
 
 
 def roc_tar(curve: Roc, far: float) -> Floats:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs, identity_folds, sample_pairs
 from facetl.metrics.roc import (
     Bools,
@@ -43,6 +44,7 @@ __all__ = [
     "pair_thresholds",
     "sample_pairs",
     "threshold_from",
+    "verify",
     "verify_at",
     "verify_folds",
 ]
@@ -75,6 +77,24 @@ class Verification:
     fold_accuracies: tuple[float, ...]
     far_at_threshold: float
     frr_at_threshold: float
+
+    def __str__(self) -> str:
+        """Return the measures as lines of text."""
+        source = "thresholds from the other folds" if self.folds > 1 else "a threshold from elsewhere"
+        rates = [
+            f"{tar:.4f} at {name}" if tar is not None else f"needs {self.negatives_needed[name]:,} pairs for {name}"
+            for name, tar in self.tar_at_far.items()
+        ]
+        return "\n".join(
+            (
+                f"accuracy   {self.accuracy:.4f} ± {self.accuracy_stderr:.4f}, {self.folds} folds, {source}",
+                f"AUC        {self.auc:.4f}",
+                f"EER        {self.eer:.4f}",
+                f"TAR@FAR    {', '.join(rates)}",
+                f"threshold  {self.threshold:.4f}: FAR {self.far_at_threshold:.4f}, FRR {self.frr_at_threshold:.4f}",
+                f"pairs      {self.pairs:,}: {self.positives:,} of one person, {self.negatives:,} of two",
+            )
+        )
 
     @property
     def negatives(self) -> int:
@@ -110,6 +130,28 @@ class Verification:
             "far_at_threshold": self.far_at_threshold,
             "frr_at_threshold": self.frr_at_threshold,
         }
+
+
+def verify(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, folds: int = 5, seed: int = 0) -> Verification:
+    """Measure how well embeddings tell people apart, or any other classes, that the embedding was not trained on.
+
+    Balanced pairs are drawn within folds that share no person, and each fold is judged at the best threshold of the
+    other folds: no pair has a part in the choice of its own threshold.
+
+    Args:
+        embeddings: float [photos, dim], of any norm; rows are brought to unit norm, since distances are squared
+            Euclidean between unit vectors.
+        labels: [photos], who is on each photo.
+        folds: how many; fewer where there are not 2 people with 2 photos each for every fold.
+        seed: of the folds and the pairs, which depend on labels and seed alone.
+
+    Raises DataError for fewer than 4 people with 2 photos, or embeddings that are not finite.
+    """
+    rows, names = np.asarray(embeddings), np.asarray(labels)
+    if rows.ndim != 2 or names.shape != rows.shape[:1]:
+        raise DataError(f"Embeddings must be [photos, dim], labels [photos]. Received: {rows.shape}, {names.shape}.")
+    units = normalised(rows.astype(np.float32, copy=False))
+    return evaluate_embeddings(units, names, thresholds_from=None, seed=seed, folds=folds)
 
 
 def verify_folds(distances: npt.ArrayLike, same: npt.ArrayLike, fold: npt.ArrayLike) -> Verification:

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from facetl.calibration.probability import Reliability
 from facetl.errors import DataError
-from facetl.metrics.roc import auc, roc
+from facetl.metrics.roc import auc, roc_curve
 from facetl.report.tables import method_title
 
 # Colours on white; each is told from every other by its digits, which `figure_svg` searches for.
@@ -113,7 +113,7 @@ def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figur
         fewest = max(1, min((int(np.sum(~np.asarray(s, bool))) for _, s in curves.values()), default=1))
         left = min(0.1, max(1e-4, 1.0 / fewest))
         for order, name in enumerate(names):
-            curve = roc(*curves[name])
+            curve = roc_curve(*curves[name])
             colour, dashes = _LINES.get(name, (PEOPLE[(order + 3) % len(PEOPLE)], "-"))
             axes.step(
                 np.maximum(curve.far, left / 10),  # zero has no logarithm; it lies left of the axis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from facetl.metrics.groups import GroupRate, GroupReport
 from facetl.metrics.verification import FARS, Verification
 
 METHODS: Mapping[str, str] = {
@@ -40,18 +39,6 @@ def results_cells(verification: Verification) -> list[str]:
         f"{verification.eer:.3f}",
         *(_rate_cell(verification, name) for name in FARS),
     ]
-
-
-def groups_table(report: GroupReport) -> list[list[str]]:
-    """A heading row and a row for each group: FAR and FRR with their intervals, and the pairs behind each."""
-    level = f"{100 * report.level:g} %"
-    heading = ["Group", "FAR", level, "Pairs of two", "FRR", level, "Pairs of one"]
-    return [heading, *([each.group, *_group_cells(each.far), *_group_cells(each.frr)] for each in report.groups)]
-
-
-def _group_cells(rate: GroupRate) -> list[str]:
-    interval = "too few" if rate.interval is None else f"{rate.interval.low:.3f} to {rate.interval.high:.3f}"
-    return [MISSING if rate.value is None else f"{rate.value:.3f}", interval, f"{rate.pairs:,}"]
 
 
 def _rate_cell(verification: Verification, far: str) -> str:

@@ -19,8 +19,7 @@ from facetl.data.triplet_files import read_triplets, triplet_manifest, triplet_p
 from facetl.errors import DataError
 from facetl.io.files import csv_bytes, write_atomic
 from facetl.metrics.cluster_scores import ClusterScores, Elbow, elbow, elbow_ks, score_clusters
-from facetl.metrics.openset import OpenSetReport, identify_openset
-from facetl.metrics.openset_tables import write_openset_tables
+from facetl.metrics.openset import OpenSetReport, identify_openset, write_openset_tables
 from facetl.metrics.pairs import Ints
 from facetl.metrics.triplet_scores import TripletScores, score_triplets
 from facetl.report.plots import figure_png

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score as sklearn_f1
 
-from facetl.calibration.calibration import KINDS, Calibration, Target, calibrate_pairs, f1_score
-from facetl.calibration.error_rates import PeoplePairs
+from facetl.calibration.calibration import KINDS, Calibration, Target, calibrate, calibrate_pairs, f1_score
+from facetl.calibration.error_rates import PeoplePairs, interval_elsewhere
 from facetl.errors import DataError, RunError
 from facetl.metrics.bootstrap import Interval
 from facetl.metrics.verification import pair_distances, sample_pairs, threshold_from
@@ -45,18 +45,22 @@ def test_a_far_is_kept_to_here_and_within_the_interval_elsewhere(calibration):
     assert calibration.threshold_interval.low < calibration.threshold < calibration.threshold_interval.high
 
 
+def far_elsewhere(found: Calibration, people: float, *, pairs: int | None = None) -> Interval:
+    return interval_elsewhere(found.far.value, found.far.variance, people=found.people, elsewhere=people, pairs=pairs)
+
+
 def test_the_ends_of_the_threshold_interval_have_the_rates_that_the_true_one_may_be(calibration):
     here = PeoplePairs(*people(90, 0), seed=0)
-    rates = calibration.far_elsewhere(people=math.inf)
+    rates = far_elsewhere(calibration, math.inf)
     ends = [here.errors_at(threshold).far for threshold in calibration.threshold_interval]
     assert ends == pytest.approx(list(rates), rel=0.02)
 
 
 def test_an_interval_for_a_given_measurement(calibration):
-    of_all, of_many, truth = (calibration.far_elsewhere(people=n) for n in (90, 900, math.inf))
+    of_all, of_many, truth = (far_elsewhere(calibration, n) for n in (90, 900, math.inf))
     assert of_all == calibration.far.interval
     assert of_all.low < of_many.low < truth.low < calibration.far.value < truth.high < of_many.high < of_all.high
-    assert calibration.far_elsewhere(people=900, pairs=100).high > of_all.high
+    assert far_elsewhere(calibration, 900, pairs=100).high > of_all.high
 
 
 def test_what_is_behind_it_is_counted(calibration):
@@ -69,12 +73,12 @@ def test_what_is_behind_it_is_counted(calibration):
 
 
 def test_probabilities_are_calibrated_on_people_never_seen(calibration):
-    from facetl.calibration.probability import expected_calibration_error
+    from facetl.calibration.probability import reliability
 
     embeddings, labels = people(400, 2)
     pairs = sample_pairs(labels, seed=0)
     distances = pair_distances(embeddings, pairs)
-    assert expected_calibration_error(calibration.probability(distances), pairs.same) < 0.04
+    assert reliability(calibration.probability(distances), pairs.same).error < 0.04
     assert calibration.ece is not None
     assert calibration.ece < 0.06
 
@@ -145,9 +149,6 @@ def test_a_handful_of_people_gets_a_threshold_and_no_claims(count):
     assert (found.interval is None) == (count < 3)
     assert found.probability(0.0) > 0.5 > found.probability(2.0)
     assert Calibration.from_json(json.loads(json.dumps(found.to_json()))) == found
-    if count < 3:
-        with pytest.raises(DataError, match="needs 3 people"):
-            found.far_elsewhere(people=10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -229,3 +230,12 @@ def test_a_target_that_makes_no_sense_is_refused(kind, value):
 
 def test_intervals_are_plain_lists_in_json(calibration, stored):
     assert stored["interval"] == list(calibration.interval or Interval(0, 0))
+
+
+def test_calibrate_is_that_of_a_false_accept_rate_or_of_the_accuracy():
+    embeddings, labels = people(90, 0)
+    found = calibrate(embeddings, labels, far=0.05, prior=0.2, seed=3)
+    assert found == calibrate_pairs(embeddings, labels, target=Target("far", 0.05), seed=3, prior=0.2).calibration
+    assert found.far.value <= 0.05
+    plain = calibrate(embeddings, labels, far=None)
+    assert plain == calibrate_pairs(embeddings, labels, target=Target("accuracy"), seed=0).calibration

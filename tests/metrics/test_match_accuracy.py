@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facetl.errors import DataError
-from facetl.metrics.match_accuracy import class_accuracy, match_accuracy
+from facetl.metrics.triplet_scores import class_accuracy, match_accuracy
 
 
 def test_match_accuracy_by_hand() -> None:

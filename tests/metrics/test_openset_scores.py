@@ -11,8 +11,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from facetl.errors import DataError
-from facetl.metrics.openset import FPIRS, UNKNOWN, OpenSetReport, identify_openset
-from facetl.metrics.openset_tables import write_openset_tables
+from facetl.metrics.openset import FPIRS, UNKNOWN, OpenSetReport, identify_openset, write_openset_tables
 from facetl.metrics.ranking import METHODS, Gallery
 
 

@@ -42,7 +42,7 @@ def test_squared_distances_refuse_other_shapes():
 
 
 def test_roc_by_hand():
-    curve = roc_module.roc(DISTANCES, SAME)
+    curve = roc_module.roc_curve(DISTANCES, SAME)
     np.testing.assert_array_equal(curve.thresholds, [-np.inf, 0.1, 0.2, 0.3, 0.5, 0.9, 1.4, 2.0])
     np.testing.assert_allclose(curve.tar, np.array([0, 1, 1, 2, 3, 3, 4, 4]) / 4)
     np.testing.assert_allclose(curve.far, np.array([0, 0, 1, 1, 2, 3, 3, 5]) / 5)
@@ -51,7 +51,7 @@ def test_roc_by_hand():
 def test_roc_agrees_with_scikit_learn():
     distances, same = random_pairs(0, 70, 400)
     far, tar, thresholds = roc_curve(same, -distances, drop_intermediate=False)
-    ours = roc_module.roc(distances, same)
+    ours = roc_module.roc_curve(distances, same)
     np.testing.assert_allclose(ours.far, far)
     np.testing.assert_allclose(ours.tar, tar)
     np.testing.assert_allclose(ours.thresholds, -thresholds)
@@ -210,7 +210,8 @@ def test_smooth_threshold_of_distances_that_are_all_equal_is_the_best_one():
 
 
 @pytest.mark.parametrize(
-    "function", [roc_module.roc, roc_module.auc, roc_module.eer, roc_module.best_threshold, roc_module.smooth_threshold]
+    "function",
+    [roc_module.roc_curve, roc_module.auc, roc_module.eer, roc_module.best_threshold, roc_module.smooth_threshold],
 )
 def test_one_kind_of_pairs_cannot_be_scored(function):
     with pytest.raises(DataError, match="2 same, 0 different"):

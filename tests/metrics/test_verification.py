@@ -16,6 +16,7 @@ from facetl.metrics.verification import (
     hardest_mistakes,
     pair_distances,
     threshold_from,
+    verify,
     verify_at,
     verify_folds,
 )
@@ -191,3 +192,45 @@ def test_hardest_mistakes_by_hand():
     assert hardest_mistakes(DISTANCES, SAME, threshold=0.3, limit=2).tolist() == [4, 3]
     assert hardest_mistakes(DISTANCES, SAME, threshold=0.75, limit=2).tolist() == [4, 2]
     assert hardest_mistakes(DISTANCES, SAME, threshold=np.where(FOLD == 0, 0.6, 1.2)).tolist() == []
+
+
+class TestVerify:
+    def test_is_that_of_the_same_pairs_of_unit_vectors(self):
+        embeddings, labels = people(3)
+        found = verify(embeddings, labels, folds=3, seed=7)
+        expected = evaluate_embeddings(embeddings, labels, thresholds_from=None, seed=7, folds=3)
+        assert found.thresholds == pytest.approx(expected.thresholds, abs=1e-6)
+        assert (found.folds, found.fold_accuracies) == (3, expected.fold_accuracies)
+        assert (found.auc, found.eer) == pytest.approx((expected.auc, expected.eer))
+
+    def test_the_norm_of_an_embedding_does_not_count(self):
+        embeddings, labels = people(3)
+        scales = np.random.default_rng(0).uniform(0.1, 9, (len(labels), 1))
+        plain, scaled = (verify(rows, labels, seed=1) for rows in (embeddings, (embeddings * scales).tolist()))
+        assert scaled.accuracy == pytest.approx(plain.accuracy)
+        assert scaled.auc == pytest.approx(plain.auc, abs=1e-4)
+
+    def test_no_fold_gives_its_own_threshold(self):
+        """Labels by chance: a threshold from the pairs it is judged on would be right on more than half of them."""
+        rng = np.random.default_rng(0)
+        found = [verify(rng.standard_normal((60, 8)), np.arange(60) % 12, seed=seed) for seed in range(20)]
+        assert np.mean([one.accuracy for one in found]) < 0.51
+
+    def test_it_can_be_read(self):
+        lines = str(verify(*people(3), folds=3)).splitlines()
+        assert lines[0].startswith("accuracy   0.")
+        assert lines[0].endswith(", 3 folds, thresholds from the other folds")
+        assert "needs 10,000 pairs for 1e-4" in lines[3]
+        assert [line.split()[0] for line in lines] == ["accuracy", "AUC", "EER", "TAR@FAR", "threshold", "pairs"]
+
+    def test_too_few_people(self):
+        with pytest.raises(DataError, match="at least 2 folds"):
+            verify(np.eye(6), [0, 0, 1, 1, 2, 2])
+        with pytest.raises(DataError, match=r"labels \[photos\]"):
+            verify(np.eye(6), [0, 0, 1, 1, 2])
+
+    def test_embeddings_that_are_not_finite(self):
+        embeddings, labels = people(3)
+        embeddings[5] = np.nan
+        with pytest.raises(DataError, match=r"finite|unit norm"):
+            verify(embeddings, labels)

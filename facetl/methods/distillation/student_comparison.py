@@ -16,7 +16,7 @@ from facetl.data.triplets import make_triplets
 from facetl.errors import RunError
 from facetl.io.json import write_json
 from facetl.methods.distillation.teacher import Teacher
-from facetl.metrics.match_accuracy import Share, class_accuracy, match_accuracy
+from facetl.metrics.triplet_scores import Share, class_accuracy, match_accuracy
 from facetl.metrics.verification import Verification, evaluate_embeddings
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
