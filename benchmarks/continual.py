@@ -159,7 +159,7 @@ def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: in
     """Return features in which a step's photos are as in its domain, and the step without those that show no face."""
     from facetl.backbones.backbone import Backbone
     from facetl.embeddings import dataset
-    from facetl.methods.continual.stacked_rows import StackedRows
+    from facetl.io.arrays import concat_rows
     from facetl.methods.continual.streams import write_changed
 
     rows = np.concatenate([step.photos, step.probes])
@@ -172,7 +172,7 @@ def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: in
     kept = replace(
         step, photos=step.photos[np.isin(step.photos, found)], probes=step.probes[np.isin(step.probes, found)]
     )
-    return StackedRows([features, seen.features]).subset(chosen), kept
+    return concat_rows([features, seen.features]).subset(chosen), kept
 
 
 def _measured(scene: Scene, method: str, every: bool, seed: int) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.embeddings.featured import Featured, Progress, featured
 from facetl.embeddings.fill import FillReport
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import DataError
+from facetl.io.arrays import RowView
 from facetl.io.system import user_cache_folder
 
 
@@ -30,7 +30,7 @@ def default_cache_folder() -> Path:
     return Path(given) if given else user_cache_folder() / "embeddings"
 
 
-class Rows(NamedTuple):
+class LabelledFeatures(NamedTuple):
     """Some photos of a Collection.
 
     Attributes:
@@ -39,7 +39,7 @@ class Rows(NamedTuple):
         manifest: the photos.
     """
 
-    features: CachedRows | JoinedRows
+    features: RowView
     labels: NDArray[np.int32]
     manifest: Manifest
 
@@ -62,7 +62,7 @@ class Collection:
     """
 
     manifest: Manifest
-    features: CachedRows | JoinedRows
+    features: RowView
     layout: FeatureMap
     spec: ExtractorSpec
     weights: Weights
@@ -92,17 +92,17 @@ class Collection:
             replace(every.report, skipped=skipped),
         )
 
-    def side(self, split: str) -> Rows:
+    def side(self, split: str) -> LabelledFeatures:
         """Return features, labels and the manifest of one side of the split: train, validation or test."""
         if split not in SIDES:
             raise DataError(f"a side is one of {', '.join(SIDES)}, got {split!r}.")
         chosen = np.array([photo.split == split for photo in self.manifest.photos])
         return self.rows(chosen)
 
-    def rows(self, which: np.ndarray) -> Rows:
+    def rows(self, which: np.ndarray) -> LabelledFeatures:
         """Return features, labels and the manifest of a mask or of indices of photos; labels stay those of all."""
         rows = np.flatnonzero(which) if which.dtype == np.bool_ else which
-        return Rows(self.features.subset(rows), self.manifest.labels[rows], self.manifest.select(rows))
+        return LabelledFeatures(self.features.subset(rows), self.manifest.labels[rows], self.manifest.select(rows))
 
     def with_splits(self, *, seed: int, validation: float, test: float) -> Collection:
         """Put every person on one side."""

@@ -23,12 +23,12 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.featured import stored_layout
 from facetl.embeddings.fill import FillReport, Mapped
 from facetl.embeddings.index import MissingCacheError
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import DataError
 from facetl.faces.aligner import aligned
 from facetl.faces.detectors import Face
 from facetl.images.decode import read_photo
 from facetl.images.reader import ReadPhoto, read_batches
+from facetl.io.arrays import RowView, concat_columns
 
 UNUSABLE = "unusable-landmarks"
 # Side of a crop as a multiple of the longer side of the face's box: the margin of FaceNet's alignment script, 44 of 182
@@ -91,15 +91,13 @@ def missing_faces(keys: Sequence[str], spec: ExtractorSpec, weights: Weights, *,
     return [key for key in dict.fromkeys(keys) if any(key in one for one in lacking)]
 
 
-def face_features(
-    keys: Sequence[str], spec: ExtractorSpec, weights: Weights, *, cache: Path
-) -> CachedRows | JoinedRows:
+def face_features(keys: Sequence[str], spec: ExtractorSpec, weights: Weights, *, cache: Path) -> RowView:
     """Return the features of faces, [keys, dim] float16 rows on disk; CacheError where one has none."""
     parts = []
     for view in spec.views:
         with EmbeddingCache.open(cache, fingerprint=view.fingerprint(weights.sha256), write=False) as rows:
             parts.append(rows.gather(keys))
-    return parts[0] if len(parts) == 1 else JoinedRows(parts)
+    return concat_columns(parts)
 
 
 def face_layout(spec: ExtractorSpec, weights: Weights, *, cache: Path) -> FeatureMap:

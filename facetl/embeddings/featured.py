@@ -17,12 +17,12 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import Fill, FillReport, fill
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import DataError
 from facetl.faces.aligner import NO_FACE, aligned
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
 from facetl.images.decode import read_photo
+from facetl.io.arrays import RowView, concat_columns
 from facetl.io.digests import digests, sha256_of
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ class Featured:
     """
 
     manifest: Manifest
-    features: CachedRows | JoinedRows
+    features: RowView
     layout: FeatureMap
     contents: tuple[str, ...]
     report: FillReport
@@ -97,7 +97,7 @@ def featured(
         with EmbeddingCache.open(cache, fingerprint=view.fingerprint(weights.sha256), write=False) as rows:
             parts.append(rows.gather(contents))
             layouts.append(stored_layout(rows.stored_description, parts[-1].shape[1]))
-    features = parts[0] if len(parts) == 1 else JoinedRows(parts)
+    features = concat_columns(parts)
     return Featured(kept, features, FeatureMap.joined(layouts), contents, report)
 
 

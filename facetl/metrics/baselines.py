@@ -12,17 +12,8 @@ import numpy.typing as npt
 import scipy
 
 from facetl.errors import DataError
-from facetl.metrics.linalg import (
-    Float32s,
-    Rows,
-    blocks,
-    check_dim,
-    moments,
-    normalised,
-    principal_axes,
-    projected,
-    signed,
-)
+from facetl.io.arrays import Rows
+from facetl.metrics.linalg import Float32s, blocks, check_dim, moments, normalised, principal_axes, projected, signed
 
 # Principal components of Whitened and Lda, which thereby differ in the labels alone.
 COMPONENTS = 400

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.arrays import Rows
 from facetl.metrics.baselines import COMPONENTS, Lda
 from facetl.metrics.jackknife import jackknife_variance
-from facetl.metrics.linalg import Rows
 from facetl.metrics.pairs import Ints, fold_pairs, identity_folds
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances, verify_folds

@@ -6,13 +6,13 @@ Features may be float16 and large (13,000 photos × 14,112): they are read in bl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
 from facetl.errors import DataError
+from facetl.io.arrays import Rows
 
 Float32s = npt.NDArray[np.float32]
 
@@ -23,15 +23,6 @@ _SIGNED = 0.25  # share of negative magnitude from which features count as signe
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
 _EXACT = 1536  # photos up to which the eigenvectors of their inner products are computed exactly
 _FEW = 6000  # photos up to which their inner products (144 MB) are cheaper than iterating over long features
-
-
-class Rows(Protocol):
-    """Features as an array or as rows of a cache: indexed by an int array, [photos, dim]."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 def moments(features: Rows) -> tuple[Float32s, Float32s]:

@@ -19,8 +19,8 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import FacePlace, face_features, face_layout, fill_faces, missing_faces
 from facetl.embeddings.fill import FillReport
 from facetl.embeddings.index import MissingCacheError
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import CacheLockedError, LibraryError
+from facetl.io.arrays import RowView
 from facetl.metrics.linalg import normalised
 from facetl.people.library import Library
 from facetl.people.store.photos import photos_of
@@ -42,7 +42,7 @@ class FeaturedFaces:
     """
 
     ids: NDArray[np.int64]
-    features: CachedRows | JoinedRows | None
+    features: RowView | None
     layout: FeatureMap | None
     report: FillReport
 

@@ -15,9 +15,10 @@ import keras
 import numpy as np
 
 from facetl.errors import RunError
+from facetl.io.arrays import Rows
 from facetl.io.files import write_arrays
 from facetl.metrics.baselines import Baselines
-from facetl.metrics.linalg import Float32s, Rows, blocks, check_dim, normalised, projected
+from facetl.metrics.linalg import Float32s, blocks, check_dim, normalised, projected
 from facetl.training import layers  # noqa: F401 - registers the layer that a stored head may hold
 from facetl.training.fit import Embedder
 from facetl.training.head import embed

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
+from facetl.io.lock import holder_of
 from facetl.recognition.run_folder import CONFIG, GALLERY, GALLERY_LOCK, RunFolder
 
 VERSIONS = "versions"
@@ -121,7 +122,7 @@ def _keep(folder: Path, partial: Path, *, without: int | None) -> None:
     for version in history(folder):
         if version.number != without:
             # What people are enrolled in goes its own way: see `_take_gallery`.
-            left = (VERSIONS, GALLERY, GALLERY_LOCK) if version.in_use else ()
+            left = (VERSIONS, GALLERY, GALLERY_LOCK, holder_of(Path(GALLERY_LOCK)).name) if version.in_use else ()
             _copy(version.folder, partial / VERSIONS / str(version.number), left)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import FacetlError, TrainingError
-from facetl.metrics.linalg import Rows, normalised, projected
+from facetl.io.arrays import Rows
+from facetl.metrics.linalg import normalised, projected
 
 # A number, or where it begins and where it ends: linear over the epochs.
 Schedule = float | tuple[float, float]

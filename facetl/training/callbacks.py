@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from facetl.errors import CollapseError, TrainingError
-from facetl.metrics.linalg import Rows, as_unit
+from facetl.io.arrays import Rows
+from facetl.metrics.linalg import as_unit
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import accuracy_at, auc, best_threshold
 from facetl.metrics.verification import pair_distances

@@ -16,8 +16,8 @@ import pandas as pd
 import tensorflow as tf
 
 from facetl.backbones.feature_map import FeatureMap
+from facetl.io.arrays import Rows
 from facetl.metrics.baselines import Baselines, Raw
-from facetl.metrics.linalg import Rows
 from facetl.samplers import SAMPLERS, Sampler
 from facetl.training.callbacks import (
     CollapseGuard,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from facetl.errors import TrainingError
-from facetl.metrics.linalg import Rows
+from facetl.io.arrays import Rows
 from facetl.training.whitening import Whitening
 
 _BLOCK = 4096

@@ -25,9 +25,10 @@ from sklearn.model_selection import GroupShuffleSplit
 
 from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import DataError
+from facetl.io.arrays import Rows
 from facetl.metrics.baselines import Raw
 from facetl.metrics.jackknife import auc_gain_stderr
-from facetl.metrics.linalg import Float32s, Rows, normalised
+from facetl.metrics.linalg import Float32s, normalised
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances

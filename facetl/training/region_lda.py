@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from facetl.backbones.feature_map import FeatureMap
-from facetl.metrics.linalg import Float32s, Rows, blocks, leading, principal_axes
+from facetl.io.arrays import Rows, take_columns
+from facetl.metrics.linalg import Float32s, blocks, leading, principal_axes
 
 # Directions kept of a region: the ones behind hardly separate people (benchmarks/recipes).
 _KEPT = 150
@@ -219,7 +220,7 @@ class _Iterated:
     def whitened(self) -> Iterator[Float32s]:
         """Yield each region's rows, whitened, [photos, components]."""
         for columns in self._regions:
-            region = _Columns(self._rows, columns)
+            region = take_columns(self._rows, columns)
             self._axes.append(self._whitening(region))
             yield region[np.arange(len(self._rows))].astype(np.float32) @ self._axes[-1]
 
@@ -262,18 +263,6 @@ def _standardised(features: Rows, mean: Float32s, scale: Float32s) -> np.ndarray
         block /= scale
         rows[at] = block
     return rows
-
-
-class _Columns:
-    """Some columns of rows in memory."""
-
-    def __init__(self, rows: np.ndarray, columns: np.ndarray) -> None:
-        self._rows = rows
-        self._columns = columns
-        self.shape = (len(rows), len(columns))
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self._rows[rows[:, None], self._columns]
 
 
 # The scatter within a person with hundreds of photos must not stand for everyone's.

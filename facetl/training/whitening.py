@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import TrainingError
-from facetl.metrics.linalg import Rows, moments, principal_axes, projected, signed, signed_root
+from facetl.io.arrays import Rows, map_rows, take
+from facetl.metrics.linalg import moments, principal_axes, projected, signed, signed_root
 from facetl.training.layers import SignedRoot
 from facetl.training.region_lda import region_axes, supervised
 from facetl.training.settings import STANDARDISATIONS
@@ -83,11 +84,11 @@ class Whitening:
         root = root and not signed(features)
         if method == "none":
             return cls(root, None, None, None)
-        rooted = _Rooted(features) if root else features
+        rooted = map_rows(features, _rooted) if root else features
         rng = np.random.default_rng([seed, 1])
         if features.shape[0] > MAX_PHOTOS:
             chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
-            rooted, classes = _Subset(rooted, chosen), classes[chosen]
+            rooted, classes = take(rooted, chosen), classes[chosen]
         mean, scale = moments(rooted)
         # A feature that hardly ever fires would be blown up to the weight of the others.
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
@@ -173,24 +174,5 @@ def _in_parts(layout: FeatureMap) -> bool:
     return sum(map(len, layout.regions())) > 1
 
 
-class _Rooted:
-    """Rows with the signed root taken as they are read."""
-
-    def __init__(self, features: Rows) -> None:
-        self._features = features
-        self.shape = features.shape
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return signed_root(np.asarray(self._features[rows], np.float32))
-
-
-class _Subset:
-    """Some rows of others."""
-
-    def __init__(self, features: Rows, rows: np.ndarray) -> None:
-        self._features = features
-        self._rows = rows
-        self.shape = (len(rows), features.shape[1])
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self._features[self._rows[rows]], np.float32)
+def _rooted(rows: Any) -> np.ndarray:
+    return signed_root(np.asarray(rows, np.float32))

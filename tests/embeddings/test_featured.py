@@ -14,7 +14,6 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings import featured as module
 from facetl.embeddings.featured import featured
-from facetl.embeddings.rows import JoinedRows
 from facetl.errors import DataError
 from facetl.faces.aligner import SIZE
 from facetl.faces.detectors import Face
@@ -69,7 +68,6 @@ def test_crops_are_cached_each_and_joined(people: Manifest, tmp_path: Path) -> N
     both = ExtractorSpec.of(crop=(1.0, 0.5))
     found = featured(people, both, WEIGHTS, make_net=make, cache=tmp_path / "cache")
     assert [net.spec.crops for net in nets] == [(1.0,), (0.5,)]
-    assert isinstance(found.features, JoinedRows)
     assert found.layout == FeatureMap(((2, 1), (2, 1)))
     assert (found.report.photos, found.report.computed, found.report.reused) == (4, 4, 0)
     photos = [cv2.imread(str(path))[:, :, ::-1] for path in people.paths]

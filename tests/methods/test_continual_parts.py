@@ -21,7 +21,6 @@ from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, 
 from facetl.methods.continual.memory import Memory, seen, solve
 from facetl.methods.continual.pca_basis import Basis
 from facetl.methods.continual.split_head import copy_of, front_and_trunk
-from facetl.methods.continual.stacked_rows import StackedRows
 from facetl.methods.continual.streams import changed, held_back, stream, write_changed
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
@@ -380,15 +379,6 @@ class TestParts:
         twin = copy_of(other)
         twin.set_weights([0 * weight for weight in twin.get_weights()])
         assert np.abs(other.get_weights()[0]).max() > 0
-
-    def test_rows_of_several_folders_are_one_below_the_other(self) -> None:
-        parts = [RNG.normal(size=(count, 3)).astype(np.float16) for count in (4, 0, 2)]
-        rows, whole = StackedRows(parts), np.concatenate(parts)
-        assert rows.shape == (6, 3)
-        np.testing.assert_array_equal(rows[np.array([5, 0, 4, 4])], whole[[5, 0, 4, 4]])
-        some = rows.subset(np.array([4, 1, 0]))
-        np.testing.assert_array_equal(some[np.array([1, 0])], whole[[1, 4]])
-        np.testing.assert_array_equal(some.subset(np.array([2, 0]))[:], whole[[0, 4]])
 
 
 class TestStreams:

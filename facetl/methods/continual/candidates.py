@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.feature_map import FeatureMap
+from facetl.io.arrays import Rows, concat_rows
 from facetl.methods.continual.fine_tuning import People, UpdateSettings, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
 from facetl.methods.continual.new_people import Arrivals, Known, Say, herded
 from facetl.methods.continual.split_head import front_and_trunk, same_weights
-from facetl.methods.continual.stacked_rows import StackedRows
-from facetl.metrics.linalg import Rows
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.versions import Version, history
@@ -103,7 +102,7 @@ class Learner:
         everyone = np.concatenate([names, self.arrivals.names[self.taken]])
         chosen, chosen_names = self.known.features("validation")
         head, seconds = retrain(
-            StackedRows([train, new]),
+            concat_rows([train, new]),
             np.unique(everyone, return_inverse=True)[1],
             old=self.recognizer.head,
             settings=replace(self.settings, seed=self.update.seed),

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.errors import DataError, RunError
-from facetl.methods.continual import arrays
+from facetl.io.files import write_arrays
+from facetl.methods.continual.pca_basis import stored_arrays
 
 EXEMPLARS = "exemplars.npz"
 _VERSION = 2
@@ -102,7 +103,7 @@ class Exemplars:
 
     def write(self, folder: Path) -> None:
         """Write them into a run folder, for its owner alone; no pickle."""
-        arrays.write(
+        write_arrays(
             folder / EXEMPLARS,
             version=np.int64(_VERSION),
             rows=self.rows,
@@ -116,7 +117,7 @@ class Exemplars:
         path = folder / EXEMPLARS
         if not path.exists():
             return None
-        with arrays.reading(path) as stored:
+        with stored_arrays(path) as stored:
             if int(stored["version"]) > _VERSION:
                 raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
             rows, embeddings = (stored[name].astype(_DTYPE) for name in ("rows", "embeddings"))

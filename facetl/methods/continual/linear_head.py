@@ -9,8 +9,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from facetl.io.arrays import Rows
 from facetl.methods.continual.split_head import front_and_trunk
-from facetl.metrics.linalg import Float32s, Rows, blocks, normalised, signed_root
+from facetl.metrics.linalg import Float32s, blocks, normalised, signed_root
 from facetl.training.head import build_trunk, join
 from facetl.training.settings import TrainingSettings
 from facetl.training.whitening import Whitening

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.backbones.feature_map import FeatureMap
+from facetl.io.arrays import Rows, take
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.linear_head import Affine, LinearHead, rotation
 from facetl.methods.continual.pca_basis import Basis
-from facetl.methods.continual.stacked_rows import ChosenRows
-from facetl.metrics.linalg import Float32s, Rows, normalised
+from facetl.metrics.linalg import Float32s, normalised
 from facetl.training.region_lda import joined_discriminants
 from facetl.training.whitening import MAX_PHOTOS
 
@@ -61,15 +61,15 @@ class Memory:
         chosen = np.sort(np.random.default_rng(seed).permutation(photos)[:MAX_PHOTOS])
         standardised = np.empty((len(chosen), features.shape[1]), np.float16)
         embeddings = np.empty((len(chosen), len(anchor.affine.bias)), np.float32)
-        for at, block in anchor.moments.standardised(ChosenRows(features, chosen)):
+        for at, block in anchor.moments.standardised(take(features, chosen)):
             standardised[at], embeddings[at] = block, anchor.affine(block)
         basis, rows = Basis.learnt(
             standardised, moments=anchor.moments, layout=layout, components=components, seed=seed
         )
         # Photos spread wider along components that were learnt from them than all others do, those of new people too.
-        rows *= _spread(basis.rows(ChosenRows(others, np.arange(min(_OTHERS, others.shape[0])))))
+        rows *= _spread(basis.rows(take(others, np.arange(min(_OTHERS, others.shape[0])))))
         rest = np.setdiff1d(np.arange(photos), chosen)
-        beside = seen(ChosenRows(features, rest), people[rest], basis=basis, anchor=anchor)
+        beside = seen(take(features, rest), people[rest], basis=basis, anchor=anchor)
         everything = Exemplars.of(rows, embeddings, people[chosen]).joined(beside)
         return cls(basis, everything.herded(per_person))
 

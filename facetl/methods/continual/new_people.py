@@ -17,11 +17,10 @@ from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError
+from facetl.io.arrays import Rows, RowView, concat_rows
 from facetl.io.digests import digests
 from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.fine_tuning import People
-from facetl.methods.continual.stacked_rows import StackedRows
-from facetl.metrics.linalg import Rows
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, SplitPeople
 from facetl.runs.recalibration import run_collection
@@ -75,7 +74,7 @@ class Known:
             opened.append(_subset(collection, rows))
         return cls(config, people, tuple(opened))
 
-    def features(self, which: str) -> tuple[StackedRows, NDArray[np.str_]]:
+    def features(self, which: str) -> tuple[RowView, NDArray[np.str_]]:
         """Return the features of everybody on a side, and who is on each photo; DataError where nobody has one."""
         parts = [_of_people(collection, self.sides[which]) for collection in self.collections]
         names = np.concatenate([names for _, names in parts])
@@ -84,7 +83,7 @@ class Known:
                 f"{self.collections[0].manifest.root}: expected photos of the run's {which} people, got none. Restore "
                 "them, or name their folder by --data."
             )
-        return StackedRows([rows for rows, _ in parts]), names
+        return concat_rows([rows for rows, _ in parts]), names
 
     def contents(self) -> frozenset[str]:
         """Return the sha256 of every photo."""

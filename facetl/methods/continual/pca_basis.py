@@ -6,7 +6,9 @@ differ in others, so an update begins from all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.feature_map import FeatureMap
-from facetl.methods.continual import arrays
+from facetl.errors import RunError
+from facetl.io.arrays import Rows
+from facetl.io.files import write_arrays
 from facetl.methods.continual.linear_head import Moments
-from facetl.metrics.linalg import Float32s, Rows
+from facetl.metrics.linalg import Float32s
 from facetl.training.region_lda import region_whitening
 
 BASIS = "basis.npz"
@@ -75,7 +79,7 @@ class Basis:
         """Write it into a run folder, for its owner alone; no pickle."""
         parts: dict[str, Any] = {f"columns_{place}": own for place, own in enumerate(self.columns)}
         parts |= {f"axes_{place}": own.astype(np.float16) for place, own in enumerate(self.axes)}
-        arrays.write(folder / BASIS, **self.moments._asdict(), **parts)
+        write_arrays(folder / BASIS, **self.moments._asdict(), **parts)
 
     @classmethod
     def read(cls, folder: Path) -> Basis | None:
@@ -83,7 +87,7 @@ class Basis:
         path = folder / BASIS
         if not path.exists():
             return None
-        with arrays.reading(path) as stored:
+        with stored_arrays(path) as stored:
             moments = Moments(bool(stored["root"]), stored["mean"], stored["scale"])
             count = sum(name.startswith("axes_") for name in stored)
             columns = tuple(stored[f"columns_{place}"] for place in range(count))
@@ -91,3 +95,16 @@ class Basis:
             if not count or any(len(one) != len(own) for one, own in zip(columns, axes, strict=True)):
                 raise ValueError("its regions do not belong together")
         return cls(moments, columns, axes)
+
+
+@contextmanager
+def stored_arrays(path: Path) -> Iterator[Any]:
+    """Yield a file's arrays by name; RunError where they, or a ValueError of what is made of them, are damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path}: it cannot be read ({error}). Delete the file: the next update makes it anew from the run's "
+            "photos."
+        ) from error

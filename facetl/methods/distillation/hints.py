@@ -21,9 +21,9 @@ from keras import ops
 
 from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import CollapseError, FacetlError, TrainingError
+from facetl.io.arrays import Rows
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.crops import CropRows
-from facetl.metrics.linalg import Rows
 from facetl.training.whitening import MAX_PHOTOS, Whitening
 
 OnHints = Callable[[int, dict[str, float]], None]

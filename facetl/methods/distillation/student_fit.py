@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 from facetl.errors import TrainingError
+from facetl.io.arrays import Rows
 from facetl.losses.distillation import (
     AngleDistillationLoss,
     CosineDistillationLoss,
@@ -25,7 +26,6 @@ from facetl.losses.distillation import (
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.crops import CropRows, make_augmenter
 from facetl.methods.scratch.scratch_training import NetTrainer
-from facetl.metrics.linalg import Rows
 from facetl.samplers import ShuffleSampler
 from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates
 from facetl.training.fit import as_batches

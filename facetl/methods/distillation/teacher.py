@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,10 +19,9 @@ from facetl.data.published_layouts import read_layout
 from facetl.data.splits import SIDES
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.errors import RunError
+from facetl.io.arrays import Rows, RowView, take_columns
 from facetl.metrics.baselines import Raw
-from facetl.metrics.linalg import Rows
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, SplitPeople
@@ -56,7 +54,7 @@ class Teacher:
     recognizer: Recognizer
     manifest: Manifest
     embeddings: np.ndarray
-    features: CachedRows | JoinedRows
+    features: RowView
     layout: FeatureMap
     computed: int
 
@@ -84,7 +82,7 @@ class Teacher:
     def maps_of(self, manifest: Manifest) -> Rows:
         """Return `maps` of some of the photos, by their paths: [photos, maps.dim] float16, read when indexed."""
         start = self.maps.dim * self.spec.crops.index(self.crop)
-        return _Columns(self.features.subset(self._rows(manifest)), slice(start, start + self.maps.dim))
+        return take_columns(self.features.subset(self._rows(manifest)), slice(start, start + self.maps.dim))
 
     def _rows(self, manifest: Manifest) -> list[int]:
         row = {path: place for place, path in enumerate(self.manifest.paths)}
@@ -174,18 +172,6 @@ class Teacher:
             layout=collection.layout,
             computed=collection.report.computed,
         )
-
-
-class _Columns:
-    """Some columns of rows."""
-
-    def __init__(self, rows: Rows, columns: slice) -> None:
-        self._rows = rows
-        self._columns = columns
-        self.shape = (rows.shape[0], columns.stop - columns.start)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return np.asarray(self._rows[key])[..., self._columns]
 
 
 def is_run(run: str, models: Path) -> bool:

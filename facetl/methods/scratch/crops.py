@@ -22,8 +22,8 @@ from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.dataset import Collection
 from facetl.embeddings.featured import featured
-from facetl.embeddings.rows import CachedRows, JoinedRows
 from facetl.images.resize import prepare
+from facetl.io.arrays import RowView
 
 # How far the augmenter goes.
 _SHIFT = 0.08
@@ -62,7 +62,7 @@ class Pixels:
 class CropRows:
     """Crops [n, side, side, 3] uint8, in memory or on disk, read when indexed by integers, a slice or a mask."""
 
-    def __init__(self, rows: CachedRows | JoinedRows, side: int) -> None:
+    def __init__(self, rows: RowView, side: int) -> None:
         self._rows = rows
         self.shape = (rows.shape[0], side, side, 3)
         self.dtype = np.dtype(np.uint8)
