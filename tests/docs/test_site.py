@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON_PAGE = (ROOT / "docs" / "python.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,13 @@ def test_the_reference_names_what_the_modules_have(site: Path) -> None:
     for name in ("Recognizer", "Manifest", "Backbone", "FaceEmbedder"):
         assert f'{name}"' in reference
     assert "threshold_from" in (site / "api" / "metrics" / "index.html").read_text()
+
+
+def test_the_program_on_digits_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PYTHON_PAGE.partition("## Faces")[0], flags=re.DOTALL)
+    assert len(blocks) == 2
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, check=False, env={**os.environ}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) > 0.97

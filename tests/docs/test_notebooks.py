@@ -1,0 +1,49 @@
+"""The notebooks hold no output, and run from the first cell to the last."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_output_is_stored(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert len(cells) > 3
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+
+@pytest.fixture
+def printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that runs a notebook in a folder of its own and gives what its cells print."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+    def run(name: str, parameters: str = "") -> str:
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+        if parameters:
+            (place,) = (n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+            notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(parameters))
+        room = {"metadata": {"path": str(tmp_path)}}
+        done = NotebookClient(notebook, timeout=240, kernel_name="python3", resources=room).execute()
+        outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+        return "".join(one["text"] for one in outputs if one.output_type == "stream" and one.name == "stdout")
+
+    return run
+
+
+def test_ones_own_model_learns_digits(printed: Any) -> None:
+    text = printed("own_model")
+    assert "899 images to learn from, 898 to measure on" in text
+    untrained, *trained = (float(number) for number in re.findall(r"AUC (0\.\d+)", text))
+    assert untrained < 0.9 < 0.97 < min(trained)
+    assert len(trained) == 3
+    assert re.search(r"^TripletLoss 0\.9[7-9]", text, flags=re.MULTILINE)
