@@ -109,12 +109,13 @@ def main() -> None:
 
 
 def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
+    from _streams import stream
+
     from facetl.backbones.backbone import Backbone
     from facetl.data.manifest import Manifest
     from facetl.data.splits import position
     from facetl.embeddings import dataset
     from facetl.methods.continual.split_head import front_and_trunk
-    from facetl.methods.continual.streams import stream
     from facetl.training.fit import fit_head
     from facetl.training.settings import BALANCED
 
@@ -157,10 +158,11 @@ def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
 
 def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: int) -> tuple[Any, Any]:
     """Return features in which a step's photos are as in its domain, and the step without those that show no face."""
+    from _streams import write_changed
+
     from facetl.backbones.backbone import Backbone
     from facetl.embeddings import dataset
     from facetl.io.arrays import concat_rows
-    from facetl.methods.continual.streams import write_changed
 
     rows = np.concatenate([step.photos, step.probes])
     written = write_changed(collection.manifest.select(rows), folder, step.kind, seed=seed)
@@ -177,8 +179,9 @@ def _in_domain(collection: Any, features: Any, step: Any, folder: Path, seed: in
 
 def _measured(scene: Scene, method: str, every: bool, seed: int) -> dict[str, Any]:
     """Run through the steps with one method and measure after each."""
+    from _streams import AccuracyMatrix
+
     from facetl.methods.continual.split_head import front_and_trunk
-    from facetl.metrics.continual_scores import AccuracyMatrix
 
     verified, found, heads = [], [], []
     for after in _heads(scene, method, every, seed):
@@ -310,7 +313,7 @@ def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
 
 
 def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:
-    from facetl.methods.continual.candidates import retrain
+    from facetl.methods.continual.strategies import retrain
 
     chosen = np.flatnonzero(scene.choosing)
     return retrain(
@@ -325,7 +328,9 @@ def _retrained(scene: Scene, rows: np.ndarray) -> tuple[Any, float]:
 
 def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, float]:
     """Return the verification accuracy on a step's held-out photos, and the share of them that is found."""
-    from facetl.metrics.continual_scores import found_by_nearest_mean, verified_against_gallery
+    from _streams import verified_against_gallery
+
+    from facetl.metrics.continual_scores import found_by_nearest_mean
     from facetl.metrics.verification import threshold_from
 
     gallery, chosen = np.concatenate([one.photos for one in scene.steps]), np.flatnonzero(scene.choosing)

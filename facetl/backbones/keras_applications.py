@@ -42,7 +42,7 @@ _DEFAULT_SIZE = 224
 _GRIDS = (5, 7)
 _INCEPTION_V3 = ("max_pooling2d_1", "mixed0", "mixed1", "mixed2", "mixed3", "mixed4", "mixed5", "mixed7")
 
-Candidate = tuple[str, int]
+Tap = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def cut_net(spec: ExtractorSpec, weights: Weights) -> tuple[Any, Callable[[Any],
     return keras.Model(model.input, outputs, name="net"), found.preprocess, found.size
 
 
-def tap_candidates(name: str) -> tuple[Candidate, ...]:
+def tap_candidates(name: str) -> tuple[Tap, ...]:
     """Return (tap, grid) of each feature of a net to compare, `avg` the last.
 
     Of inception_v3 the blocks up to mixed7; of other nets the last layer of each spatial resolution whose name is its

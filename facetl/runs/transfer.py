@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.keras_applications import Candidate, tap_candidates
+from facetl.backbones.keras_applications import Tap, tap_candidates
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
@@ -119,7 +119,7 @@ def transfer_report(
     seed: int,
     make_net: Callable[[ExtractorSpec], PhotoNet],
     cache: Path,
-    taps: Sequence[Candidate] | None = None,
+    taps: Sequence[Tap] | None = None,
     on_progress: Progress | None = None,
     on_faces: Progress | None = None,
 ) -> TransferReport:
@@ -143,7 +143,7 @@ def transfer_report(
         taps = tap_candidates(spec.name) if spec.family.taps_layers else [(spec.tap, spec.grid)]
     crops = sorted({*crops}) if not spec.family.finds_faces else [1.0]
     timed: list[NDArray[np.uint8]] = []
-    scored: list[tuple[Candidate, float, int, ProbeScore]] = []
+    scored: list[tuple[Tap, float, int, ProbeScore]] = []
     labels: NDArray[np.str_] = np.array([], str)
     for number, crop in enumerate(crops):
         net = make_net(_tapped(spec, taps, (crop,)))
@@ -234,14 +234,14 @@ def _sample(
     return _Sample(dict(waiting), person, decode)
 
 
-def _tapped(spec: ExtractorSpec, taps: Sequence[Candidate], crops: tuple[float, ...]) -> ExtractorSpec:
+def _tapped(spec: ExtractorSpec, taps: Sequence[Tap], crops: tuple[float, ...]) -> ExtractorSpec:
     """Return the extractor of all these taps joined; one that has no layers to choose from stays as it is."""
     if not spec.family.taps_layers:
         return replace(spec, crops=crops)
     return replace(spec, tap="+".join(f"{tap}:{grid}" for tap, grid in taps), grid=taps[0][1], crops=crops)
 
 
-def _columns(net: PhotoNet, taps: Sequence[Candidate]) -> list[slice]:
+def _columns(net: PhotoNet, taps: Sequence[Tap]) -> list[slice]:
     """Return which columns of the joined feature are each tap's."""
     if len(taps) == 1 or not isinstance(net, Mapped):
         return [slice(0, net.dim)]

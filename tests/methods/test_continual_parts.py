@@ -1,4 +1,4 @@
-"""The parts of an update on arrays: exemplars, closed form, retention, streams, domains."""
+"""The parts of an update on arrays: exemplars, closed form, retention."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from facetl.backbones.feature_map import FeatureMap
-from facetl.data.manifest import Manifest
-from facetl.errors import DataError, RunError, TrainingError
+from facetl.errors import RunError, TrainingError
 from facetl.methods.continual.exemplars import Exemplars, herd
 from facetl.methods.continual.fine_tuning import Consolidation, People, UpdateSettings, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, write_affine
 from facetl.methods.continual.memory import Memory, seen, solve
+from facetl.methods.continual.new_people import held_back
 from facetl.methods.continual.pca_basis import Basis
 from facetl.methods.continual.split_head import copy_of, front_and_trunk
-from facetl.methods.continual.streams import changed, held_back, stream, write_changed
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import auc
@@ -381,84 +379,9 @@ class TestParts:
         assert np.abs(other.get_weights()[0]).max() > 0
 
 
-class TestStreams:
-    NAMES = np.repeat([f"p{number:02d}" for number in range(40)], np.arange(40) % 8 + 1)
-
-    def test_everybody_arrives_once_and_no_probe_is_learnt_from(self) -> None:
-        steps = stream(self.NAMES, ["people"] * 4, seed=3)
-        arrived = [set(self.NAMES[step.photos]) for step in steps]
-        assert [len(one) for one in arrived] == [20, 5, 5, 5, 5]
-        assert len(set().union(*arrived)) == 40
-        photos, probes = (np.concatenate([getattr(step, kind) for step in steps]) for kind in ("photos", "probes"))
-        assert sorted([*photos, *probes]) == list(range(len(self.NAMES)))
-        for step, people_of in zip(steps, arrived, strict=True):
-            assert set(self.NAMES[step.probes]) <= people_of
-        counts = {name: int((name == self.NAMES).sum()) for name in set(self.NAMES)}
-        held = {name: int((self.NAMES[probes] == name).sum()) for name in counts}
-        assert all(held[name] == (max(1, round(count / 4)) if count >= 3 else 0) for name, count in counts.items())
-        again = stream(self.NAMES, ["people"] * 4, seed=3)
-        assert all(np.array_equal(one.photos, other.photos) for one, other in zip(steps, again, strict=True))
-        other = stream(self.NAMES, ["people"] * 4, seed=4)
-        assert not np.array_equal(steps[1].photos, other[1].photos)
-
-    def test_new_photos_are_of_people_known_before(self) -> None:
-        steps = stream(self.NAMES, ["photos", "people", "low-light", "photos"], seed=1)
-        assert [step.kind for step in steps] == ["people", "photos", "people", "low-light", "photos"]
-        known: set[str] = set()
-        for step in steps:
-            here = set(self.NAMES[step.photos])
-            assert here <= known if step.kind == "photos" else not here & known
-            known |= here
-        photos = np.concatenate([step.photos for step in steps])
-        assert len(photos) == len(set(photos.tolist()))
-        probes = set(np.concatenate([step.probes for step in steps]).tolist())
-        assert sorted([*photos, *probes]) == list(range(len(self.NAMES)))
-
-    @pytest.mark.parametrize(
-        ("kinds", "options", "message"),
-        [
-            (["people", "sepia"], {}, "got 'sepia'"),
-            (["people"] * 30, {}, "would bring nobody"),
-            (["people"], {"first": 1.0}, r"shares in \(0, 1\)"),
-        ],
-    )
-    def test_what_makes_no_stream_is_told(self, kinds: list[str], options: dict[str, float], message: str) -> None:
-        with pytest.raises(DataError, match=message):
-            stream(self.NAMES, kinds, seed=0, **options)
-
-    def test_photos_held_back_leave_two_to_learn_from(self) -> None:
-        held = held_back(self.NAMES, seed=2, most=1)
-        for name in set(self.NAMES):
-            own = held[name == self.NAMES]
-            assert own.sum() == (1 if len(own) >= 3 else 0)
-
-
-class TestDomains:
-    PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-
-    def test_grey_is_luma_in_all_channels(self) -> None:
-        grey = changed(self.PHOTO, "grey")
-        wanted = self.PHOTO.astype(np.float64) @ [0.299, 0.587, 0.114]
-        assert np.abs(grey - wanted[:, :, None]).max() <= 1
-
-    def test_low_light_is_dark_noisy_and_repeatable(self) -> None:
-        flat = np.full((64, 64, 3), 200, np.uint8)
-        dark = changed(flat, "low-light", seed=1)
-        # 200 / 255 of the range at a sixteenth of the light.
-        assert dark.mean() == pytest.approx(200 * 0.06 ** (1 / 2.2), rel=0.03)
-        assert dark.std() > 1
-        np.testing.assert_array_equal(dark, changed(flat, "low-light", seed=1))
-        assert not np.array_equal(dark, changed(flat, "low-light", seed=2))
-        with pytest.raises(DataError, match="got 'sepia'"):
-            changed(flat, "sepia")
-
-    def test_a_folder_is_written_that_a_manifest_can_be_made_of(self, tmp_path: Path) -> None:
-        for name in ("Ann", "Bob"):
-            (tmp_path / "in" / name).mkdir(parents=True)
-            cv2.imwrite(str(tmp_path / "in" / name / "a.png"), self.PHOTO)
-        (tmp_path / "in" / "Bob" / "b.png").write_bytes(b"no picture")
-        found = write_changed(Manifest.from_folder(tmp_path / "in"), tmp_path / "out", "grey", seed=0)
-        assert [photo.identity for photo in found.photos] == ["Ann", "Bob"]
-        np.testing.assert_array_equal(cv2.imread(str(found.photos[0].path)), changed(self.PHOTO[:, :, ::-1], "grey"))
-        with pytest.raises(DataError, match="into a new folder"):
-            write_changed(found, tmp_path / "out", "grey", seed=0)
+def test_photos_held_back_leave_two_to_learn_from() -> None:
+    names = np.repeat([f"p{number:02d}" for number in range(40)], np.arange(40) % 8 + 1)
+    held = held_back(names, seed=2, most=1)
+    for name in set(names):
+        own = held[name == names]
+        assert own.sum() == (1 if len(own) >= 3 else 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from facetl.backbones.backbone import Backbone
 from facetl.data.manifest import Manifest
@@ -28,6 +28,8 @@ from facetl.training.head import embed
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
+
+_HELD_OUT_FROM = 3  # photos of a person from which some are held out: two are left to make a pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,3 +187,19 @@ def _of_people(collection: Collection, people: frozenset[str]) -> tuple[Rows, ND
     names = np.array([photo.identity for photo in collection.manifest.photos], np.str_)
     rows = np.flatnonzero(np.isin(names, sorted(people)))
     return collection.features.subset(rows), names[rows]
+
+
+def held_back(names: ArrayLike, *, seed: int, held_out: float = 0.25, most: int = 5) -> NDArray[np.bool_]:
+    """Choose photos to measure by, bool [photos]: a share of those of each person who has 3 or more, at most `most`."""
+    owners, rng = np.asarray(names), np.random.default_rng(seed)
+    chosen = np.zeros(len(owners), np.bool_)
+    for name in np.unique(owners):
+        chosen[held_out_rows(rng.permutation(np.flatnonzero(owners == name)), held_out, most)] = True
+    return chosen
+
+
+def held_out_rows(rows: NDArray[np.int64], held_out: float, most: int) -> NDArray[np.int64]:
+    """Return the rows of a person, int64 [photos], that are held out; none of somebody with fewer than 3 photos."""
+    if len(rows) < _HELD_OUT_FROM:
+        return rows[:0]
+    return rows[: min(max(1, round(held_out * len(rows))), most, len(rows) - 2)]

@@ -22,11 +22,10 @@ from facetl import __version__
 from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
-from facetl.methods.continual.candidates import Candidate, Learner
 from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
-from facetl.methods.continual.new_people import Arrivals, Known, Progress, Say
-from facetl.methods.continual.streams import held_back
+from facetl.methods.continual.new_people import Arrivals, Known, Progress, Say, held_back
+from facetl.methods.continual.strategies import Candidate, Learner
 from facetl.methods.continual.update_enrolment import Enrolment, enrol
 from facetl.methods.continual.update_report import NewVersion, UpdateReport
 from facetl.recognition.recognizer import Recognizer

@@ -1,4 +1,12 @@
-"""Photos as another camera would have taken them: grey, or in low light."""
+"""Streams of people, for the benchmark of updates: steps, photos as another camera would take them, and measures.
+
+A task is what one step brings: some people, or a domain. Row i of an accuracy matrix R [steps, tasks] is measured after
+step i, column j on held-out photos of task j; task j is what step j brings, task 0 what the first model was made of.
+
+References:
+    Lopez-Paz, Ranzato: Gradient Episodic Memory for Continual Learning, NeurIPS 2017, equations 2 to 4;
+    Chaudhry, Dokania, Ajanthan, Torr: Riemannian Walk for Incremental Learning, ECCV 2018, section 3.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, PhotoError
 from facetl.images.decode import read_photo
+from facetl.methods.continual.new_people import held_out_rows
+from facetl.metrics.ranking import checked_names
 
 DOMAINS = ("grey", "low-light")
 
@@ -60,8 +70,6 @@ def write_changed(manifest: Manifest, folder: Path, domain: str, *, seed: int) -
 
 
 KINDS = ("people", "photos", *DOMAINS)
-
-_PROBES_FROM = 3  # photos of a person from which some are held out: two are left to make a pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +121,7 @@ def stream(
     rng = np.random.default_rng(seed)
     photos = {str(name): rng.permutation(np.flatnonzero(owners == name)) for name in np.unique(owners)}
     people = [str(name) for name in rng.permutation(sorted(photos))]
-    probes = {name: _probes(rows, held_out, most_probes) for name, rows in photos.items()}
+    probes = {name: held_out_rows(rows, held_out, most_probes) for name, rows in photos.items()}
     bringing = sum(kind != "photos" for kind in kinds)
     begun = round(first * len(people)) if bringing else len(people)
     dealt = iter(np.array_split(np.array(people[begun:]), max(bringing, 1)))
@@ -142,24 +150,95 @@ def stream(
     return tuple(steps)
 
 
-def held_back(names: ArrayLike, *, seed: int, held_out: float = 0.25, most: int = 5) -> NDArray[np.bool_]:
-    """Choose photos to measure by, bool [photos]: a share of those of each person who has 3 or more, at most `most`."""
-    owners, rng = np.asarray(names), np.random.default_rng(seed)
-    chosen = np.zeros(len(owners), np.bool_)
-    for name in np.unique(owners):
-        chosen[_probes(rng.permutation(np.flatnonzero(owners == name)), held_out, most)] = True
-    return chosen
-
-
-def _probes(rows: NDArray[np.int64], held_out: float, most: int) -> NDArray[np.int64]:
-    if len(rows) < _PROBES_FROM:
-        return rows[:0]
-    return rows[: min(max(1, round(held_out * len(rows))), most, len(rows) - 2)]
-
-
 def _parts(rows: NDArray[np.int64], later: int) -> list[NDArray[np.int64]]:
     """Return what is brought at once, and what each of the steps that bring photos brings; the first two come first."""
     if not later:
         return [rows]
     share = max(2, -(-len(rows) // (later + 1)))
     return [rows[:share], *np.array_split(rows[share:], later)]
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyMatrix:
+    """Accuracies of tasks after steps.
+
+    Attributes:
+        values: float64 [steps, tasks], in [0, 1], as many tasks as steps, at least 2.
+    """
+
+    values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, np.float64)
+        object.__setattr__(self, "values", values)
+        square = values.ndim == 2 and values.shape[0] == values.shape[1] >= 2
+        if not square or not np.all((values >= 0.0) & (values <= 1.0)):
+            raise DataError(
+                "An accuracy matrix must be [steps, tasks], square, 2 or more, of values in [0, 1]. "
+                f"Received: shape {values.shape}."
+            )
+
+    @property
+    def average_accuracy(self) -> float:
+        """Mean accuracy of all tasks after the last step (Lopez-Paz and Ranzato, equation 2)."""
+        return float(self.values[-1].mean())
+
+    @property
+    def backward_transfer(self) -> float:
+        """Mean gain on the earlier tasks since each was learnt, below 0 where they suffered (equation 3)."""
+        return float(np.mean(self.values[-1, :-1] - np.diag(self.values)[:-1]))
+
+    @property
+    def forgetting(self) -> float:
+        """Mean loss on the earlier tasks, each against its best of all steps before the last (Chaudhry et al.).
+
+        It can be below 0, where the last step is the best. The best of many noisy values is too high: of a model that
+        only wavers, it is above 0.
+        """
+        return float(np.mean(self.values[:-1, :-1].max(axis=0) - self.values[-1, :-1]))
+
+    def forward_transfer(self, baseline: ArrayLike) -> float:
+        """Mean gain on the later tasks before each is learnt, over a baseline's float [tasks] (equation 4)."""
+        given = np.asarray(baseline, np.float64)
+        if given.shape != self.values.shape[1:]:
+            raise DataError(
+                f"A baseline must have an accuracy a task, [{self.values.shape[1]}]. Received: {given.shape}."
+            )
+        return float(np.mean(np.diag(self.values, 1) - given[1:]))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the matrix and what needs no baseline as plain types."""
+        return {
+            "matrix": self.values.tolist(),
+            "average_accuracy": self.average_accuracy,
+            "forgetting": self.forgetting,
+            "backward_transfer": self.backward_transfer,
+        }
+
+
+def verified_against_gallery(
+    probes: ArrayLike,
+    names: ArrayLike,
+    gallery: ArrayLike,
+    gallery_names: ArrayLike,
+    *,
+    threshold: float,
+) -> float:
+    """Return how often probe and gallery photo are rightly told to show one person or two, both kinds weighing alike.
+
+    Of pairs of one person, each probe's person weighs the same; of pairs of two people, each pair. probes, gallery:
+    unit embeddings float [photos, dim]; names, gallery_names: str [photos]; threshold: a squared distance up to which
+    two photos count as one person. Raises DataError where no probe's person is in the gallery, or nobody else is.
+    """
+    rows, stored = np.asarray(probes, np.float64), np.asarray(gallery, np.float64)
+    owners, kept = checked_names(names, len(rows)), checked_names(gallery_names, len(stored))
+    same = owners[:, None] == kept
+    accepted = 2.0 - 2.0 * (rows @ stored.T) <= threshold
+    people = np.unique(owners[same.any(axis=1)])
+    if not len(people) or same.all():
+        raise DataError(
+            "Verifying against a gallery needs a probe's person in it, and somebody else. "
+            f"Received: {len(people)} people of the probes, {len(np.unique(kept))} in the gallery."
+        )
+    right = [accepted[owners == person][same[owners == person]].mean() for person in people]
+    return float((np.mean(right) + 1.0 - accepted[~same].mean()) / 2.0)
