@@ -10,7 +10,7 @@ from typing import Any
 from facetl.people.library import Library
 from facetl.people.store.models import StackDraft
 
-_SHOWN = 60  # faces told of each kind
+_SHOWN = 60  # faces listed of each kind
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class Measured:
     """Old and new head on held-out faces, each compared with the faces of everybody that were not.
 
     Attributes:
-        auc_before, auc_after: how well the distance tells whether two faces are of one person, in [0, 1].
+        auc_before, auc_after: how well the distance separates pairs of one person from pairs of two, in [0, 1].
         gain, stderr: of the AUC, and its standard error by person.
         found_before, found_after: share of the held-out faces that lie nearest to their own person's centroid, each
             person weighing the same.

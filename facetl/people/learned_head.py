@@ -1,6 +1,6 @@
 """Learning from the people who were named: a new head, shown with what it would change before anything is applied.
 
-Some faces of each named person are held out, whole days of photos where the photos say when. The head is trained on
+Some faces of each named person are held out, whole days of photos where the photos have dates. The head is trained on
 most of the people, its epoch, threshold and probabilities are chosen on the others, and old and new head are compared
 on the held-out faces, which neither has seen. Only a head that is better is proposed.
 """

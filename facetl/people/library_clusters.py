@@ -1,6 +1,6 @@
 """Stacks of a library's faces: all anew, or the new ones added; and what to ask about them.
 
-What the user said holds: it goes into the clustering as constraints, and writing the stacks obeys it once more.
+Answers go into the clustering as constraints, and are applied once more when the stacks are written.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StackReport:
 
 
 def restack(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> StackReport:
-    """Stack all good faces of a library anew, and those of which something was said.
+    """Stack all good faces of a library anew, and those that answers are about.
 
     on_progress: called with faces done and faces in all, of features that are missing. Raises LibraryError, RunError,
     CacheError.
@@ -150,7 +150,7 @@ class _Known:
         *,
         also: Collection[int] = (),
     ) -> _Known:
-        """Take the good faces, those of which something was said, and others; none that was said to be none."""
+        """Take the good faces, those in answers, and others; none that is marked as no face."""
         resolved = library.resolved()
         wanted = {
             *library.face_ids().tolist(),
@@ -175,7 +175,7 @@ class _Known:
 
     @property
     def constraints(self) -> Constraints:
-        """What was said, and that two faces of a photo are two people's."""
+        """The answers, and that two faces of a photo are two people's."""
         together = defaultdict(list)
         for row, photo in enumerate(self.photos.tolist()):
             together[photo].append(row)

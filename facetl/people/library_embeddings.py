@@ -223,7 +223,7 @@ def _keep(
 def known_people(
     library: Library, recognizer: Recognizer, faces: NDArray[np.int64], embeddings: NDArray[np.float32]
 ) -> Identifier:
-    """Return who can be named by the faces of a library that were said to be somebody.
+    """Return an identifier of the people whom the answers of a library name.
 
     Args:
         faces: ids [n]; embeddings: [n, width] of unit norm.

@@ -72,7 +72,7 @@ def export(
         links: how folders hold photos: `hard` links take no room but need one disk, and a change to one changes the
             photo; `symbolic` links break when the photo moves; `copy` is a file of its own.
         names: whose; None for everybody.
-        said_only: leave out names that stacks give and nobody said.
+        said_only: leave out names that stacks give and no answer confirms.
         beside: put sidecars beside the photos instead, where other programs look for them.
         on_progress: called with photos done and photos in all.
 

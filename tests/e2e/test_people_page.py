@@ -194,10 +194,10 @@ def test_split_merge_name_undo_reload_restart(page: Any, home: Home) -> None:
         page.goto(f"{home.base}/people")
         assert sorted(page.locator(".person b").all_inner_texts()) == people
     page.goto(f"{home.base}/history")
-    sync_api.expect(page.locator(".said li")).to_have_count(6)
-    # What was said before the restarts can still be taken back.
+    sync_api.expect(page.locator(".answers li")).to_have_count(6)
+    # Answers given before the restarts can still be taken back.
     page.keyboard.press("u")
-    sync_api.expect(page.locator(".said .undone")).to_have_count(1)
+    sync_api.expect(page.locator(".answers .undone")).to_have_count(1)
 
 
 def test_questions_by_keys(page: Any, home: Home) -> None:

@@ -240,7 +240,7 @@ def test_no_error_shows_a_trace(page: Page, library: Library, monkeypatch: pytes
         assert (answer.headers.get("connection") == "close") == (status == 500)
         for trace in ("Traceback", "File &#34;", ".py", "secret thing"):
             assert trace not in answer.text
-    assert page.get("/people").json() == {"error": "An error of facetl's own (KeyError). What you said before is kept."}
+    assert page.get("/people").json() == {"error": "An error of facetl's own (KeyError). Your answers are kept."}
 
 
 @pytest.mark.parametrize("path", ["/answers/name", "/search/photo", "/people/names", "/nothing"])

@@ -16,7 +16,7 @@ from facetl.people.store.resolve import NAME, RENAME
 
 @dataclass(frozen=True)
 class PersonData:
-    """What the library holds of somebody.
+    """What the library holds of a person.
 
     Attributes:
         faces: those shown under the name.
@@ -30,7 +30,7 @@ class PersonData:
 
 
 def person_data(sql: Execute, name: str) -> PersonData | None:
-    """Return what there is of somebody; None where nobody has the name, nor ever had it."""
+    """Return what there is of a person; None where nobody has the name, nor ever had it."""
     query = "SELECT face FROM shown JOIN people ON people.id = shown.person WHERE people.name = ? ORDER BY face"
     ids = [face for (face,) in sql(query, (name,))]
     if not ids and sql("SELECT 1 FROM answers WHERE name = ?1 OR old = ?1", (name,)).fetchone() is None:
@@ -50,31 +50,31 @@ def person_data(sql: Execute, name: str) -> PersonData | None:
 
 
 def erase_person(sql: Execute, library: Library, name: str, held: PersonData) -> int:
-    """Take out somebody's faces, photos, name, and what was said of them; return how many answers went."""
+    """Delete a person's faces, photos and name, and the answers about them; return how many answers went."""
     ids = [face.id for face in held.faces]
     touched = {one for (one,) in rows_of(sql, "SELECT answer FROM answer_faces WHERE face IN ({marks})", ids)}
     library.drop_faces(sql, ids)
     for photo in held.alone:
         sql("DELETE FROM photos WHERE id = ?", (photo.id,))
-    gone = _empty(sql, touched) | _naming(sql, name)
+    gone = _void(sql, touched) | _naming(sql, name)
     for answer in gone:
         sql("DELETE FROM answers WHERE id = ?", (answer,))
-    # Moves of faces tell of stacks and suggestions that were.
+    # Moves of faces keep stacks and suggestions of the past.
     sql("UPDATE answers SET moves = NULL")
     sql("UPDATE stacks SET suggestion = NULL WHERE suggestion = ?", (name,))
     library.resolve_again(sql)
-    # Whoever has no face: the person, under this name and those before.
+    # People without a face: this one, under every name.
     sql("DELETE FROM people WHERE id NOT IN (SELECT person FROM labels WHERE person IS NOT NULL)")
     return len(gone)
 
 
 def _naming(sql: Execute, name: str) -> set[int]:
-    """Return the answers that call somebody so, or by a name that he had before.
+    """Return the answers that give a person this name, or one that the person had before.
 
-    Where another had the name before him, the answers of that time get the name that the other has now.
+    Where another person had the name earlier, the answers of that time get the name that the other has now.
     """
     query = "SELECT id, kind, state, name, old FROM answers WHERE kind IN (?, ?) AND origin = 'user' ORDER BY id DESC"
-    names = {name}  # that he has at the time of the answer
+    names = {name}  # of the person at the time of the answer
     found = set()
     for number, kind, state, called, old in sql(query, (NAME, RENAME)).fetchall():
         holds = kind == RENAME and state == 0
@@ -87,7 +87,7 @@ def _naming(sql: Execute, name: str) -> set[int]:
             names.remove(old)
         elif old in names:
             found.add(number)
-    # What a photo's metadata says counts as older than what the user says.
+    # A name from metadata counts as older than the user's answers.
     query = "SELECT id FROM answers WHERE origin = 'region' AND name IN ({marks})"
     return found | {number for (number,) in rows_of(sql, query, sorted(names))}
 
@@ -100,8 +100,8 @@ def _spell_out(sql: Execute, rename: int, old: str, new: str) -> None:
     sql("DELETE FROM answers WHERE id = ?", (rename,))
 
 
-def _empty(sql: Execute, answers: Collection[int]) -> set[int]:
-    """Return the answers that say nothing any more: about no face, or with one side gone, or of one face alone."""
+def _void(sql: Execute, answers: Collection[int]) -> set[int]:
+    """Return the answers that are void now: about no face, with one side gone, or `same` of one face alone."""
     empty = set()
     for answer in answers:
         (kind,) = sql("SELECT kind FROM answers WHERE id = ?", (answer,)).fetchone()

@@ -30,7 +30,7 @@ from facetl.people.erasure.erased_rows import PersonData, erase_person, person_d
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store import photos as photos_module
 
-# A setting that stands while files still have to be cleaned; it names nobody.
+# A setting that is there while files still have to be cleaned; it names nobody.
 _UNDER_WAY = "forgetting"
 _SAME_FACE = 0.35
 # Numbers of a feature that are looked for, and how many of them are not 0 at least.
@@ -106,7 +106,7 @@ def forget(library: Library, name: str) -> ForgetReport:
 
 
 def _clean_landmarks(library: Library, held: PersonData) -> None:
-    """Drop what detectors told of photos that go, or never came into the library, and of the person in the others."""
+    """Delete faces that detectors found in photos that go or never came into the library, and the person's in others."""
     gone = {photo.sha for photo in held.alone}
     with library.database.read() as sql:
         shas = {sha.hex() for (sha,) in sql("SELECT sha FROM photos")} - gone
@@ -143,7 +143,7 @@ def _dead_windows(cache: Path, living: set[str]) -> set[bytes]:
             dead = [key.hex() for key, _ in entries if key.hex() not in living]
             rows = opened.enter_context(EmbeddingCache.open(cache, fingerprint=extractor.fingerprint, write=False))
             for key in dead:
-                with suppress(CacheError):  # a damaged row is told by nothing, and goes with the rest
+                with suppress(CacheError):  # a damaged row cannot be recognised, and goes with the rest
                     windows.add(_window(rows.rows([key]).tobytes()))
     return windows - {b""}
 
@@ -204,7 +204,7 @@ def _names(library: Library, folder: Path, name: str) -> bool:
 
 
 def _advice(library: Library, name: str, remains: Sequence[Trace]) -> list[str]:
-    """Say what to do about what is left."""
+    """Return what to do about what is left."""
     files = {one.file.split(os.sep)[0] for one in remains}
     advice = ["The photos were not touched: importing their folders again finds the faces again."]
     models = sorted({os.sep.join(one.file.split(os.sep)[:2]) for one in remains if one.file.startswith("models")})

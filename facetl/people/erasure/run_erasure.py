@@ -74,7 +74,7 @@ def forget_in_run(
         cache: the cache of its features; None leaves it.
         layout: how the people lie in `photos`; see `facetl.data.published_layouts.read_layout`.
 
-    Photos are not touched. Returns None where nothing of the run tells of the person. Raises RunError where it is
+    Photos are not touched. Returns None where nothing in the run names the person. Raises RunError where it is
     damaged, DataError for what is no name, CacheLockedError while another process fills the cache.
     """
     name = person_name(name)
@@ -142,7 +142,7 @@ def _drop_pictures(folder: Path) -> tuple[str, ...]:
 
 
 def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str) -> tuple[set[bytes], list[str]]:
-    """Return the sha256 of the photos that were seen as the person's and nobody else's; and why, where none is told."""
+    """Return the sha256 of photos that are the person's and nobody else's; and the reason where that is unknown."""
     if photos is None or cache is None:
         return set(), []
     seen: list[tuple[str, bytes]] = []
@@ -156,9 +156,9 @@ def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str
         if (cache / LANDMARKS).is_file():
             seen += opened.enter_context(LandmarkStore.open(cache, write=False)).photos()
     try:
-        is_own = _telling(name, photos, layout)
+        is_own = _ownership(name, photos, layout)
     except DataError as error:
-        reason = f"Whose the features in the cache are cannot be told: {error} Delete the person's photos, then run "
+        reason = f"It is unknown whose the features in the cache are: {error} Delete the person's photos, then run "
         return set(), [f"{reason}facetl cache gc, which drops the features of photos that are gone."]
     own: set[bytes] = set()
     others: set[bytes] = set()
@@ -167,8 +167,8 @@ def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str
     return own - others, []
 
 
-def _telling(name: str, photos: Path, layout: str) -> Callable[[Path], bool]:
-    """Return what tells whether a photo is the person's; DataError where the folder does not have the layout."""
+def _ownership(name: str, photos: Path, layout: str) -> Callable[[Path], bool]:
+    """Return a test of whether a photo is the person's; DataError where the folder does not have the layout."""
     if layout == FOLDERS:
         # By the path alone: photos that were deleted since left features behind.
         return lambda path: (

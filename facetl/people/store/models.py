@@ -19,7 +19,7 @@ class Photo:
     Attributes:
         sha: 64 hex digits.
         width, height: pixels, upright.
-        taken_at: when, ISO 8601, where the photo says.
+        taken_at: when, ISO 8601, where the photo has a date.
         phash: its perceptual hash, 64 bits as a signed number.
         duplicate_of: the photo that this one nearly is.
         paths: where it was seen, sorted.

@@ -1,4 +1,4 @@
-"""The page as an ASGI application: its views, its answers, and what is said when something is wrong."""
+"""The page as an ASGI application: its views, its answers, and its error pages."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def make_app(library: Library, *, token: str, port: int, engine: Engine | None =
     app.include_router(assets.router())
     for part in (photo_views, stack_views, people_views, question_views, search_views, job_views, answer_views):
         app.include_router(part.router(site))
-    _say_errors(app, site)
+    _add_error_pages(app, site)
     app.add_middleware(Guard, token=token, port=port)
     app.state.site = site
     return app
 
 
-def _say_errors(app: FastAPI, site: Site) -> None:
-    def say(request: Request, status: int, text: str) -> Response:
+def _add_error_pages(app: FastAPI, site: Site) -> None:
+    def respond(request: Request, status: int, text: str) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             title = _TITLES.get(status, HTTPStatus(status).phrase)
             return site.page(request, "error.html", status=status, title=title, text=text)
@@ -89,7 +89,7 @@ def _say_errors(app: FastAPI, site: Site) -> None:
 
     @app.exception_handler(HTTPException)
     def by_status(request: Request, error: HTTPException) -> Response:
-        answer = say(request, error.status_code, _OWN_WORDS.get(error.detail, error.detail))
+        answer = respond(request, error.status_code, _OWN_WORDS.get(error.detail, error.detail))
         answer.headers.update(error.headers or {})
         return answer
 
@@ -97,16 +97,16 @@ def _say_errors(app: FastAPI, site: Site) -> None:
     def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = " ".join(str(part) for part in first["loc"][1:])
-        return say(request, 422, f"{where or 'request'}: {first['msg']}.")
+        return respond(request, 422, f"{where or 'request'}: {first['msg']}.")
 
     @app.exception_handler(FacetlError)
     def refused(request: Request, error: FacetlError) -> Response:
-        return say(request, 409, str(error))
+        return respond(request, 409, str(error))
 
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> Response:
         _LOG.debug("an answer failed", exc_info=error)
-        answer = say(request, 500, f"An error of facetl's own ({type(error).__name__}). What you said before is kept.")
+        answer = respond(request, 500, f"An error of facetl's own ({type(error).__name__}). Your answers are kept.")
         # This answer is given outside the guard; the server ends a connection after it, which a client should know.
         answer.headers.update(HEADERS | {"Cache-Control": "no-store", "Connection": "close"})
         return answer

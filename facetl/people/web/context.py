@@ -191,7 +191,7 @@ def words(answer: Answer) -> str:
     """Return an answer as a sentence without its full stop: `3 faces are Ada`."""
     left, right = counted(len(answer.left), "face"), counted(len(answer.right), "face")
     one = len(answer.left) == 1
-    said = {
+    sentence = {
         "name": f"{left} {'is' if one else 'are'} {answer.name}",
         "same": f"{left} are one person",
         "different": f"{left} and {right} are two people",
@@ -199,4 +199,4 @@ def words(answer: Answer) -> str:
         "stranger": f"{left} put aside as nobody to name",
         "rename": f"{answer.old} is called {answer.name}",
     }[answer.kind]
-    return f"{said}, says the photo itself" if answer.origin == "region" else said
+    return f"{sentence}, by the photo's own metadata" if answer.origin == "region" else sentence

@@ -147,7 +147,7 @@ def _with_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-            # Names and faces stay out of the browser's cache; the page's own assets say otherwise.
+            # Names and faces stay out of the browser's cache; only the page's own assets are kept.
             headers.setdefault("Cache-Control", "no-store")
         await send(message)
 

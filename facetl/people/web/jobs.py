@@ -14,12 +14,12 @@ OnProgress = Callable[[int, int], None]
 
 
 class Cancelled(Exception):  # noqa: N818 - no error: the user asked for it
-    """Raised inside running work, at its next report of progress, once the user wants it to stop."""
+    """Raised inside running work, at its next report of progress, once the user has asked it to stop."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How the work stands.
+    """The state of the work.
 
     Attributes:
         number: counts the works of this server; 0 before the first.
@@ -57,7 +57,7 @@ class Work:
         self._stop = threading.Event()
 
     def state(self) -> State:
-        """Return how the work stands now."""
+        """Return the state of the work."""
         with self._lock:
             seconds = time.monotonic() - self._began if self._state.running else self._state.seconds
             return replace(self._state, seconds=seconds)
@@ -100,7 +100,7 @@ class Work:
             message, failed = "Stopped. What was finished is kept.", False
         except FacetlError as error:
             message, failed = str(error), True
-        except Exception as error:  # noqa: BLE001 - the page must say that it ended, whatever it was
+        except Exception as error:  # noqa: BLE001 - the page must show that it ended, whatever it was
             message, failed = f"It ended with an error of its own: {type(error).__name__}: {error}", True
         with self._lock:
             self._state = replace(

@@ -35,7 +35,7 @@ class Server:
         token = secrets.token_urlsafe(32)
         self.address = f"http://{HOST}:{self.port}/?token={token}"
         self.app = make_app(library, token=token, port=self.port, engine=engine)
-        # No access log: it would hold what was looked at. No log at all: an error page says what there is to say.
+        # No access log: it would hold what was looked at. No log at all: an error page has it all.
         config = uvicorn.Config(
             self.app,
             http="h11",

@@ -35,7 +35,7 @@ async function refresh(text = "") {
   const main = $("#main");
   const items = focusable();
   const place = items.indexOf(document.activeElement);
-  const headers = { Accept: "text/html", "X-Shown": String(Math.max(items.length, $$(".said > li").length)) };
+  const headers = { Accept: "text/html", "X-Shown": String(Math.max(items.length, $$(".answers > li").length)) };
   const answer = await fetch(location.href, { headers });
   if (answer.status === 404) return visit("/", text);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -1,4 +1,4 @@
-"""What the user says, as the page sends it: each answer is in the library, durably, before the page hears of it."""
+"""The answers of the user: each is durably in the library before the page gets its reply."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StackPair(BaseModel):
 
 
 class Reply(BaseModel):
-    """What the user says to a question: two faces, same or different; or nothing for now."""
+    """The reply to a question: two faces, same or different; or skipped for now."""
 
     first: Id
     second: Id

@@ -27,7 +27,7 @@ _WHAT: dict[Task, str] = {
 
 
 class Order(BaseModel):
-    """What the export form says."""
+    """The fields of the export form."""
 
     folder: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
     kinds: Annotated[frozenset[Literal["folders", "csv", "xmp"]], Field(min_length=1)]

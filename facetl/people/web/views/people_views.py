@@ -18,7 +18,7 @@ _COMPLETIONS = 8
 
 
 class Asked(BaseModel):
-    """The beginning of a name; in the body, so that no name stands in an address."""
+    """The beginning of a name; in the body, so that no name is in an address."""
 
     beginning: Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 
