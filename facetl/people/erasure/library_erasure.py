@@ -106,7 +106,7 @@ def forget(library: Library, name: str) -> ForgetReport:
 
 
 def _clean_landmarks(library: Library, held: PersonData) -> None:
-    """Delete faces that detectors found in photos that go or never came into the library, and the person's in others."""
+    """Delete found faces of photos that go or never came into the library, and the person's in the others."""
     gone = {photo.sha for photo in held.alone}
     with library.database.read() as sql:
         shas = {sha.hex() for (sha,) in sql("SELECT sha FROM photos")} - gone
