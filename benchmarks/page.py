@@ -30,7 +30,8 @@ import numpy as np
 
 from facetl.faces.detectors import Face
 from facetl.people.library import Library
-from facetl.people.store.models import NewFace, StackDraft
+from facetl.people.store import photos as photos_module
+from facetl.people.store.models import NewFace, NewPhoto, StackDraft
 from facetl.people.web.server import serve
 
 ON_A_PHOTO = 4
@@ -83,13 +84,15 @@ def fill(folder: Path, photos: Path, faces: int, stacks: int, seed: int) -> None
             path.write_bytes(data)
             sha = hashlib.sha256(data).hexdigest()
             taken = f"{2000 + number * 25 * ON_A_PHOTO // faces}-{1 + number % 12:02d}-{1 + number % 28:02d}T10:00:00"
-            photo = library.add_photo(sha, width=SIZE[0], height=SIZE[1], paths=[path], taken_at=taken)
             new = [face_of(sha, place) for place in range(ON_A_PHOTO)]
             for place, face in enumerate(new):
                 thumb = library.thumb(face.key)
                 thumb.parent.mkdir(parents=True, exist_ok=True)
                 thumb.write_bytes(thumbs[(number * ON_A_PHOTO + place) % DRAWN] + bytes.fromhex(face.key))
-            ids += library.add_faces(photo, new)
+            with library.database.write() as sql:
+                photo = photos_module.put_photo(sql, NewPhoto(sha, *SIZE, taken))
+                photos_module.put_paths(sql, photo, [path])
+                ids += photos_module.put_faces(sql, photo, new)
         library.write_stacks(drafts(ids[:faces], stacks, rng))
         for stack in library.stacks(limit=60)[::2]:
             library.name_stack(stack.id, f"Person {stack.id}")

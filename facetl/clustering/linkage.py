@@ -8,6 +8,7 @@ the other would (reciprocal agglomerative clustering, Sumengen et al., 2021).
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class Linkage:
     def __post_init__(self) -> None:
         self._into = np.arange(len(self.rows))
         # By the group of `links`: sums and counts of those that are several groups here.
-        self._people: dict[int, tuple[Float32s, float]] = {}
+        self._people: dict[Hashable, tuple[Float32s, float]] = {}
 
     def unite(self, first: Ints, second: Ints) -> Ints:
         """Unite what is near enough, first along the pairs given; the number of each group's union, int64 [groups].
@@ -109,11 +110,11 @@ class Linkage:
         self._into[other] = one
         return True
 
-    def _person(self, known_as: int, group: np.int64) -> tuple[Float32s, float]:
+    def _person(self, known_as: Hashable, group: np.int64) -> tuple[Float32s, float]:
         return self._people.get(known_as) or (self.sums[group], float(self.counts[group]))
 
-    def _sums_of_people(self) -> dict[int, tuple[Float32s, float]]:
-        groups: dict[int, list[int]] = {}
+    def _sums_of_people(self) -> dict[Hashable, tuple[Float32s, float]]:
+        groups: dict[Hashable, list[int]] = {}
         for group, row in enumerate(self.rows.tolist()):
             groups.setdefault(self.links.group(row), []).append(group)
         return {

@@ -24,9 +24,9 @@ def name_near(linkage: Linkage, evidence: Evidence, *, asked: Ints, barred: Coll
     `barred`, are passed over.
     """
     links, rows = linkage.links, linkage.rows.tolist()
-    if not links.name:
+    name = [links.label_of(row) for row in rows]
+    if not any(name):
         return
-    name = [links.name.get(links.group(row)) for row in rows]
     known = np.array([group for group, one in enumerate(name) if one is not None])
     people, person = np.unique([name[group] for group in known.tolist()], return_inverse=True)
     sums, counts = np.zeros((len(people), linkage.sums.shape[1]), np.float32), np.zeros(len(people))

@@ -77,7 +77,7 @@ def stacks_of(
 
 
 def _name(rows: list[int], links: ConstraintSet) -> str | None:
-    return next((name for row in rows if (name := links.name.get(links.group(row))) is not None), None)
+    return next((name for row in rows if (name := links.label_of(row)) is not None), None)
 
 
 def _likeliest(

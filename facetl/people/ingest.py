@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from facetl.data.boxes import matched
 from facetl.data.metadata.regions import Region
 from facetl.images.perceptual_hash import NEAR, near
 from facetl.io.sqlite_file import Execute
-from facetl.people.box_match import matched
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import rows_of

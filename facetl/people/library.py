@@ -25,7 +25,7 @@ from facetl.people.assignments import Assignments
 from facetl.people.store import persons, stack_rows
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import Database
-from facetl.people.store.models import LibraryFace, Member, NewFace, NewPhoto, Person, Photo, Stack, StackDraft
+from facetl.people.store.models import LibraryFace, Member, Person, Photo, Stack, StackDraft
 
 FILE_NAME = "people.sqlite"
 _CACHE, _THUMBS, _MODELS = "cache", "thumbs", "models"
@@ -109,28 +109,6 @@ class Library(Assignments):
 
     # Photos and faces
 
-    def add_photo(
-        self,
-        sha: str,
-        *,
-        width: int,
-        height: int,
-        paths: Collection[Path] = (),
-        taken_at: str | None = None,
-        phash: int | None = None,
-    ) -> int:
-        """Enter a photo and where it was seen; one with the same bytes is there once. Return its id."""
-        with self.database.write() as sql:
-            photo = photos_module.put_photo(sql, NewPhoto(sha, width, height, taken_at, phash))
-            photos_module.put_paths(sql, photo, paths)
-            return photo
-
-    def add_faces(self, photo: int, faces: Sequence[NewFace]) -> list[int]:
-        """Enter faces of a photo; one with the same key is there once. Return their ids."""
-        with self.database.write() as sql:
-            photos_module.photos_of(sql, [photo])
-            return photos_module.put_faces(sql, photo, faces)
-
     def photos(self, *, offset: int = 0, limit: int = 100, name: str | None = None) -> list[Photo]:
         """Return a page of photos, oldest first, those without a date last; with `name`, those that show somebody."""
         with self.database.read() as sql:
@@ -159,12 +137,6 @@ class Library(Assignments):
         """Return the ids [n] int64 of the faces of a kind, ascending; of all with None."""
         with self.database.read() as sql:
             return photos_module.face_ids(sql, kind)
-
-    def face_of_key(self, key: str) -> LibraryFace | None:
-        """Return the face that has this key, None where there is none."""
-        with self.database.read() as sql:
-            found = photos_module.faces_by(sql, "key", [bytes.fromhex(key)])
-        return found[0] if found else None
 
     # People
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facetl.data.boxes import overlaps
 from facetl.data.names import person_name
 from facetl.errors import DataError, RunError
 from facetl.io.files import write_arrays
@@ -159,10 +160,9 @@ class GalleryFile:
 
     def _row(self, sha: str, box: tuple[float, float, float, float] | NDArray[np.float64]) -> int | None:
         """Return the row of a face of that photo, whose box may have moved by a little since."""
-        for row, photo in enumerate(self.photos):
-            if photo == sha and _overlap(self.boxes[row], np.asarray(box)) > _SAME_FACE:
-                return row
-        return None
+        rows = [row for row, photo in enumerate(self.photos) if photo == sha]
+        shares = overlaps(np.asarray(box), self.boxes[rows])[0].tolist()
+        return next((row for row, share in zip(rows, shares, strict=True) if share > _SAME_FACE), None)
 
     def _select(self, rows: Sequence[int]) -> GalleryFile:
         return replace(
@@ -172,11 +172,3 @@ class GalleryFile:
             boxes=self.boxes[list(rows)],
             embeddings=self.embeddings[list(rows)],
         )
-
-
-def _overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Return intersection over union of two boxes."""
-    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    common = float(np.prod(np.maximum(sides, 0.0)))
-    areas = float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2]))
-    return common / (areas - common) if areas > common else 0.0

@@ -219,10 +219,6 @@ class TestPixels:
         assert Region("", (0.0, 0.0, 1.0, 1.0)).pixels(80, 60) == (0.0, 0.0, 79.0, 59.0)
         assert Region.of_pixels("", (-5.0, 0.0, 90.0, 59.0), width=80, height=60).box[::2] == (0.0, 1.0)
 
-    def test_overlap(self) -> None:
-        # 0.25 × 0.5 shared; 0.25 + 0.25 in all, less what is shared.
-        assert Region("", (0, 0, 0.5, 0.5)).overlap(Region("", (0.25, 0, 0.75, 0.5))) == pytest.approx(1 / 3)
-        assert Region("", (0, 0, 0.5, 0.5)).overlap(Region("", (0.5, 0.5, 1, 1))) == 0
 
 
 class TestHostile:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from albums import enter_photo
 from served import Page, serving
 
 from facetl.people.library import Library
@@ -206,7 +207,7 @@ def test_what_lies_at_a_photos_path_is_shown_only_if_it_is_that_photo(
     other = library.photo(2).paths[0].read_bytes()
     original = photo.paths[0]
     moved = tmp_path / "elsewhere"
-    library.add_photo(photo.sha, width=photo.width, height=photo.height, paths=[moved])
+    enter_photo(library, photo.sha, width=photo.width, height=photo.height, paths=[moved])
     page.site.pictures._kept.clear()
     hidden = original.rename(original.with_suffix(".hidden"))
     try:

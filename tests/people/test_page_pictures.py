@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from albums import enter_photo
 from made_up import NAMES, jpeg, scene
 from PIL import Image
 from served import Page
@@ -66,7 +67,7 @@ def test_photos_are_upright_bounded_and_free_of_exif(page: Page, library: Librar
     path = tmp_path / "turned.jpg"
     path.write_bytes(held.getvalue())
     sha = hashlib.sha256(held.getvalue()).hexdigest()
-    photo = library.add_photo(sha, width=1600, height=2400, paths=[path])
+    photo = enter_photo(library, sha, width=1600, height=2400, paths=[path])
     for size, side in (("small", SMALL), ("large", LARGE)):
         answer = page.get(f"/photos/{photo}/{size}.jpg?v={sha[:16]}")
         assert answer.headers["content-type"] == "image/jpeg"
@@ -92,7 +93,7 @@ def test_a_face_is_shown_large_from_its_photo(still_page: Page) -> None:
 
 
 def test_a_photo_that_is_gone_is_said_to_be(page: Page, library: Library, tmp_path: Path) -> None:
-    photo = library.add_photo("ab" * 32, width=10, height=10, paths=[tmp_path / "gone.jpg"])
+    photo = enter_photo(library, "ab" * 32, width=10, height=10, paths=[tmp_path / "gone.jpg"])
     answer = page.get(f"/photos/{photo}/small.jpg?v={'ab' * 8}")
     assert answer.status_code == 404
     with pytest.raises(PhotoError, match="moved or changed"):

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from albums import enter_faces, enter_photo
 from PIL import Image
 from scenes import Reader, draft, lying, new_face, person, save, scene, stack_with
 
@@ -21,7 +22,6 @@ from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import write_sidecar
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule
-from facetl.people.box_match import matched, overlaps
 from facetl.people.ingest import SearchedPhoto, add_photo
 from facetl.people.library import Library
 from facetl.people.photo_import import ImportReport, import_photos
@@ -229,8 +229,8 @@ def test_two_faces_may_change_keys(library: Library) -> None:
     photo = NewPhoto("ab" * 32, 100, 80)
     one, other = new_face(1), new_face(2)
     apart = replace(other, face=replace(other.face, box=(60.0, 0.0, 99.0, 40.0)))
-    number = library.add_photo(photo.sha, width=100, height=80)
-    ids = library.add_faces(number, [one, apart])
+    number = enter_photo(library, photo.sha, width=100, height=80)
+    ids = enter_faces(library, number, [one, apart])
     swapped = (replace(one, key=apart.key), replace(apart, key=one.key))
     with library.database.write() as sql:
         detector = put_detector(sql, "hats", {})
@@ -366,18 +366,3 @@ def test_landmarks_in_one_place_are_a_poor_face(library: Library, album: Path) -
     report = bring(library, album, detector=Confused())
     assert (report.faces, report.poor) == (6, 6)
     assert len(list(library.thumbs_folder.glob("*/*.jpg"))) == 6
-
-
-class TestMatching:
-    def test_overlap(self) -> None:
-        # 2 × 2 and 2 × 4, sharing 1 × 2: 2 / (4 + 8 − 2).
-        np.testing.assert_allclose(overlaps([[0, 0, 2, 2]], [[1, 0, 3, 4], [5, 5, 6, 6]]), [[0.2, 0]])
-
-    def test_pairs_are_the_best_in_all(self) -> None:
-        first = [(0, 0, 10, 10), (4, 0, 14, 10)]
-        second = [(5, 0, 15, 10), (40, 0, 50, 10), (1, 0, 11, 10)]
-        assert matched(first, second, least=0.3) == [(0, 2), (1, 0)]
-        assert matched(first, second, least=0.95) == []
-        # Overlaps of 0.25 and 0.21 are more together than one of 0.43, but are no pairs.
-        assert matched([(0, 0, 10, 9), (10.5, 0, 20.5, 9)], [(4, 0, 14, 9), (-6, 0, 4, 9)], least=0.3) == [(0, 0)]
-        assert matched([], second, least=0.3) == matched(first, [], least=0.3) == []

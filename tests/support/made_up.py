@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from albums import enter_faces, enter_photo
 from numpy.typing import NDArray
 
 from facetl.faces.detectors import Face
@@ -145,8 +146,13 @@ def fill(
         path.write_bytes(data)
         when = f"{2009 + number * 14 // photos}-{1 + number * 5 % 12:02d}-{1 + number % 28:02d}T12:00:00"
         sha = hashlib.sha256(data).hexdigest()
-        photo = library.add_photo(
-            sha, width=picture.shape[1], height=picture.shape[0], paths=[path], taken_at=when if number % 11 else None
+        photo = enter_photo(
+            library,
+            sha,
+            width=picture.shape[1],
+            height=picture.shape[0],
+            paths=[path],
+            taken_at=when if number % 11 else None,
         )
         new = [
             NewFace(
@@ -156,7 +162,7 @@ def fill(
             )
             for place, face in enumerate(found)
         ]  # fmt: skip
-        ids = library.add_faces(photo, new)
+        ids = enter_faces(library, photo, new)
         for face, made in zip(found, new, strict=True):
             place = library.thumbs_folder / made.key[:2]
             place.mkdir(parents=True, exist_ok=True)

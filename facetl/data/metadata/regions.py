@@ -7,12 +7,15 @@ Two ways to write them are read: MWG's ("Guidelines for Handling Image Metadata"
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
+from facetl.data.boxes import overlaps
 from facetl.data.metadata import xmp
 from facetl.data.metadata.header import PhotoHeader, read_header
 from facetl.data.names import person_name
@@ -66,13 +69,6 @@ class Region:
         edges = ((left + 0.5) / width, (top + 0.5) / height, (right + 0.5) / width, (bottom + 0.5) / height)
         return cls(name, tuple(min(max(edge, 0.0), 1.0) for edge in edges))  # type: ignore[arg-type]
 
-    def overlap(self, other: Region) -> float:
-        """Return the intersection of two boxes over their union, in [0, 1]."""
-        near = [max(self.box[side], other.box[side]) for side in (0, 1)]
-        far = [min(self.box[side], other.box[side]) for side in (2, 3)]
-        shared = max(far[0] - near[0], 0.0) * max(far[1] - near[1], 0.0)
-        return shared / (_area(self.box) + _area(other.box) - shared)
-
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types."""
         return {"name": self.name, "box": list(self.box), "kind": self.kind}
@@ -101,9 +97,11 @@ def read_regions(photo: Path | bytes, *, sidecar: Path | None = None) -> list[Re
     return found
 
 
-def same_face(region: Region, other: Region) -> bool:
-    """Tell whether two regions mark the same face."""
-    return region.overlap(other) > _SAME_FACE
+def same_face(region: Region, others: Sequence[Region | None]) -> list[int]:
+    """Return the places of those regions that mark the same face as this one."""
+    boxes = [(0.0, 0.0, 0.0, 0.0) if other is None else other.box for other in others]
+    near = np.flatnonzero(overlaps([region.box], boxes)[0] > _SAME_FACE)
+    return [place for place in near.tolist() if getattr(others[place], "kind", None) == region.kind]
 
 
 def frame_of(width: float, height: float, header: PhotoHeader) -> Literal["stored", "upright"] | None:
@@ -208,12 +206,11 @@ def _regions(root: Element, header: PhotoHeader) -> Iterator[Region]:
 
 
 def _merge(found: list[Region], region: Region) -> None:
-    for place, other in enumerate(found):
-        if other.kind == region.kind and same_face(other, region):
-            if not other.name:
-                found[place] = replace(other, name=region.name)
-            return
-    found.append(region)
+    same = same_face(region, found)
+    if not same:
+        found.append(region)
+    elif not found[same[0]].name:
+        found[same[0]] = replace(found[same[0]], name=region.name)
 
 
 def _region(name: str, box: Box, kind: str, frame: Literal["stored", "upright"], orientation: int) -> Region | None:
@@ -240,6 +237,3 @@ def _number(text: str) -> float:
     except ValueError:
         return math.nan
 
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])

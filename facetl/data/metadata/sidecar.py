@@ -175,11 +175,7 @@ def _into_list(
     there = [mwg_region(item, frame, header.orientation) for item in items]
     gone, added = set(), []
     for region in regions:
-        same = [
-            place
-            for place, other in enumerate(there)
-            if other is not None and other.kind == region.kind and same_face(other, region)
-        ]
+        same = same_face(region, there)
         if not any(there[place].name == region.name for place in same):  # type: ignore[union-attr]
             gone.update(same)
             added.append(_item(region, frame, header.orientation))

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from facetl.data.boxes import matched
 from facetl.data.names import person_name
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import packed
@@ -24,7 +25,6 @@ from facetl.errors import CacheError, LibraryError
 from facetl.faces.detectors import Face
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
-from facetl.people.box_match import matched
 from facetl.people.erasure.byte_search import Trace, Wanted, trace
 from facetl.people.erasure.erased_rows import PersonData, erase_person, person_data
 from facetl.people.library import FILE_NAME, Library

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from facetl.people.store.constrained_union_find import ConstrainedUnionFind, Difference
+from facetl.clustering.constraints import ConstrainedUnionFind, Difference
 from facetl.people.store.models import Answer, ResolvedAnswers
 
 NAME, SAME, DIFFERENT, NOT_A_FACE, STRANGER, RENAME = "name", "same", "different", "not-a-face", "stranger", "rename"
@@ -189,8 +189,8 @@ class _Resolver:
             *((one.order, 1, place, one) for place, one in enumerate(groups)),
             *((one.order, 0, place, one) for place, one in enumerate(differences)),
         ]
-        partition = ConstrainedUnionFind()
-        joined = ConstrainedUnionFind()
+        partition = ConstrainedUnionFind[Label]()
+        joined = ConstrainedUnionFind[Label]()
         different: list[Difference] = []
         for _, _, face, fact in sorted(facts, key=lambda one: one[:3], reverse=True):
             if isinstance(fact, _Labelled):
@@ -208,7 +208,7 @@ class _Resolver:
         return self._result(labels | partition.labels(), joined, different)
 
     @staticmethod
-    def _join_group(group: _Group, partition: ConstrainedUnionFind, joined: ConstrainedUnionFind) -> bool:
+    def _join_group(group: _Group, partition: ConstrainedUnionFind[Label], joined: ConstrainedUnionFind[Label]) -> bool:
         """Join a group's faces, in parts where they do not all go together; return whether they do."""
         heads: list[int] = []
         for face in sorted(group.faces):
@@ -222,14 +222,14 @@ class _Resolver:
     def _result(
         self,
         labels: dict[int, Label],
-        joined: ConstrainedUnionFind,
+        joined: ConstrainedUnionFind[Label],
         different: Sequence[Difference],
     ) -> ResolvedAnswers:
         no_faces = frozenset(face for face, label in labels.items() if label[0] == NOT_A_FACE)
         sides = [tuple(tuple(face for face in side if face not in no_faces) for side in one) for one in different]
         return ResolvedAnswers(
             names={face: label[1] for face, label in sorted(labels.items()) if label[0] == NAME},
-            same=joined.parts(),
+            same=joined.groups(),
             different=sorted((left, right) for left, right in sides if left and right),
             not_faces=no_faces,
             strangers=frozenset(face for face, label in labels.items() if label[0] == STRANGER),

@@ -1,4 +1,4 @@
-"""Which boxes of two lists are of one face."""
+"""Boxes in a photo, left, top, right and bottom edge: how much they overlap, and which of two lists are one face."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 
 def overlaps(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
@@ -24,6 +23,8 @@ def matched(first: Sequence[ArrayLike], second: Sequence[ArrayLike], *, least: f
     """Pair boxes one to one so that they overlap most in all; return the places of pairs that overlap by `least`."""
     if not len(first) or not len(second):
         return []
+    from scipy.optimize import linear_sum_assignment
+
     overlap = overlaps(np.asarray(first), np.asarray(second))
     # What overlaps too little must not push two that are one apart.
     rows, columns = linear_sum_assignment(np.where(overlap >= least, overlap, 0), maximize=True)
