@@ -241,7 +241,7 @@ def test_the_history_tells_every_answer(page: Page, library: Library, album: Alb
         "1 face and 3 faces are two people",
         "2 faces are one person",
         "Ada is called Ada Lovelace",
-        "1 face is Bob, by the photo's own metadata",
+        "1 face is Bob, from the photo itself",
         "2 faces are Ada",
     ]
 

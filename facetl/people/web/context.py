@@ -199,4 +199,4 @@ def words(answer: Answer) -> str:
         "stranger": f"{left} put aside as nobody to name",
         "rename": f"{answer.old} is called {answer.name}",
     }[answer.kind]
-    return f"{sentence}, by the photo's own metadata" if answer.origin == "region" else sentence
+    return f"{sentence}, from the photo itself" if answer.origin == "region" else sentence
