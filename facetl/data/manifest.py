@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.data import splits
-from facetl.data.walk import IMAGE_SUFFIXES, scan
+from facetl.data.walk import IMAGE_SUFFIXES, walk_people
 from facetl.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class Manifest:
         The name of the first folder below the root, NFC-normalised, is the identity; folders inside it belong
         to the same person. Whatever cannot be a photo of a person is counted in `skipped` under "hidden",
         "not-an-image", "empty-file", "empty-folder", "not-in-a-person-folder", "unreadable", "link-loop",
-        "broken-link" or "repeated-link" (a link to what the scan already holds), and never fatal.
+        "broken-link" or "repeated-link" (a link to what the walk already holds), and never fatal.
 
         Raises DataError when the root is missing, no folder or unreadable, or holds no photo of a person.
         """
-        found = scan(Path(root))
+        found = walk_people(Path(root))
         if not found.photos:
             counted = ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "nothing"
             raise DataError(

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from facetl.data.album import walk
+from facetl.data.walk import walk
 from facetl.data.layouts import (
     ABSENT,
     LAYOUTS,

@@ -1,4 +1,4 @@
-"""A walk through a folder of people that follows each link at most once and opens no photo."""
+"""A walk through folders of photos that follows each link at most once and opens no photo."""
 
 from __future__ import annotations
 
@@ -6,168 +6,231 @@ import errno
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facetl.data.metadata.header import NEEDS_HEIC, can_read_heif
 from facetl.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".pbm"}
 )
-
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+# Read with the photo that they stand beside; no photo that somebody may be missing.
+SIDECAR_SUFFIX = ".xmp"
 # The note that `facetl data fetch` leaves beside the photos; not a photo that somebody may be missing.
 TERMS_FILE = "TERMS.txt"
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_BROKEN = {errno.ENOENT: "broken-link", errno.ENOTDIR: "broken-link", errno.ELOOP: "link-loop"}
+_Key = tuple[int, int]
 
 
-@dataclass
-class Scan:
-    """What a walk has found so far: (person's folder, path) of each photo, and counts of the rest."""
+@dataclass(frozen=True)
+class Album:
+    """The photos of some folders, of nobody in particular, and what else was there.
+
+    Attributes:
+        paths: of each file once, absolute, spelled as the user did (links are not resolved), in order; a file that
+            is there under two names is there twice, as two copies of one photo are.
+        skipped: reason → count: `hidden`, `not-an-image`, `empty-file`, `unreadable`, `broken-link`, `link-loop`,
+            `repeated-link`, `left-out`, and, where the extra that reads HEIC is missing, `needs-facetl[heic]`.
+    """
+
+    paths: tuple[Path, ...]
+    skipped: Counter[str]
+
+
+@dataclass(frozen=True)
+class PeopleFolders:
+    """A folder of people: (person's folder, path) of each photo, and counts of the rest."""
 
     root: Path
-    photos: list[tuple[str, Path]] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    photos: list[tuple[str, Path]]
+    skipped: Counter[str]
 
 
-def scan(root: Path) -> Scan:
+def walk(folders: Sequence[Path], *, leave_out: Iterable[Path] = ()) -> Album:
+    """List the photos in folders, at any depth.
+
+    Which files are photos is known by the endings of their names; what they hold is seen when they are decoded.
+
+    Args:
+        folders: where to look; one inside another is looked through once. A photo's path may be given, too.
+        leave_out: folders, wherever they turn up, that are not looked into, such as the one that results go to.
+
+    Raises DataError when a folder that was given cannot be listed.
+    """
+    walker = _Walk({_identity(os.stat(path)) for path in leave_out if os.path.exists(path)})
+    for given in folders:
+        root = Path(os.path.abspath(given.expanduser()))
+        if _entries_of_given(root, "photos") is None:
+            walker.file(root)
+        elif walker.enter(root):
+            walker.folder(root)
+    walker.follow_links()
+    return Album(tuple(sorted(path for _, path in walker.photos)), walker.skipped)
+
+
+def walk_people(root: Path) -> PeopleFolders:
     """List the photos in the folders directly below `root`, at any depth inside them.
 
     Paths are absolute, spelled as the user did (links are not resolved).
     Raises DataError when the root cannot be listed.
     """
-    found = Scan(Path(os.path.abspath(root.expanduser())))
-    try:
-        entries = _entries(found.root)
-    except FileNotFoundError:
-        raise DataError(f"a folder of people is needed, but {found.root} does not exist. Check the path.") from None
-    except NotADirectoryError:
-        raise DataError(
-            f"a folder of people is needed, got the file {found.root}. Give the folder that holds a folder per person."
-        ) from None
-    except OSError as error:
-        raise DataError(f"the folder {found.root} cannot be read: {error.strerror}. Check its permissions.") from None
-    _Walk(found).people(entries)
-    return found
+    root = Path(os.path.abspath(root.expanduser()))
+    entries = _entries_of_given(root, "people")
+    if entries is None:
+        raise DataError(f"a folder of people is needed, got the file {root}. Give the folder that holds a folder per person.")
+    walker = _PeopleWalk(root=os.path.realpath(root))
+    for folder in walker.entries(root, [entry for entry in entries if entry.name != TERMS_FILE], None):
+        walker.folder(folder)
+    walker.follow_links()
+    photos = [(person, path) for person, path in walker.photos if person is not None]
+    kept = {person for person, _ in photos}
+    walker.skipped["empty-folder"] += sum(name not in kept for name in walker.people)
+    return PeopleFolders(root, photos, +walker.skipped)
 
 
+@dataclass
 class _Walk:
-    """One scan under way.
+    """A walk under way. Links are followed last, so that a photo keeps the name under which it really lies."""
 
-    Real files and folders are taken first and links after them, so that a link to a photo that the scan
-    reaches by itself never takes that photo away from the person in whose folder it really lies.
-    """
+    left_out: set[_Key] = field(default_factory=set)
+    suffixes: frozenset[str] = IMAGE_SUFFIXES | HEIF_SUFFIXES
+    photos: list[tuple[str | None, Path]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    seen: set[_Key] = field(default_factory=set)
+    links: list[tuple[str | None, Path]] = field(default_factory=list)
 
-    def __init__(self, found: Scan) -> None:
-        self.found = found
-        self.real_root = os.path.realpath(found.root)
-        self.seen: set[tuple[int, int]] = set()
-        self.links: list[tuple[str | None, Path]] = []
+    def enter(self, folder: Path) -> bool:
+        """Return whether a folder is new, and remember it; OSError where it is out of reach."""
+        key = _identity(os.stat(folder))
+        if key in self.left_out:
+            self.skipped["left-out"] += 1
+            return False
+        new = key not in self.seen
+        self.seen.add(key)
+        return new
 
-    def people(self, entries: list[os.DirEntry[str]]) -> None:
-        persons: list[str] = []
-        for entry in entries:
-            if entry.name == TERMS_FILE or self._hidden(entry.name):
-                continue
-            path = self.found.root / entry.name
-            if entry.is_symlink():
-                self.links.append((None, path))
-            elif entry.is_dir(follow_symlinks=False):
-                persons += self._folder(entry.name, path) * [entry.name]
-            else:
-                self._loose(path)
-        # Links found while following links are appended, so that this ends only when none is left.
-        for person, path in self.links:
-            persons += self._link(person, path)
-        kept = {person for person, _ in self.found.photos}
-        self._skip("empty-folder", sum(person not in kept for person in persons))
-
-    def _folder(self, person: str, folder: Path) -> bool:
-        """Take what lies in one of a person's folders; say whether it could be listed."""
-        pending = [folder]
+    def folder(self, root: Path, person: str | None = None) -> bool:
+        """Take what lies in a folder; return whether it could be listed."""
+        pending = [root]
         while pending:
             here = pending.pop()
             try:
                 entries = _entries(here)
-                self.seen.add(_key(os.stat(here)))
             except OSError:
-                self._skip("unreadable")
-                if here == folder:
+                self.skipped["unreadable"] += 1
+                if here == root:
                     return False
                 continue
-            for entry in entries:
-                if self._hidden(entry.name):
-                    continue
-                path = here / entry.name
-                if entry.is_symlink():
-                    self.links.append((person, path))
-                elif entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                else:
-                    self._file(person, path)
+            pending += self.entries(here, entries, person)
         return True
 
-    def _link(self, person: str | None, path: Path) -> list[str]:
-        """Follow a link; give the person whose folder it turned out to be, if any."""
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            self._skip("broken-link")
-            return []
-        except OSError as error:
-            self._skip("link-loop" if error.errno == errno.ELOOP else "unreadable")
-            return []
-        if not stat.S_ISDIR(status.st_mode):
-            if person is None:
-                self._loose(path)
-            elif _key(status) in self.seen and _is_image(path):
-                self._skip("repeated-link")
-            else:
-                self._file(person, path)
-            return []
-        if self._loops(path):
-            self._skip("link-loop")
-            return []
-        if _key(status) in self.seen:
-            self._skip("repeated-link")
-            return []
-        listed = self._folder(person or path.name, path)
-        return [path.name] if person is None and listed else []
+    def entries(self, here: Path, entries: Sequence[os.DirEntry[str]], person: str | None) -> list[Path]:
+        """Take files, keep links for later, and return the folders that are new."""
+        folders = []
+        for entry in entries:
+            path = here / entry.name
+            try:
+                if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_NAMES:
+                    self.skipped["hidden"] += 1
+                elif entry.is_symlink():
+                    self.links.append((person, path))
+                elif not entry.is_dir(follow_symlinks=False):
+                    self.file(path, person)
+                elif self.enter(path):
+                    folders.append(path)
+            except OSError:
+                self.skipped["unreadable"] += 1
+        return folders
 
-    def _file(self, person: str, path: Path) -> None:
+    def follow_links(self) -> None:
+        """Take what links lead to, each file and folder once."""
+        # Links found while following links are appended, so that this ends only when none is left.
+        for person, path in self.links:
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                self.skipped[_BROKEN.get(error.errno or 0, "unreadable")] += 1
+                continue
+            if stat.S_ISDIR(status.st_mode) and self.leads_out(path):
+                self.skipped["link-loop"] += 1
+            elif _identity(status) in self.seen:
+                self.skipped["repeated-link"] += 1
+            elif not stat.S_ISDIR(status.st_mode):
+                self.file(path, person)
+            elif self.enter(path):
+                self.folder(path, person)
+
+    def leads_out(self, link: Path) -> bool:
+        """Return whether a link leads to a folder that it lies in itself, which may be the whole disk."""
+        return _holds(link, os.path.realpath(link.parent))
+
+    def file(self, path: Path, person: str | None = None) -> None:
+        """Take a file if it is a photo, else count why not."""
+        suffix = path.suffix.lower()
+        if suffix == SIDECAR_SUFFIX and HEIF_SUFFIXES <= self.suffixes:
+            return
         try:
             status = os.stat(path)
         except OSError:
-            self._skip("unreadable")
+            self.skipped["unreadable"] += 1
             return
         # A pipe or socket would block whoever opens it, whatever its name ends with.
-        if not _is_image(path) or not stat.S_ISREG(status.st_mode):
-            self._skip("not-an-image")
+        if suffix not in self.suffixes or not stat.S_ISREG(status.st_mode):
+            self.skipped["not-an-image"] += 1
         elif status.st_size == 0:
-            self._skip("empty-file")
+            self.skipped["empty-file"] += 1
         elif not os.access(path, os.R_OK):
-            self._skip("unreadable")
+            self.skipped["unreadable"] += 1
+        elif suffix in HEIF_SUFFIXES and not can_read_heif():
+            self.skipped[NEEDS_HEIC] += 1
         else:
-            self.seen.add(_key(status))
-            self.found.photos.append((person, path))
+            self.seen.add(_identity(status))
+            self.photos.append((person, path))
 
-    def _loose(self, path: Path) -> None:
-        self._skip("not-in-a-person-folder" if _is_image(path) else "not-an-image")
 
-    def _loops(self, link: Path) -> bool:
-        """Whether a link leads to a folder that it lies in itself, or that the whole scan lies in."""
-        target = os.path.realpath(link)
-        inside = (os.path.realpath(link.parent), self.real_root)
-        return any(place == target or place.startswith(target.rstrip(os.sep) + os.sep) for place in inside)
+@dataclass
+class _PeopleWalk(_Walk):
+    """A walk through a folder of people: what lies below one of its folders is that person's."""
 
-    def _hidden(self, name: str) -> bool:
-        hidden = name.startswith(".") or name.casefold() in _SYSTEM_NAMES
-        self._skip("hidden", int(hidden))
-        return hidden
+    suffixes: frozenset[str] = IMAGE_SUFFIXES
+    root: str = ""
+    people: list[str] = field(default_factory=list)
 
-    def _skip(self, reason: str, count: int = 1) -> None:
-        if count:
-            self.found.skipped[reason] += count
+    def folder(self, root: Path, person: str | None = None) -> bool:
+        listed = super().folder(root, person or root.name)
+        if person is None and listed:
+            self.people.append(root.name)
+        return listed
+
+    def file(self, path: Path, person: str | None = None) -> None:
+        if person is None:
+            self.skipped["not-in-a-person-folder" if path.suffix.lower() in self.suffixes else "not-an-image"] += 1
+        else:
+            super().file(path, person)
+
+    def leads_out(self, link: Path) -> bool:
+        # Nor may a linked folder lead back to one that holds the whole root.
+        return super().leads_out(link) or _holds(link, self.root)
+
+
+def _holds(link: Path, place: str) -> bool:
+    target = os.path.realpath(link)
+    return place == target or place.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def _entries_of_given(root: Path, what: str) -> list[os.DirEntry[str]] | None:
+    """Return what lies in a folder that was given, None where it is a file; DataError where it is out of reach."""
+    try:
+        return _entries(root) if stat.S_ISDIR(os.stat(root).st_mode) else None
+    except FileNotFoundError:
+        raise DataError(f"a folder of {what} is needed, but {root} does not exist. Check the path.") from None
+    except OSError as error:
+        raise DataError(f"the folder {root} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -175,9 +238,5 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(entries, key=lambda entry: entry.name)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _key(status: os.stat_result) -> tuple[int, int]:
+def _identity(status: os.stat_result) -> _Key:
     return status.st_dev, status.st_ino

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.data.album import Album, walk
+from facetl.data.walk import Album, walk
 from facetl.errors import DataError
 from facetl.faces.align_journal import FILE_NAME, POOR, SUFFIX, AlignedFace, DonePhoto, Journal, Names
 from facetl.faces.alignment import VERSION, align, template

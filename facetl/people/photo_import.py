@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.data.album import walk
 from facetl.data.metadata.header import PhotoHeader, read_header, taken_at
 from facetl.data.metadata.regions import Region, read_regions
 from facetl.data.metadata.xmp import sidecar_of
+from facetl.data.walk import walk
 from facetl.embeddings.face_features import face_key
 from facetl.errors import DataError, PhotoError
 from facetl.faces.detection import DetectorSpec

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.data.album import walk
+from facetl.data.walk import walk
 from facetl.errors import DataError, PhotoError
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches

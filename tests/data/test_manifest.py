@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetl.data import walk as scan_module
+from facetl.data import walk as walk_module
 from facetl.data.manifest import Manifest, Photo
 from facetl.errors import DataError
 
@@ -103,7 +103,7 @@ def test_a_pipe_is_no_photo(root: Path) -> None:
 
 def test_unreadable_files_and_folders_are_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root, "Ann/a.jpg", "Ann/secret.jpg", "Bob/b.jpg", "Ann/locked/c.jpg")
-    entries, access = scan_module._entries, os.access
+    entries, access = walk_module._entries, os.access
 
     def refuse(folder: Path) -> list[os.DirEntry[str]]:
         if folder.name in ("Bob", "locked"):
@@ -111,7 +111,7 @@ def test_unreadable_files_and_folders_are_counted(root: Path, monkeypatch: pytes
         return entries(folder)
 
     # Patched rather than chmod-ed: the superuser may read everything.
-    monkeypatch.setattr(scan_module, "_entries", refuse)
+    monkeypatch.setattr(walk_module, "_entries", refuse)
     monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in str(path) and access(path, mode))
     manifest = Manifest.from_folder(root)
     assert listed(manifest) == [("Ann", "Ann/a.jpg")]

@@ -20,7 +20,7 @@ from facetl.cli.inputs import (
     run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
-from facetl.data.album import walk
+from facetl.data.walk import walk
 
 
 def cluster(

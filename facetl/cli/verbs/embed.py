@@ -19,7 +19,7 @@ from facetl.cli.inputs import (
     run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
-from facetl.data.album import walk
+from facetl.data.walk import walk
 from facetl.io.vector_file import check_vector_path
 from facetl.recognition.face_embeddings import write_embeddings
 
