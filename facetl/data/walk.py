@@ -82,7 +82,9 @@ def walk_people(root: Path) -> PeopleFolders:
     root = Path(os.path.abspath(root.expanduser()))
     entries = _entries_of_given(root, "people")
     if entries is None:
-        raise DataError(f"a folder of people is needed, got the file {root}. Give the folder that holds a folder per person.")
+        raise DataError(
+            f"a folder of people is needed, got the file {root}. Give the folder that holds a folder per person."
+        )
     walker = _PeopleWalk(root=os.path.realpath(root))
     for folder in walker.entries(root, [entry for entry in entries if entry.name != TERMS_FILE], None):
         walker.folder(folder)
