@@ -15,10 +15,10 @@ from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
-from facetl.cli.people.page import RunningEngine
+from facetl.cli.inputs import open_run
 from facetl.errors import DataError, FacetlError, LibraryError, RunError
 from facetl.people.library import Library
-from facetl.people.web.engine import ExportOrder
+from facetl.people.web.service import PeopleService
 
 ANN, BOB, EVE, ZOE = PEOPLE.values()
 
@@ -196,24 +196,23 @@ def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
     assert facetl("people", "export", library, room / "x", "--as", "csv", "--copy", "--link").exit_code == 2
 
 
-# The page's engine
+# The page's service
 
 
 def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) -> None:
     with Library.open(library) as opened:
-        engine = RunningEngine(opened)
-        possible = engine.engine()
-        assert all(getattr(possible, name) is not None for name in ("look", "learn", "recognise", "questions", "alike"))
+        service = PeopleService(opened, load_run=lambda: open_run(opened))
+        assert service.has_run
         seen: list[tuple[int, int]] = []
         photo(room / "album" / "later.png", (205, 65, 55), seed=80)
-        assert engine.look(lambda *at: seen.append(at)) == "1 new photos with 1 faces."
+        assert service.look(lambda *at: seen.append(at)) == "1 new photos with 1 faces."
         assert seen
-        assert engine.stack(lambda *at: None) == "3 stacks of 9 faces."
+        assert service.stack(lambda *at: None) == "3 stacks of 9 faces."
         anns = next(stack.id for stack in opened.stacks() if stack.size == 5)
         opened.name_stack(anns, "Ann Lee")
         others = {stack.id: stack.size for stack in opened.stacks() if stack.id != anns}
         # Bob is on a photo with Ann: he is not asked about.
-        alike = engine.alike(anns, 5)
+        alike = service.alike(anns, 5)
         assert len(others) == 2
         [other] = alike
         assert {
@@ -223,30 +222,29 @@ def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) 
             "eve_1",
         }
         party = cv2.imread(str(photo(room / "party.png", EVE, ANN, seed=81)))[:, :, ::-1]
-        stranger, ann = engine.recognise(np.ascontiguousarray(party))
+        stranger, ann = service.recognise(np.ascontiguousarray(party))
         assert (stranger.name, ann.name) == (None, "Ann Lee")
         assert ann.probability is not None
         assert opened.named()[ann.nearest[0][0]] == "Ann Lee"
         chances = [probability for _, probability in ann.nearest]
         assert chances == sorted(chances, reverse=True)
-        order = ExportOrder(folder=room / "o", kinds=frozenset({"csv"}), links="hard", names=None)
-        assert engine.export(order, lambda *at: None).startswith("1 people on 5 photos")
+        done = service.export(room / "o", lambda *at: None, kinds=frozenset({"csv"}))
+        assert done.startswith("1 people on 5 photos")
         with pytest.raises(DataError, match="Learning needs"):
-            engine.learn(lambda *at: None)
+            service.learn(lambda *at: None)
 
 
 def test_without_a_run_the_page_still_exports(tmp_path: Path) -> None:
     with Library.open(tmp_path / "lib", create=True) as library:
-        engine = RunningEngine(library)
-        possible = engine.engine()
-        assert possible.export is not None
-        assert possible.look is None
+        service = PeopleService(library, load_run=lambda: open_run(library))
+        assert not service.has_run
+        assert service.export(tmp_path / "o", lambda *at: None, kinds=frozenset({"csv"})).startswith("0 people")
         with pytest.raises(LibraryError, match="No run is chosen"):
-            engine.recognizer()
+            service.recognizer()
 
 
 def test_a_run_that_is_gone_is_one_clear_line(room: Path, library: Path) -> None:
     shutil.rmtree(room / "models")
     assert "the run that this library uses is gone" in refused("people", "cluster", library)
     with pytest.raises((RunError, LibraryError)):
-        RunningEngine(Library.open(library)).recognizer()
+        PeopleService(Library.open(library), load_run=lambda: open_run(Library.open(library)))

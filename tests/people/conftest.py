@@ -39,7 +39,7 @@ def library(drawn: tuple[Path, Album], tmp_path: Path) -> Iterator[Library]:
 @pytest.fixture
 def page(library: Library, album: Album) -> Iterator[Page]:
     """Return the page with an oracle in the nets' place."""
-    yield from serving(library, Oracle(library, album).engine())
+    yield from serving(library, Oracle(library, album))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def still_page(drawn: tuple[Path, Album], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("still") / "Family"
     shutil.copytree(drawn[0], folder)
     with Library.open(folder) as library:
-        yield from serving(library, Oracle(library, drawn[1]).engine())
+        yield from serving(library, Oracle(library, drawn[1]))
 
 
 @pytest.fixture

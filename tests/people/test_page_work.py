@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import Album
+from made_up import Album, Faked
 from served import Page, serving
 
 from facetl.errors import DataError
 from facetl.people.library import Library
-from facetl.people.web.engine import Change, Engine, ExportOrder, Learnt
 from facetl.people.web.jobs import OnProgress, Work
+from facetl.people.web.service import Change, Learnt
 
-Serve = Callable[[Engine], Page]
+Serve = Callable[..., Page]
 
 
 @pytest.fixture
 def serve(library: Library) -> Iterator[Serve]:
-    """Return a function that serves the library with an engine."""
+    """Return a function that serves the library with a service of the given methods."""
     running: list[Iterator[Page]] = []
 
-    def start(engine: Engine) -> Page:
-        running.append(serving(library, engine))
+    def start(**methods: Callable[..., Any]) -> Page:
+        running.append(serving(library, Faked(library, **methods)))
         return next(running[-1])
 
     yield start
@@ -50,7 +50,7 @@ def test_progress_is_told_and_the_end_too(serve: Serve) -> None:
         assert go.wait(30)
         return "Stacked."
 
-    page = serve(Engine(stack=stack, look=stack))
+    page = serve(stack=stack, look=stack)
     assert page.get("/tasks/state").json()["number"] == 0
     page.say("/tasks/stack")
     assert told.wait(30)
@@ -78,7 +78,7 @@ def test_work_stops_at_its_next_progress(serve: Serve) -> None:
             time.sleep(0.001)
         return "Never."
 
-    page = serve(Engine(look=look))
+    page = serve(look=look)
     page.say("/tasks/look")
     assert first.wait(30)
     page.say("/tasks/cancel")
@@ -102,7 +102,7 @@ def test_work_that_fails_says_so_in_a_line(serve: Serve, error: Exception, messa
     def stack(_: OnProgress) -> str:
         raise error
 
-    page = serve(Engine(stack=stack))
+    page = serve(stack=stack)
     page.say("/tasks/stack")
     state = ended(page)
     assert (state["message"], state["failed"]) == (message, True)
@@ -118,7 +118,7 @@ def test_the_server_ends_while_work_runs(library: Library) -> None:
             begun.set()
             time.sleep(0.01)
 
-    for page in serving(library, Engine(look=look)):
+    for page in serving(library, Faked(library, look=look)):
         page.say("/tasks/look")
         assert begun.wait(30)
         work = page.site.work
@@ -153,7 +153,7 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
         calls.append(f"discard {learnt.headline}")
         return "Discarded."
 
-    page = serve(Engine(learn=learn, apply=apply, discard=discard))
+    page = serve(learn=learn, apply=apply, discard=discard)
     page.say("/answers/name", {"faces": [1], "name": "Ada"})
     assert page.post("/tasks/apply").status_code == 409
     assert page.post("/learn/discard").status_code == 409
@@ -179,7 +179,7 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
 
 def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
     worse = Learnt("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
-    page = serve(Engine(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted."))
+    page = serve(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted.")
     page.say("/tasks/learn")
     assert ended(page)["message"] == "No better."
     assert 'data-start="apply"' not in page.html("/learn")
@@ -196,7 +196,7 @@ def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
             raise DataError("The disk is full.")
         return "Applied."
 
-    page = serve(Engine(learn=lambda _: Learnt("Better.", (), (), None), apply=apply, discard=lambda _: ""))
+    page = serve(learn=lambda _: Learnt("Better.", (), (), None), apply=apply, discard=lambda _: "")
     page.say("/tasks/learn")
     ended(page)
     page.say("/tasks/apply")
@@ -206,25 +206,25 @@ def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
 
 
 def test_an_export_is_ordered_as_the_form_says(serve: Serve, library: Library, album: Album, own_home: Path) -> None:
-    orders: list[ExportOrder] = []
+    orders: list[tuple[Path, dict[str, Any]]] = []
 
-    def export(order: ExportOrder, on_progress: OnProgress) -> str:
-        orders.append(order)
+    def export(folder: Path, on_progress: OnProgress, **order: Any) -> str:
+        orders.append((folder, order))
         return "Exported."
 
     library.assign_name(album.faces_of(0), "Ada")
     library.assign_name(album.faces_of(1), "Bob")
     bob = library.person("Bob")
     assert bob
-    page = serve(Engine(export=export))
+    page = serve(export=export)
     body = {"folder": "~/People", "kinds": ["folders", "csv"], "links": "copy", "people": [bob.id]}
     page.say("/tasks/export", body)
     assert ended(page)["message"] == "Exported."
     page.say("/tasks/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
     ended(page)
     assert orders == [
-        ExportOrder(folder=own_home / "People", kinds=frozenset({"folders", "csv"}), links="copy", names=("Bob",)),
-        ExportOrder(folder=Path("/a"), kinds=frozenset({"xmp"}), links="hard", names=None),
+        (own_home / "People", {"kinds": frozenset({"folders", "csv"}), "links": "copy", "names": ("Bob",)}),
+        (Path("/a"), {"kinds": frozenset({"xmp"}), "links": "hard", "names": None}),
     ]
     for wrong in ({"folder": "here"}, {"folder": " "}, {"kinds": []}, {"kinds": ["zip"]}, {"links": "move"}):
         assert page.post("/tasks/export", body | wrong).status_code == 422

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from facetl.faces.detectors import Face
 from facetl.people.library import Library
 from facetl.people.store.models import NewFace, StackDraft
-from facetl.people.web.engine import Alike, Engine, Recognised
+from facetl.people.web.service import Alike, PeopleService, Recognised
 
 NAMES = ("Ada", "Bruno", "Clara", "David", "Elif", "Finn", "Greta", "Hugo", "Ines", "Jonas", "Karla", "Leo")
 # Eyes, tip of the nose, corners of the mouth, on a face 200 units large, from its middle.
@@ -200,30 +201,39 @@ class Pair:
     probability: float
 
 
-class Oracle:
+class Faked(PeopleService):
+    """A service whose methods are given."""
+
+    def __init__(self, library: Library, **methods: Callable[..., Any]) -> None:
+        super().__init__(library)
+        self.has_run = True
+        vars(self).update(methods)
+
+
+class Oracle(Faked):
     """Stands for the nets: it knows who is on every face, and says so with less than certainty."""
 
     def __init__(self, library: Library, album: Album) -> None:
-        self._library = library
+        super().__init__(library)
         self._album = album
 
     def alike(self, stack: int, count: int) -> list[Alike]:
         """The other stacks, those of the same person first."""
-        own = self._album.who[self._library.stack(stack)[0].cover]
-        others = [one for one in self._library.stacks(limit=1000) if one.id != stack]
+        own = self._album.who[self.library.stack(stack)[0].cover]
+        others = [one for one in self.library.stacks(limit=1000) if one.id != stack]
         likely = {one.id: 0.9 if self._album.who[one.cover] == own else 0.1 for one in others}
         best = sorted(likely, key=lambda one: (-likely[one], one))[:count]
         return [Alike(one, likely[one]) for one in best]
 
     def questions(self, count: int) -> list[Pair]:
         """Each stack's cover beside the cover of the stack most like it, unless that was answered."""
-        resolved = self._library.resolved()
+        resolved = self.library.resolved()
         answered = {frozenset(group[:2]) for group in resolved.same}
         answered |= {frozenset((left[0], right[0])) for left, right in resolved.different}
         pairs: dict[frozenset[int], Pair] = {}
-        for one in self._library.stacks(limit=1000):
+        for one in self.library.stacks(limit=1000):
             for near in self.alike(one.id, 1):
-                other = self._library.stack(near.stack)[0].cover
+                other = self.library.stack(near.stack)[0].cover
                 pairs.setdefault(frozenset((one.cover, other)), Pair(one.cover, other, near.probability))
         return [pair for faces, pair in pairs.items() if faces not in answered][:count]
 
@@ -234,7 +244,3 @@ class Oracle:
         left = (width * 0.1, height * 0.2, width * 0.4, height * 0.7)
         right = (width * 0.6, height * 0.2, width * 0.9, height * 0.7)
         return [Recognised(left, NAMES[0], 0.9, near), Recognised(right, None, 0.2, ())]
-
-    def engine(self, **parts: Any) -> Engine:
-        """Return an engine with what the oracle can do, and other parts as given."""
-        return Engine(alike=self.alike, questions=self.questions, recognise=self.recognise, **parts)

@@ -28,8 +28,8 @@ def main() -> None:
             album = fill(library, options.room / "photos", people=options.people, photos=options.photos)
             known.write_text(json.dumps([list(album.photos.items()), list(album.who.items())]))
         photos, who = json.loads(known.read_text())
-        engine = Oracle(library, Album(dict(photos), dict(who))).engine()
-        serve(library, engine=engine, on_ready=lambda address: print(address, flush=True))
+        service = Oracle(library, Album(dict(photos), dict(who)))
+        serve(library, service=service, on_ready=lambda address: print(address, flush=True))
 
 
 if __name__ == "__main__":

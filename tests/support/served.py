@@ -11,8 +11,8 @@ import httpx
 
 from facetl.people.library import Library
 from facetl.people.web.context import Site
-from facetl.people.web.engine import Engine
 from facetl.people.web.server import Server
+from facetl.people.web.service import PeopleService
 
 
 @dataclass
@@ -51,9 +51,9 @@ class Page:
         return content
 
 
-def serving(library: Library, engine: Engine | None) -> Iterator[Page]:
+def serving(library: Library, service: PeopleService | None) -> Iterator[Page]:
     """Serve a library in a thread, until the test is over."""
-    server = Server(library, engine=engine)
+    server = Server(library, service=service)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

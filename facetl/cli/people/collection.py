@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,12 +40,23 @@ def serve(
 
     The address holds a token, and only this machine is answered. Nothing is fetched from elsewhere.
     """
-    from facetl.cli.people.page import serve_page
+    from facetl.people.web.server import serve as serve_page
+    from facetl.people.web.service import PeopleService
+
+    def ready(address: str) -> None:
+        if json:
+            put_json({"address": address})
+        else:
+            put(address)
+        say("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
+        if browser:
+            webbrowser.open(address)
 
     with open_library(library) as opened:
         if run is not None:
             choose_run(opened, run, None, models)
-        serve_page(opened, port=port, browser=browser, as_json=json)
+        service = PeopleService(opened, load_run=lambda: open_run(opened))
+        serve_page(opened, service=service, port=port, on_ready=ready)
 
 
 @app.command("import")

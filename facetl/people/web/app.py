@@ -17,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 from facetl.errors import FacetlError
 from facetl.people.web import assets
 from facetl.people.web.context import Site
-from facetl.people.web.engine import Engine
 from facetl.people.web.guard import HEADERS, Guard
+from facetl.people.web.service import PeopleService
 from facetl.people.web.views import (
     answer_views,
     job_views,
@@ -54,16 +54,16 @@ _NO_TELEMETRY: Final[Any] = {
 _LOG: Final = logging.getLogger(__name__)
 
 
-def make_app(library: Library, *, token: str, port: int, engine: Engine | None = None) -> FastAPI:
+def make_app(library: Library, *, token: str, port: int, service: PeopleService | None = None) -> FastAPI:
     """Return the page on a library.
 
     Args:
         library: an open library.
         token: what the address must hold once, `/?token=…`; the browser gets a cookie for it.
         port: where the page is served, on 127.0.0.1; no other host is answered.
-        engine: what needs a net; without it the page still shows, names, splits and merges.
+        service: does what needs a run; without it the page still shows, names, splits, merges and exports.
     """
-    site = Site(library, engine or Engine())
+    site = Site(library, service or PeopleService(library))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What every view of the page shares: the library, the engine, running work, pictures, and how a template is filled."""
+"""What every view shares: the library, the service, running work, pictures, and how a template is filled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from facetl.people.web.engine import Engine, Learnt, Recognised
 from facetl.people.web.jobs import Work
 from facetl.people.web.pictures import Pictures
+from facetl.people.web.service import Learnt, PeopleService, Recognised
 
 if TYPE_CHECKING:
     from facetl.people.library import Library
@@ -62,9 +62,9 @@ class Searched:
 class Site:
     """What the views share."""
 
-    def __init__(self, library: Library, engine: Engine) -> None:
+    def __init__(self, library: Library, service: PeopleService) -> None:
         self.library = library
-        self.engine = engine
+        self.service = service
         self.work = Work()
         self.pictures = Pictures(library)
         self.learnt: Learnt | None = None
@@ -96,7 +96,7 @@ class Site:
             view=template.removesuffix(".html"),
             title_of_library=self.library.folder.name,
             state=self.work.state(),
-            engine=self.engine,
+            has_run=self.service.has_run,
             learnt=self.learnt,
             in_sight=IN_SIGHT,
             **values,

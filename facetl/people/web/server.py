@@ -11,7 +11,7 @@ import uvicorn
 
 from facetl.errors import DataError
 from facetl.people.web.app import make_app
-from facetl.people.web.engine import Engine
+from facetl.people.web.service import PeopleService
 
 if TYPE_CHECKING:
     from facetl.people.library import Library
@@ -25,16 +25,16 @@ class Server:
 
     Args:
         library: an open library; the caller closes it after `run`.
-        engine: what needs a net.
+        service: does what needs a run.
         port: where to listen on 127.0.0.1; 0 takes a free one. DataError where it is taken.
     """
 
-    def __init__(self, library: Library, *, engine: Engine | None = None, port: int = 0) -> None:
+    def __init__(self, library: Library, *, service: PeopleService | None = None, port: int = 0) -> None:
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
         token = secrets.token_urlsafe(32)
         self.address = f"http://{HOST}:{self.port}/?token={token}"
-        self.app = make_app(library, token=token, port=self.port, engine=engine)
+        self.app = make_app(library, token=token, port=self.port, service=service)
         # No access log: it would hold what was looked at. No log at all: an error page has it all.
         config = uvicorn.Config(
             self.app,
@@ -67,10 +67,14 @@ class Server:
 
 
 def serve(
-    library: Library, *, engine: Engine | None = None, port: int = 0, on_ready: Callable[[str], None] | None = None
+    library: Library,
+    *,
+    service: PeopleService | None = None,
+    port: int = 0,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the page on a library until Ctrl-C; `on_ready` gets the address, token and all, before it begins."""
-    server = Server(library, engine=engine, port=port)
+    server = Server(library, service=service, port=port)
     if on_ready is not None:
         on_ready(server.address)
     server.run()

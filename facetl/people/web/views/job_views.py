@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,8 @@ from starlette.responses import HTMLResponse
 
 from facetl.errors import FacetlError
 from facetl.people.web.context import Id, Site
-from facetl.people.web.engine import ExportOrder
 from facetl.people.web.jobs import OnProgress
+from facetl.people.web.service import Learnt, PeopleService
 
 Task = Literal["look", "stack", "learn", "apply"]
 _WHAT: dict[Task, str] = {
@@ -60,18 +61,17 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/tasks/export")
     def export(order: Order) -> dict[str, Any]:
-        write = _possible(site.engine.export)
         folder = Path(order.folder).expanduser()
         if not folder.is_absolute():
             raise HTTPException(422, "The folder must be a whole path, such as ~/Pictures/People.")
         chosen = None if order.people is None else set(order.people)
         names = None if chosen is None else tuple(p.name for p in site.library.people() if p.id in chosen)
-        ordered = ExportOrder(folder=folder, kinds=frozenset(order.kinds), links=order.links, names=names)
-        return start("Exporting", lambda on_progress: write(ordered, on_progress))
+        write = partial(site.service.export, folder, kinds=frozenset(order.kinds), links=order.links, names=names)
+        return start("Exporting", write)
 
     @routes.post("/tasks/{task}")
     def begin(task: Task) -> dict[str, Any]:
-        return start(_WHAT[task], {"look": look, "stack": stack, "learn": learn, "apply": apply}[task]())
+        return start(_WHAT[task], functions[task]())
 
     @routes.get("/learn")
     def learn_page(request: Request) -> HTMLResponse:
@@ -81,54 +81,48 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/learn/discard")
     def discard() -> dict[str, Any]:
-        forget = _possible(site.engine.discard)
-        learnt, site.learnt = _waiting(), None
-        return {"message": forget(learnt), "go": "/learn"}
-
-    def look() -> Callable[[OnProgress], str]:
-        return _possible(site.engine.look)
-
-    def stack() -> Callable[[OnProgress], str]:
-        return _possible(site.engine.stack)
+        learnt, site.learnt = waiting(), None
+        return {"message": service().discard(learnt), "go": "/learn"}
 
     def learn() -> Callable[[OnProgress], str]:
-        function, forget = _possible(site.engine.learn), _possible(site.engine.discard)
+        function, forget = service().learn, service().discard
 
-        def run(on_progress: OnProgress) -> str:
+        def work(on_progress: OnProgress) -> str:
             learnt = function(on_progress)
             before, site.learnt = site.learnt, learnt
             if before is not None:
                 forget(before)
-            return (
-                f"{learnt.headline} Look at what would change, then apply it or not."
-                if learnt.better
-                else learnt.headline
-            )
+            hint = " Look at what would change, then apply it or not." if learnt.better else ""
+            return f"{learnt.headline}{hint}"
 
-        return run
+        return work
 
     def apply() -> Callable[[OnProgress], str]:
-        function = _possible(site.engine.apply)
-        learnt = _waiting()
+        function, learnt = service().apply, waiting()
         if not learnt.better:
             raise HTTPException(409, "What was learnt is not better: it is not applied.")
 
-        def run(_: OnProgress) -> str:
+        def work(_: OnProgress) -> str:
             message = function(learnt)
             site.learnt = None
             return message
 
-        return run
+        return work
 
-    def _waiting() -> Any:
+    def waiting() -> Learnt:
         if site.learnt is None:
             raise HTTPException(409, "Nothing waits to be applied: learn first.")
         return site.learnt
 
+    def service() -> PeopleService:
+        if not site.service.has_run:
+            raise FacetlError("This needs a trained run, and this library has none yet: start the page with --run.")
+        return site.service
+
+    functions: dict[Task, Callable[[], Callable[[OnProgress], str]]] = {
+        "look": lambda: service().look,
+        "stack": lambda: service().stack,
+        "learn": learn,
+        "apply": apply,
+    }
     return routes
-
-
-def _possible(function: Any) -> Any:
-    if function is None:
-        raise FacetlError("This needs a trained run, and this library has none yet: start the page with --run.")
-    return function

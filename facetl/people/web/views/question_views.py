@@ -19,17 +19,17 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
     def part(known: Sequence[str]) -> list[dict[str, Any]]:
-        if site.engine.questions is None:
+        if not site.service.has_run:
             return []
         left_out = {_pair(text) for text in known} | site.skipped
         with site.asking:
-            asked = site.engine.questions(_AHEAD + len(left_out))
+            asked = site.service.questions(_AHEAD + len(left_out))
         fresh = [question for question in asked if frozenset((question.first, question.second)) not in left_out]
         return [_shown(site, question.first, question.second, question.probability) for question in fresh[:_AHEAD]]
 
     @routes.get("/questions")
     def queue(request: Request) -> HTMLResponse:
-        return site.page(request, "questions.html", possible=site.engine.questions is not None, questions=part(()))
+        return site.page(request, "questions.html", possible=site.service.has_run, questions=part(()))
 
     @routes.get("/questions/more")
     def more(known: Annotated[list[str] | None, Query(max_length=100)] = None) -> HTMLResponse:

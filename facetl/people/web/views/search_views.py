@@ -19,11 +19,11 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
     def find(data: bytes) -> int:
-        if site.engine.recognise is None:
+        if not site.service.has_run:
             raise FacetlError("Searching by photo needs a trained run, and this library has none yet.")
         photo = site.pictures.decode(data)
         with site.asking:
-            faces = tuple(site.engine.recognise(photo))
+            faces = tuple(site.service.recognise(photo))
         crops = tuple(as_jpeg(shrunk(around(photo, face.box), FACE)) for face in faces)
         kept = Searched(as_jpeg(shrunk(photo, LARGE)), (photo.shape[1], photo.shape[0]), faces, crops)
         return site.keep_search(kept)

@@ -75,10 +75,10 @@ def router(site: Site) -> APIRouter:
     def alike(stack: Id) -> HTMLResponse:
         """Which stacks may show the same person: asked for once the page is there, since a net may have to answer."""
         found, _ = _found(site, stack)
-        if site.engine.alike is None:
+        if not site.service.has_run:
             return site.fragment("_alike.html", stack=found, alike=[], keys={}, possible=False)
         with site.asking:
-            near = site.engine.alike(stack, _ALIKE)
+            near = site.service.alike(stack, _ALIKE)
         others = [(site.library.stack(other.stack)[0], other.probability) for other in near]
         keys = site.keys(other.cover for other, _ in others)
         return site.fragment("_alike.html", stack=found, alike=others, keys=keys, possible=True)
