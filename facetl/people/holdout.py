@@ -16,7 +16,7 @@ from facetl.metrics.ranking import Gallery
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances
 from facetl.people.library import Library
-from facetl.people.store.models import Photo
+from facetl.people.store.models import LibraryPhoto
 from facetl.training.model_selection import FEW_PEOPLE
 
 # People whose faces can be held out, below which a head has little to learn from and next to nobody to be chosen by.
@@ -69,7 +69,7 @@ def hold_out(library: Library, *, seed: int) -> Held:
     for face, name in resolved.names.items():
         by_name[name].append(face)
     rng = np.random.default_rng(seed)
-    photos: dict[int, Photo] = {}
+    photos: dict[int, LibraryPhoto] = {}
     found: list[tuple[int, str, bool]] = []
     people = 0
     for name in sorted(by_name):
@@ -90,7 +90,7 @@ def hold_out(library: Library, *, seed: int) -> Held:
     return Held(np.array(ids, np.int64), np.array(names, np.str_), np.array(kept, np.bool_))
 
 
-def _groups(photos: list[Photo]) -> list[str]:
+def _groups(photos: list[LibraryPhoto]) -> list[str]:
     """Return for each photo what it belongs to: its day where there are enough of them, else the photo it nearly is."""
     originals = [f"photo {photo.duplicate_of or photo.id}" for photo in photos]
     dated = {own: photo.taken_at[:10] for own, photo in zip(originals, photos, strict=True) if photo.taken_at}
@@ -117,7 +117,7 @@ _OTHERS = 200  # of other people that a face is compared with
 
 
 @dataclass(frozen=True)
-class Measured:
+class HeadComparison:
     """Old and new head on held-out faces, each compared with the faces of everybody that were not.
 
     Attributes:
@@ -156,14 +156,14 @@ class Measured:
         return asdict(self)
 
 
-def compare(
+def compare_heads(
     old: NDArray[np.float32],
     new: NDArray[np.float32],
     held: Held,
     *,
     unseen: NDArray[np.bool_],
     seed: int,
-) -> Measured:
+) -> HeadComparison:
     """Compare two heads.
 
     Args:
@@ -183,7 +183,7 @@ def compare(
     unseen_stderr = auc_gain_stderr(after[of_unseen], before[of_unseen], part, labels)
     people = len(np.unique(labels))
     needed = 2 if people < FEW_PEOPLE else 1
-    return Measured(
+    return HeadComparison(
         auc_before=auc(before, pairs.same),
         auc_after=auc(after, pairs.same),
         gain=gain,

@@ -17,7 +17,7 @@ from facetl.io.sqlite_file import Execute
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import LibraryFace, NewFace, NewPhoto, Photo
+from facetl.people.store.models import LibraryFace, LibraryPhoto, NewFace, NewPhoto
 
 How = Literal["added", "known", "searched_again", "changed"]
 
@@ -132,7 +132,7 @@ def mark_near_duplicates(sql: Execute) -> int:
     return fresh
 
 
-def _place(sql: Execute, photo: Photo, paths: Sequence[Path]) -> bool:
+def _place(sql: Execute, photo: LibraryPhoto, paths: Sequence[Path]) -> bool:
     """Record where a photo lies; return whether it has left all the places where it lay before."""
     fresh = set(paths) - set(photo.paths)
     photos_module.put_paths(sql, photo.id, fresh)

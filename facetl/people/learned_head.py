@@ -21,7 +21,7 @@ from facetl.data.splits import assign
 from facetl.errors import LibraryError
 from facetl.io.json import write_json
 from facetl.people.clustering_changes import Changes, changes_of
-from facetl.people.holdout import Held, Measured, compare, hold_out
+from facetl.people.holdout import HeadComparison, Held, compare_heads, hold_out
 from facetl.people.library import Library
 from facetl.people.library_clusters import draft_stacks, restack
 from facetl.people.library_embeddings import FeaturedFaces, library_features
@@ -57,7 +57,7 @@ class Proposal:
     people: int
     faces: int
     held_out: int
-    measured: Measured
+    measured: HeadComparison
     changes: Changes | None
 
     @property
@@ -133,7 +133,7 @@ def learn(
         layout=featured.layout,
         on_epoch=on_epoch,
     )
-    measured = compare(
+    measured = compare_heads(
         embed(old.head, features), embed(fitted.head, features), held, unseen=side == "validation", seed=seed
     )
     proposal = Proposal(
@@ -219,7 +219,7 @@ def _write_run(
     fitted: FittedHead,
     settings: TrainingSettings,
     calibrated: Calibrated,
-    measured: Measured,
+    measured: HeadComparison,
     person_sides: Mapping[str, str],
 ) -> None:
     """Write a run that was learnt in a library. It has no report and no pictures: the library shows its people."""

@@ -15,7 +15,7 @@ from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError, LibraryError
 from facetl.io.files import csv_bytes, write_atomic
 from facetl.people.library import Library
-from facetl.people.store.models import LibraryFace, Photo
+from facetl.people.store.models import LibraryFace, LibraryPhoto
 
 KINDS = ("folders", "csv", "xmp")
 LINKS = ("hard", "symbolic", "copy")
@@ -141,7 +141,7 @@ class _Export:
             self.stacks = _stacks(self.library)
 
     def take(
-        self, photo: Photo, faces: list[LibraryFace], *, kinds: Collection[str], beside: bool, everybody: bool
+        self, photo: LibraryPhoto, faces: list[LibraryFace], *, kinds: Collection[str], beside: bool, everybody: bool
     ) -> None:
         path = next((path for path in photo.paths if path.is_file()), None)
         named = [face for face in faces if face.id in self.shown]
@@ -160,7 +160,7 @@ class _Export:
         if "xmp" in kinds:
             self.mark(photo, path, named, beside=beside)
 
-    def tabulate(self, photo: Photo, faces: list[LibraryFace], path: Path) -> None:
+    def tabulate(self, photo: LibraryPhoto, faces: list[LibraryFace], path: Path) -> None:
         for face in faces:
             stack, sure = self.stacks.get(face.id, (None, None))
             box = (f"{edge:.1f}" for edge in face.face.box)
@@ -187,7 +187,7 @@ class _Export:
             ) from error
         self.files += 1
 
-    def mark(self, photo: Photo, path: Path, faces: list[LibraryFace], *, beside: bool) -> None:
+    def mark(self, photo: LibraryPhoto, path: Path, faces: list[LibraryFace], *, beside: bool) -> None:
         regions = [
             Region.of_pixels(self.shown[face.id], face.face.box, width=photo.width, height=photo.height)
             for face in faces
@@ -234,7 +234,7 @@ class _Export:
         )
 
 
-def _photos(library: Library) -> Iterator[Photo]:
+def _photos(library: Library) -> Iterator[LibraryPhoto]:
     offset = 0
     while page := library.photos(offset=offset, limit=_PAGE):
         yield from page

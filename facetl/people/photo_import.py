@@ -35,7 +35,7 @@ from facetl.people import ingest
 from facetl.people.ingest import SearchedPhoto
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
-from facetl.people.store.models import NewFace, NewPhoto, Photo
+from facetl.people.store.models import LibraryPhoto, NewFace, NewPhoto
 from facetl.people.thumbnails import thumbnail, write_thumbnail
 
 _AT_ONCE = 256  # paths hashed and looked up together
@@ -82,7 +82,7 @@ def import_photos(
     rule: QualityRule | None = None,
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
-    on_photo: Callable[[Photo], None] | None = None,
+    on_photo: Callable[[LibraryPhoto], None] | None = None,
 ) -> ImportReport:
     """Bring the photos of some folders and their faces into a library.
 
@@ -139,7 +139,7 @@ class _Import:
     batch_size: int
     total: int
     on_progress: Callable[[int, int], None]
-    on_photo: Callable[[Photo], None]
+    on_photo: Callable[[LibraryPhoto], None]
     skipped: Counter[str]
     counted: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)

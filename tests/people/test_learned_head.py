@@ -10,7 +10,7 @@ from albums import put_photo
 
 from facetl.errors import DataError, LibraryError
 from facetl.people.clustering_changes import differences
-from facetl.people.holdout import LEAST_PEOPLE, Held, compare, hold_out
+from facetl.people.holdout import LEAST_PEOPLE, Held, compare_heads, hold_out
 from facetl.people.library import Library
 from facetl.people.store.library_settings import (
     drop_run,
@@ -108,7 +108,7 @@ def made_heads(spread: float, *, people: int = 20, seed: int = 0) -> tuple[np.nd
 def test_a_tighter_head_is_better_and_by_how_much() -> None:
     (wide, held), (tight, _) = made_heads(14.0), made_heads(3.0)
     unseen = np.isin(held.names, ["P17", "P18", "P19"])
-    found = compare(wide, tight, held, unseen=unseen, seed=0)
+    found = compare_heads(wide, tight, held, unseen=unseen, seed=0)
     assert found.better
     assert found.gain == pytest.approx(found.auc_after - found.auc_before)
     assert found.gain > found.stderr > 0
@@ -119,10 +119,10 @@ def test_a_tighter_head_is_better_and_by_how_much() -> None:
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         nearest = np.argmax(rows[~held.kept] @ means.T, axis=1)
         assert told == pytest.approx(np.mean(nearest == held.labels[~held.kept]))
-    back = compare(tight, wide, held, unseen=unseen, seed=0)
+    back = compare_heads(tight, wide, held, unseen=unseen, seed=0)
     assert not back.better
     assert back.gain == pytest.approx(-found.gain)
-    assert not compare(wide, wide, held, unseen=unseen, seed=0).better
+    assert not compare_heads(wide, wide, held, unseen=unseen, seed=0).better
     assert "20 people" in found.sentence
     assert found.to_json()["auc_after"] == found.auc_after
 
@@ -134,7 +134,7 @@ def test_a_head_that_only_knows_those_it_was_trained_on_is_not_better() -> None:
     # People whom it was not trained on all look alike to it.
     rng = np.random.default_rng(5)
     mixed[unseen] = on_circle(np.full(unseen.sum(), 120.0) + rng.normal(0, 20, unseen.sum()))
-    found = compare(wide, mixed, held, unseen=unseen, seed=0)
+    found = compare_heads(wide, mixed, held, unseen=unseen, seed=0)
     assert found.unseen_gain < -found.unseen_stderr
     assert not found.better
 

@@ -16,7 +16,7 @@ from scenes import digest, draft, lying, made_up, new_face, stack_with
 
 from facetl.errors import DataError, LibraryError
 from facetl.people.library import FILE_NAME, Library
-from facetl.people.store import database, schema
+from facetl.people.store import database
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ class TestSchema:
         folder = tmp_path / "lib"
         folder.mkdir()
         old = sqlite3.connect(folder / FILE_NAME)
-        old.executescript(schema.MIGRATIONS[0] + ";PRAGMA user_version = 1;")
+        old.executescript(database.MIGRATIONS[0] + ";PRAGMA user_version = 1;")
         old.execute("INSERT INTO photos (id, sha, width, height) VALUES (1, ?, 3, 2)", (bytes(32),))
         for face in (1, 2):
             old.execute(
@@ -343,13 +343,13 @@ class TestSchema:
             made_up(library, 2)
         more = "CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('kept')"
         monkeypatch.setattr(
-            database, "MIGRATIONS", (*schema.MIGRATIONS, more, "INSERT INTO notes VALUES ('no'); no SQL")
+            database, "MIGRATIONS", (*database.MIGRATIONS, more, "INSERT INTO notes VALUES ('no'); no SQL")
         )
         with pytest.raises(LibraryError):
             Library.open(tmp_path / "lib")
         connection = sqlite3.connect(tmp_path / "lib" / FILE_NAME)
         assert connection.execute("SELECT text FROM notes").fetchall() == [("kept",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS) + 1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(database.MIGRATIONS) + 1,)
         connection.close()
 
     def test_a_newer_library_is_refused(self, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from served import Page, serving
 from facetl.errors import DataError
 from facetl.people.library import Library
 from facetl.people.web.jobs import OnProgress, Work
-from facetl.people.web.service import Change, Learnt
+from facetl.people.web.service import Change, LearntHead
 
 Serve = Callable[..., Page]
 
@@ -136,20 +136,20 @@ def test_without_a_run_there_is_no_work(bare_page: Page) -> None:
 def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> None:
     calls: list[str] = []
 
-    def learn(on_progress: OnProgress) -> Learnt:
+    def learn(on_progress: OnProgress) -> LearntHead:
         on_progress(1, 1)
         calls.append("learn")
         faces = tuple(album.faces_of(1)[:3])
         changes = (Change("faces would get another suggestion", 3, faces), Change("stacks would be joined", 12))
-        return Learnt(
+        return LearntHead(
             f"Proposal {calls.count('learn')}.", (("Right name", 0.812, 0.907), ("Strangers", 0.5, 0.25)), changes, 5
         )
 
-    def apply(learnt: Learnt) -> str:
+    def apply(learnt: LearntHead) -> str:
         calls.append(f"apply {learnt.headline}")
         return "Applied."
 
-    def discard(learnt: Learnt) -> str:
+    def discard(learnt: LearntHead) -> str:
         calls.append(f"discard {learnt.headline}")
         return "Discarded."
 
@@ -178,7 +178,7 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
 
 
 def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
-    worse = Learnt("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
+    worse = LearntHead("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
     page = serve(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted.")
     page.say("/tasks/learn")
     assert ended(page)["message"] == "No better."
@@ -190,13 +190,13 @@ def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
 def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
     tries: list[int] = []
 
-    def apply(_: Learnt) -> str:
+    def apply(_: LearntHead) -> str:
         tries.append(1)
         if len(tries) == 1:
             raise DataError("The disk is full.")
         return "Applied."
 
-    page = serve(learn=lambda _: Learnt("Better.", (), (), None), apply=apply, discard=lambda _: "")
+    page = serve(learn=lambda _: LearntHead("Better.", (), (), None), apply=apply, discard=lambda _: "")
     page.say("/tasks/learn")
     ended(page)
     page.say("/tasks/apply")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facetl.people.store.models import Answer, ResolvedAnswers
+from facetl.people.store.models import LibraryAnswer, ResolvedAnswers
 from facetl.people.store.resolve import resolve_answers
 
 
@@ -25,7 +25,7 @@ def say(*spoken: tuple[Any, ...]) -> ResolvedAnswers:
             name = rest[0]
         if kind == "region":
             kind, origin = "name", "region"
-        answers.append(Answer(number, "", kind, tuple(left), right, name, False, old, origin))
+        answers.append(LibraryAnswer(number, "", kind, tuple(left), right, name, False, old, origin))
     return resolve_answers(answers)
 
 
@@ -173,7 +173,7 @@ def test_what_the_user_says_wins_over_metadata_that_comes_later() -> None:
 
 
 def test_undone_answers_are_passed_over() -> None:
-    ann, bob = (Answer(i, "", "name", (1,), (), name, i == 2) for i, name in ((1, "Ann"), (2, "Bob")))
+    ann, bob = (LibraryAnswer(i, "", "name", (1,), (), name, i == 2) for i, name in ((1, "Ann"), (2, "Bob")))
     assert resolve_answers([ann, bob]).names == {1: "Ann"}
 
 

@@ -27,7 +27,7 @@ from facetl.faces.alignment import template
 from facetl.faces.detectors import Detector, Face
 from facetl.people.library import Library
 from facetl.people.photo_import import import_photos
-from facetl.people.store.models import Answer, Photo, StackDraft
+from facetl.people.store.models import LibraryAnswer, LibraryPhoto, StackDraft
 
 SIDE = 40
 PEOPLE = ("Ann", "Bob", "Cleo", "Dora")
@@ -59,14 +59,14 @@ class Log:
     def __init__(self, path: str) -> None:
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def photo(self, photo: Photo) -> None:
+    def photo(self, photo: LibraryPhoto) -> None:
         self._write({"photo": photo.sha})
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: LibraryAnswer) -> None:
         self._write({"answer": answer.id, "kind": answer.kind, "left": answer.left, "right": answer.right,
                      "name": answer.name, "old": answer.old})  # fmt: skip
 
-    def turned(self, answer: Answer | None) -> None:
+    def turned(self, answer: LibraryAnswer | None) -> None:
         if answer is not None:
             self._write({"turned": answer.id, "undone": answer.undone})
 

@@ -12,7 +12,7 @@ from facetl.cli.output import photo_progress, put, put_json
 
 if TYPE_CHECKING:
     from facetl.people.library import Library
-    from facetl.people.store.models import Answer, Stack
+    from facetl.people.store.models import LibraryAnswer, Stack
 
 
 LibraryFolder = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of a library.")]
@@ -177,14 +177,14 @@ def _stack_line(stack: Stack, row: dict[str, Any]) -> str:
     )
 
 
-def _put_answer(given: Answer, json: bool) -> None:
+def _put_answer(given: LibraryAnswer, json: bool) -> None:
     if json:
         put_json(given.to_json())
     else:
         put(_sentence(given))
 
 
-def _sentence(given: Answer) -> str:
+def _sentence(given: LibraryAnswer) -> str:
     faces = len(given.left) + len(given.right)
     if given.kind == "rename":
         return f"{given.old} is called {given.name}"

@@ -56,7 +56,7 @@ def trace(folder: Path, wanted: Collection[Wanted]) -> list[Trace]:
 
     Raises LibraryError where a file cannot be read: then it is not known.
     """
-    search = _Search(wanted)
+    search = _ByteSearch(wanted)
     found = []
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -72,7 +72,7 @@ def trace(folder: Path, wanted: Collection[Wanted]) -> list[Trace]:
     return found
 
 
-class _Search:
+class _ByteSearch:
     """All texts by their first bytes: positions that begin like none are passed over by the million."""
 
     def __init__(self, wanted: Collection[Wanted]) -> None:

@@ -10,7 +10,7 @@ from facetl.io.sqlite_file import Execute
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import LibraryFace, Photo
+from facetl.people.store.models import LibraryFace, LibraryPhoto
 from facetl.people.store.resolve import NAME, RENAME
 
 
@@ -25,7 +25,7 @@ class PersonData:
     """
 
     faces: tuple[LibraryFace, ...]
-    alone: tuple[Photo, ...]
+    alone: tuple[LibraryPhoto, ...]
     shared: dict[int, tuple[Face, ...]] = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import Answer, ResolvedAnswers
+from facetl.people.store.models import LibraryAnswer, ResolvedAnswers
 from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, resolve_answers
 
 # States of an answer: it holds; undone, and `redo` brings it back; undone, and another answer was given since.
@@ -46,7 +46,7 @@ class Ledger:
         name: str | None = None,
         old: str | None = None,
         origin: str = "user",
-    ) -> Answer:
+    ) -> LibraryAnswer:
         """Enter an answer; LibraryError where its faces are none."""
         faces = [*left, *right]
         known = {
@@ -67,11 +67,11 @@ class Ledger:
         Ledger.touch(sql)
         return read_answer(sql, int(number or 0))
 
-    def undo(self, sql: Execute) -> Answer | None:
+    def undo(self, sql: Execute) -> LibraryAnswer | None:
         """Take the user's last answer back; None where there is none."""
         return self._turn(sql, "SELECT max(id) FROM answers WHERE origin = 'user' AND state = ?", _HOLDS, _UNDONE)
 
-    def redo(self, sql: Execute) -> Answer | None:
+    def redo(self, sql: Execute) -> LibraryAnswer | None:
         """Let what was undone last hold again; None where there is nothing, or another answer was given since."""
         return self._turn(sql, "SELECT min(id) FROM answers WHERE origin = 'user' AND state = ?", _UNDONE, _HOLDS)
 
@@ -81,7 +81,7 @@ class Ledger:
         sql("INSERT OR REPLACE INTO counters VALUES ('ledger', ?)", (secrets.randbits(62) + 1,))
 
     @staticmethod
-    def _turn(sql: Execute, query: str, before: int, after: int) -> Answer | None:
+    def _turn(sql: Execute, query: str, before: int, after: int) -> LibraryAnswer | None:
         (number,) = sql(query, (before,)).fetchone()
         if number is None:
             return None
@@ -125,7 +125,7 @@ def people_ids(sql: Execute, names: Collection[str]) -> dict[str, int]:
     return known
 
 
-def read_answer(sql: Execute, number: int) -> Answer:
+def read_answer(sql: Execute, number: int) -> LibraryAnswer:
     """Return one answer."""
     [answer] = _read(sql, "WHERE id = ?", number)
     return answer
@@ -138,7 +138,7 @@ def names_by_metadata(sql: Execute, faces: Sequence[int]) -> dict[int, str]:
     return dict(rows_of(sql, query, list(faces)))
 
 
-def newest(sql: Execute, *, offset: int, limit: int) -> list[Answer]:
+def newest(sql: Execute, *, offset: int, limit: int) -> list[LibraryAnswer]:
     """Return a page of the ledger, newest first."""
     return _read(sql, "ORDER BY id DESC LIMIT ? OFFSET ?", limit, offset)
 
@@ -154,7 +154,7 @@ def read_moves(sql: Execute, number: int) -> dict[str, Any] | None:
     return dict(json.loads(text)) if text else None
 
 
-def _read(sql: Execute, rest: str, *parameters: Any) -> list[Answer]:
+def _read(sql: Execute, rest: str, *parameters: Any) -> list[LibraryAnswer]:
     records = sql(f"SELECT id, at, kind, origin, name, old, state FROM answers {rest}", parameters).fetchall()
     sides: dict[tuple[int, int], list[int]] = {}
     if len(records) > 1000:
@@ -165,7 +165,7 @@ def _read(sql: Execute, rest: str, *parameters: Any) -> list[Answer]:
     for number, side, face in listed:
         sides.setdefault((number, side), []).append(face)
     return [
-        Answer(
+        LibraryAnswer(
             id=number,
             at=at,
             kind=kind,

@@ -13,7 +13,7 @@ Kind = Literal["good", "poor"]
 
 
 @dataclass(frozen=True)
-class Photo:
+class LibraryPhoto:
     """A photo, known by the sha256 of its bytes.
 
     Attributes:
@@ -69,7 +69,7 @@ class LibraryFace:
 
 @dataclass(frozen=True)
 class NewPhoto:
-    """A photo to be added; see Photo."""
+    """A photo to be added; see LibraryPhoto."""
 
     sha: str
     width: int
@@ -169,7 +169,7 @@ class StackDraft:
 
 
 @dataclass(frozen=True)
-class Answer:
+class LibraryAnswer:
     """An answer of the user.
 
     Attributes:

@@ -16,7 +16,7 @@ from facetl.errors import LibraryError
 from facetl.faces.detectors import Face
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import LibraryFace, NewFace, NewPhoto, Photo
+from facetl.people.store.models import LibraryFace, LibraryPhoto, NewFace, NewPhoto
 
 _NUMBER = np.dtype("<f4")
 _PHOTO = "SELECT id, sha, width, height, taken_at, phash, duplicate_of FROM photos"
@@ -33,7 +33,7 @@ def unpacked(numbers: bytes) -> Face:
 # Photos
 
 
-def photos_of(sql: Execute, ids: Sequence[int]) -> list[Photo]:
+def photos_of(sql: Execute, ids: Sequence[int]) -> list[LibraryPhoto]:
     """Return photos in the order of their ids; LibraryError where there is none of an id."""
     records = {
         record[0]: record for record in rows_of(sql, _PHOTO + " WHERE id IN ({marks})", list(dict.fromkeys(ids)))
@@ -49,7 +49,7 @@ def photos_of(sql: Execute, ids: Sequence[int]) -> list[Photo]:
     return [_photo(records[one], tuple(sorted(paths.get(one, ())))) for one in ids]
 
 
-def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int) -> list[Photo]:
+def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int) -> list[LibraryPhoto]:
     """Return a page of photos, oldest first, those without a date last; with `person`, those that show somebody."""
     where, parameters = "", ()  # type: tuple[str, tuple[Any, ...]]
     if person is not None:
@@ -149,9 +149,9 @@ def _quality(face: NewFace) -> tuple[Any, ...]:
     return face.size, face.sharpness, face.yaw, face.pitch, face.roll, face.kind
 
 
-def _photo(record: tuple[Any, ...], paths: tuple[Path, ...]) -> Photo:
+def _photo(record: tuple[Any, ...], paths: tuple[Path, ...]) -> LibraryPhoto:
     number, sha, width, height, taken_at, phash, duplicate_of = record
-    return Photo(number, sha.hex(), width, height, taken_at, phash, duplicate_of, paths)
+    return LibraryPhoto(number, sha.hex(), width, height, taken_at, phash, duplicate_of, paths)
 
 
 def _face(record: tuple[Any, ...]) -> LibraryFace:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from facetl.clustering.constraints import ConstrainedUnionFind, Difference
-from facetl.people.store.models import Answer, ResolvedAnswers
+from facetl.people.store.models import LibraryAnswer, ResolvedAnswers
 
 NAME, SAME, DIFFERENT, NOT_A_FACE, STRANGER, RENAME = "name", "same", "different", "not-a-face", "stranger", "rename"
 
@@ -18,7 +18,7 @@ Thing = TypeVar("Thing")
 Label = tuple[str, str]
 
 
-def resolve_answers(answers: Iterable[Answer]) -> ResolvedAnswers:
+def resolve_answers(answers: Iterable[LibraryAnswer]) -> ResolvedAnswers:
     """Resolve answers, oldest first; those undone are passed over.
 
     A name from a photo's metadata counts as older than every answer of the user. An answer changes only the faces that
@@ -63,7 +63,7 @@ class _Resolver:
         self.differences: dict[int, list[_Difference]] = defaultdict(list)  # by face
         self.contradicted: set[int] = set()
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: LibraryAnswer) -> None:
         """Add an answer, which wins over those added before."""
         self.clock += 1
         faces = set(answer.left)
@@ -78,7 +78,7 @@ class _Resolver:
 
     # What an answer states directly
 
-    def _label(self, faces: set[int], label: Label, answer: Answer) -> None:
+    def _label(self, faces: set[int], label: Label, answer: LibraryAnswer) -> None:
         for face in faces:
             before = self.labels.get(face)
             if before is not None and before.label != label:
@@ -93,7 +93,7 @@ class _Resolver:
         if label[0] == NAME:
             self._allow_same_name(faces, label)
 
-    def _join(self, faces: set[int], answer: Answer) -> None:
+    def _join(self, faces: set[int], answer: LibraryAnswer) -> None:
         for difference in self._differences_of(faces):
             if difference.left & faces and difference.right & faces:
                 self._drop_difference(difference, faces, faces)
@@ -111,7 +111,7 @@ class _Resolver:
                 self._split_group(group, faces)
         self._add_group(_Group(self.clock, answer.id, set(faces)))
 
-    def _separate(self, left: set[int], right: set[int], answer: Answer) -> None:
+    def _separate(self, left: set[int], right: set[int], answer: LibraryAnswer) -> None:
         for group in self._groups_of(left):
             if group.faces & right:
                 self.contradicted.add(group.answer)
@@ -126,7 +126,7 @@ class _Resolver:
                 del self.labels[face]
         self._add_difference(_Difference(self.clock, answer.id, left, right))
 
-    def _rename(self, answer: Answer) -> None:
+    def _rename(self, answer: LibraryAnswer) -> None:
         label = (NAME, answer.name or "")
         moved = {face for face, one in self.labels.items() if one.label == (NAME, answer.old or "")}
         for face in moved:

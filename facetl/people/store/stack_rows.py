@@ -9,7 +9,7 @@ from typing import Any, Literal
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
-from facetl.people.store.models import Answer, Member, ResolvedAnswers, Stack, StackDraft
+from facetl.people.store.models import LibraryAnswer, Member, ResolvedAnswers, Stack, StackDraft
 from facetl.people.store.resolve import DIFFERENT, NAME, SAME
 from facetl.people.store.stack_edit import StackEdit
 
@@ -64,7 +64,7 @@ def _which(named: bool | None) -> str:
 
 
 def apply_answer(
-    sql: Execute, answer: Answer, resolved: ResolvedAnswers, changed: Collection[int], *, keep: int | None = None
+    sql: Execute, answer: LibraryAnswer, resolved: ResolvedAnswers, changed: Collection[int], *, keep: int | None = None
 ) -> dict[str, Any]:
     """Change the stacks as an answer asks; return what `revert_answer` needs.
 
@@ -122,7 +122,7 @@ def _stack_of_name(sql: Execute, name: str | None) -> int | None:
     return None if found is None else int(found[0])
 
 
-def _apply_name(edit: StackEdit, answer: Answer, resolved: ResolvedAnswers, home: int | None) -> None:
+def _apply_name(edit: StackEdit, answer: LibraryAnswer, resolved: ResolvedAnswers, home: int | None) -> None:
     """Move named faces out of stacks whose other faces lack the name, to the `home` of the name if there is one."""
     # The user may have answered otherwise than the metadata.
     named = {face for face in answer.left if resolved.names.get(face) == answer.name}

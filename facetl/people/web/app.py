@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from facetl.errors import FacetlError
-from facetl.people.web import assets
-from facetl.people.web.context import Site
+from facetl.people.web.context import HERE, Site
 from facetl.people.web.guard import HEADERS, Guard
 from facetl.people.web.service import PeopleService
 from facetl.people.web.views import (
@@ -41,6 +41,11 @@ _TITLES: Final = {
     413: "Too large",
     422: "That was not understood",
     500: "Something went wrong",
+}
+_TYPES: Final = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 _PATIENCE: Final = 10.0
 # Newer FastAPI would report to wherever environment variables say.
@@ -71,13 +76,31 @@ def make_app(library: Library, *, token: str, port: int, service: PeopleService 
         site.work.close(_PATIENCE)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
-    app.include_router(assets.router())
+    app.include_router(_assets())
     for part in (photo_views, stack_views, people_views, question_views, search_views, job_views, answer_views):
         app.include_router(part.router(site))
     _add_error_pages(app, site)
     app.add_middleware(Guard, token=token, port=port)
     app.state.site = site
     return app
+
+
+def _assets() -> APIRouter:
+    """Return the route of the style sheet, script and icon, read once: whatever else is asked for is not there."""
+    routes = APIRouter()
+    contents = {name: (HERE / "static" / name).read_bytes() for name in _TYPES}
+    tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in contents.items()}
+
+    @routes.get("/static/{name}")
+    async def asset(request: Request, name: str) -> Response:
+        if name not in contents:
+            raise HTTPException(404)
+        headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
+        return Response(contents[name], media_type=_TYPES[name], headers=headers)
+
+    return routes
 
 
 def _add_error_pages(app: FastAPI, site: Site) -> None:

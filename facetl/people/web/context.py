@@ -19,11 +19,11 @@ from starlette.responses import HTMLResponse
 
 from facetl.people.web.jobs import Work
 from facetl.people.web.pictures import Pictures
-from facetl.people.web.service import Learnt, PeopleService, Recognised
+from facetl.people.web.service import LearntHead, PeopleService, Recognised
 
 if TYPE_CHECKING:
     from facetl.people.library import Library
-    from facetl.people.store.models import Answer
+    from facetl.people.store.models import LibraryAnswer
 
 
 # SQLite's numbers end at 64 bits.
@@ -67,7 +67,7 @@ class Site:
         self.service = service
         self.work = Work()
         self.pictures = Pictures(library)
-        self.learnt: Learnt | None = None
+        self.learnt: LearntHead | None = None
         self.skipped: set[frozenset[int]] = set()
         # Nets are not asked from two threads at once.
         self.asking = threading.Lock()
@@ -187,7 +187,7 @@ def moment(at: str) -> str:
     return f"{when.day} {when:%B, %H:%M}"
 
 
-def words(answer: Answer) -> str:
+def words(answer: LibraryAnswer) -> str:
     """Return an answer as a sentence without its full stop: `3 faces are Ada`."""
     left, right = counted(len(answer.left), "face"), counted(len(answer.right), "face")
     one = len(answer.left) == 1

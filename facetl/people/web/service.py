@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearntHead:
     """What learning would change, before anything is applied.
 
     Attributes:
@@ -77,7 +77,7 @@ class Learnt:
     better: bool = True
 
     @classmethod
-    def of(cls, proposal: Proposal) -> Learnt:
+    def of(cls, proposal: Proposal) -> LearntHead:
         """Return a proposal as the page shows it."""
         measured, changes = proposal.measured, proposal.changes
         measures = (
@@ -146,7 +146,7 @@ class PeopleService:
         restack(self.library, recognizer, on_progress=on_progress)
         return f"{self.library.stack_count():,} stacks of {self.library.counts()['stacked']:,} faces."
 
-    def learn(self, on_progress: OnProgress) -> Learnt:
+    def learn(self, on_progress: OnProgress) -> LearntHead:
         """Train on the named people, and return what that would change."""
         self.recognizer()
         from facetl.people import learned_head
@@ -159,9 +159,9 @@ class PeopleService:
             on_progress=on_progress,
             on_epoch=lambda epoch, _: on_progress(epoch + 1, settings.epochs),
         )
-        return Learnt.of(proposal)
+        return LearntHead.of(proposal)
 
-    def apply(self, what: Learnt) -> str:
+    def apply(self, what: LearntHead) -> str:
         """Use what was learnt."""
         from facetl.people import learned_head
 
@@ -170,7 +170,7 @@ class PeopleService:
         learned_head.apply(self.library)
         return f"The new head is in use, and all faces are stacked by it: {self.library.stack_count():,} stacks."
 
-    def discard(self, what: Learnt) -> str:
+    def discard(self, what: LearntHead) -> str:
         """Delete what was learnt."""
         from facetl.people import learned_head
 

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from facetl.errors import FacetlError
 from facetl.people.web.context import Id, Site
 from facetl.people.web.jobs import OnProgress
-from facetl.people.web.service import Learnt, PeopleService
+from facetl.people.web.service import LearntHead, PeopleService
 
 Task = Literal["look", "stack", "learn", "apply"]
 _WHAT: dict[Task, str] = {
@@ -109,7 +109,7 @@ def router(site: Site) -> APIRouter:
 
         return work
 
-    def waiting() -> Learnt:
+    def waiting() -> LearntHead:
         if site.learnt is None:
             raise HTTPException(409, "Nothing waits to be applied: learn first.")
         return site.learnt
