@@ -232,8 +232,8 @@ class After:
 
 def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]:
     """Yield what there is after each step; of training anew, where not every one is asked for, the first and last."""
-    from facetl.methods.continual.fine_tuning import UpdateSettings
     from facetl.methods.continual.split_head import front_and_trunk
+    from facetl.methods.continual.update_settings import UpdateSettings
 
     yield After(scene.front, scene.trunk)
     last = len(scene.steps) - 1

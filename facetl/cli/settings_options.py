@@ -11,16 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from facetl.errors import TrainingError
-from facetl.training.settings import (
-    PRESETS,
-    FitSettings,
-    Option,
-    Schedule,
-    TrainingSettings,
-    changed,
-    field_names,
-    option_of,
-)
+from facetl.training.settings import PRESETS, Option, Schedule, TrainingSettings, changed, field_names, option_of
 from facetl.training.settings import preset as preset_settings
 
 _SCHEDULED = " FROM:TO runs from the first epoch's to the last's."
@@ -38,7 +29,7 @@ class Given:
         return option in self.options
 
 
-def takes_options(settings: type[FitSettings], *, defaults: bool = True) -> Callable[..., Callable[..., None]]:
+def takes_options(settings: type[Any], *, defaults: bool = True) -> Callable[..., Callable[..., None]]:
     """Give a verb an option for every setting that has one; its `given` parameter receives those that were given.
 
     Typer reads a function's signature: the one it is shown has the options in the parameter's place. A verb may declare
@@ -74,7 +65,7 @@ def takes_options(settings: type[FitSettings], *, defaults: bool = True) -> Call
     return with_options
 
 
-def options_of(settings: type[FitSettings]) -> list[tuple[str, Option]]:
+def options_of(settings: type[Any]) -> list[tuple[str, Option]]:
     """Return the fields that are offered as options, in the order of the class."""
     found = ((name, option_of(settings, name)) for name in field_names(settings))
     return [(name, option) for name, option in found if option is not None]
@@ -85,7 +76,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _parameter(name: str, settings: type[FitSettings], field: str, option: Option, defaults: bool) -> inspect.Parameter:
+def _parameter(name: str, settings: type[Any], field: str, option: Option, defaults: bool) -> inspect.Parameter:
     """Return the parameter that typer makes an option of."""
     kind = get_type_hints(settings)[field]
     default = next(each.default for each in fields(settings) if each.name == field)

@@ -80,10 +80,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         self._check_choices(schedule=SCHEDULES)
-        for name in field_names(type(self)):
-            option, value = option_of(type(self), name), getattr(self, name)
-            if option is not None and option.min is not None and value is not None and not value >= option.min:
-                raise TrainingError(f"{name}: expected {option.min:g} or more, got {value:g}.")
+        check_bounds(self)
         self._check_positive("learning_rate")
 
     def _check_choices(self, **allowed: Iterable[str]) -> None:
@@ -121,12 +118,20 @@ class FitSettings:
         return cls(**frozen)
 
 
-def field_names(settings: type[FitSettings]) -> tuple[str, ...]:
-    """Return the names of a class's fields in its own order, in which it restates those of FitSettings."""
+def check_bounds(settings: Any) -> None:
+    """Raise TrainingError for a setting below the least value of its option."""
+    for name in field_names(type(settings)):
+        option, value = option_of(type(settings), name), getattr(settings, name)
+        if option is not None and option.min is not None and value is not None and not value >= option.min:
+            raise TrainingError(f"{name}: expected {option.min:g} or more, got {value:g}.")
+
+
+def field_names(settings: type[Any]) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields in its own order, in which it may restate those of FitSettings."""
     return tuple(dict.fromkeys((*settings.__annotations__, *(each.name for each in fields(settings)))))
 
 
-def option_of(settings: type[FitSettings], name: str) -> Option | None:
+def option_of(settings: type[Any], name: str) -> Option | None:
     """Return how a field is offered: a class that restates a default keeps the option of the class above it."""
     for owner in settings.__mro__:
         own = owner.__dict__.get("__dataclass_fields__", {}).get(name)

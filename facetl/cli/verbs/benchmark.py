@@ -54,7 +54,6 @@ def lfw(
         weights=weights,
         cache=cache,
     )
-
     start_tensorflow()
     from facetl.runs.lfw import FoldReport, benchmark_lfw
 
@@ -70,7 +69,6 @@ def lfw(
     if json:
         put_json(report.to_json())
         return
-
     put_table(results_table(report.verifications), title=f"LFW View 2, {protocol.folds} folds, a head per fold")
     if report.missing:
         put(f"{report.missing:,} pairs could not be scored: a photo is absent or unreadable")

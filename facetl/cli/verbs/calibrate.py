@@ -39,7 +39,6 @@ def calibrate(
         raise typer.BadParameter("give one of --far, --fpir and --f1")
     folder = run_folder(run, models)
     target = _target(far, fpir, f1)
-
     start_tensorflow()
     from facetl.runs.recalibration import recalibrate
 

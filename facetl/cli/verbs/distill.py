@@ -59,7 +59,6 @@ def distill(
     settings = replace(DistillationSettings() if repeated is None else repeated.settings, **given.settings)
     shares = shares_of(repeated, given, validation=validation, test=test)
     place = cache_folder(cache)
-
     start_tensorflow()
     from facetl.methods.distillation.teacher import Teacher, is_run
 

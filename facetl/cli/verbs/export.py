@@ -46,7 +46,6 @@ def export(
 ) -> None:
     """Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and measure how far that is from the run."""
     folder = run_folder(run, models)
-
     start_tensorflow()
     from facetl.recognition.recognizer import Recognizer
     from facetl.runs.export.exported_run import export as hand_over

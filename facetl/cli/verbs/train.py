@@ -10,15 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import new_run, open_collection
-from facetl.cli.output import (
-    EpochTable,
-    counted,
-    photo_progress,
-    put_json,
-    put_run,
-    put_verification,
-    say,
-)
+from facetl.cli.output import EpochTable, counted, photo_progress, put_json, put_run, put_verification, say
 from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.data.fetch import sources
@@ -80,7 +72,6 @@ def train_people(
     for side in official:
         say(f"{side} people are those of the set's own lists: --{side} does not count")
     collection = collection.with_splits(seed=settings.seed, **shares)
-
     start_tensorflow()
     from facetl.runs.training_run import split_counts, train_run
 

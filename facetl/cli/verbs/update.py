@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, run_folder
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.settings_options import Given, takes_options
+from facetl.methods.continual.update_settings import DEFAULT, UpdateSettings
 from facetl.recognition.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from facetl.methods.continual.update_report import UpdateReport
-from typing import Any
-
-from facetl._tensorflow import start_tensorflow
 from facetl.runs.versions import history as versions_of
 from facetl.runs.versions import roll_back
 
+if TYPE_CHECKING:
+    from facetl.methods.continual.update_report import UpdateReport
 
+
+@takes_options(UpdateSettings)
 def update(
     run: Run,
     photos: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder with a folder per person: new people, or new photos of known.")
     ],
+    given: Given,
     method: Annotated[
         str,
         typer.Option(
@@ -33,12 +35,10 @@ def update(
             help="none: enrol only; naive: fine-tune on the new people alone; replay, distillation, ewc, also joined "
             "by +; joint: train anew on everybody.",
         ),
-    ] = "replay+distillation",
-    memory: Annotated[int, typer.Option("--memory", min=1, help="Photos remembered of each person.")] = 20,
+    ] = DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Put a head in place that is worse, or that leaves the gallery behind.")
     ] = False,
-    seed: options.Seed = 0,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the run's photos, if they have moved.")] = None,
     models: Models = Path("models"),
     cache: options.Cache = None,
@@ -51,12 +51,11 @@ def update(
     trained on; the old one is kept, see `facetl runs`. Whoever was enrolled before stays enrolled.
     """
     folder = run_folder(run, models)
-
     start_tensorflow()
-    from facetl.methods.continual.fine_tuning import DEFAULT, UpdateSettings
     from facetl.methods.continual.run_update import WITHOUT_SETTINGS, update_run
 
-    settings = UpdateSettings(method=DEFAULT if method in WITHOUT_SETTINGS else method, memory=memory, seed=seed)
+    own = DEFAULT if method in WITHOUT_SETTINGS else method
+    settings = UpdateSettings(**{**given.settings, "method": own})
     with photo_progress("features") as progress:
         report = update_run(
             folder,

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from facetl.backbones.feature_map import FeatureMap
 from facetl.io.arrays import Rows, take
 from facetl.methods.continual.exemplars import Exemplars
-from facetl.methods.continual.fine_tuning import UpdateSettings
 from facetl.methods.continual.linear_head import Affine, LinearHead, rotation
 from facetl.methods.continual.pca_basis import Basis
+from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.metrics.linalg import Float32s, normalised
 from facetl.training.region_lda import joined_discriminants
 from facetl.training.whitening import MAX_PHOTOS

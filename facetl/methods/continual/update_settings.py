@@ -1,0 +1,65 @@
+"""The settings of an update. No TensorFlow here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from facetl.errors import TrainingError
+from facetl.training.settings import check_bounds, setting
+
+PARTS = ("replay", "distillation", "ewc")
+DEFAULT = "replay+distillation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings:
+    """How a head takes up new people; shrinkage and memory were chosen on LFW, the others are customary.
+
+    Attributes:
+        method: `naive` (fine-tuning on the new people alone), or any of `replay`, `distillation` and `ewc`, joined
+            by +.
+        memory: exemplars a person, of `replay` and `ewc`.
+        shrinkage: of the scatter within a person, in the closed form that heads of linear layers have for `replay` and
+            `distillation`, together or alone: see `facetl.methods.continual.memory`.
+        epochs, learning_rate: of gradient descent, where there is no closed form.
+        distillation: weight of the cosine distillation there.
+        consolidation: weight of the elastic penalty.
+        seed: of every random choice.
+    """
+
+    method: str = DEFAULT
+    memory: int = setting(20, "Photos remembered of each person.", min=1)
+    shrinkage: float = 0.1
+    epochs: int = 3
+    learning_rate: float = 5e-4
+    distillation: float = 1.0
+    consolidation: float = 1e3
+    seed: int = setting(0, "Of every random choice.", min=0)
+
+    def __post_init__(self) -> None:
+        parts = self.method.split("+")
+        if self.method != "naive" and (set(parts) - set(PARTS) or len(set(parts)) != len(parts)):
+            raise TrainingError(
+                f"method: expected naive, or one or several of {', '.join(PARTS)} joined by +, got {self.method!r}."
+            )
+        check_bounds(self)
+        if self.epochs < 1 or not self.learning_rate > 0:
+            raise TrainingError("epochs and learning_rate: expected numbers above 0.")
+        if not 0 <= self.shrinkage <= 1:
+            raise TrainingError(f"shrinkage: expected a share in [0, 1], got {self.shrinkage:g}.")
+        if not self.distillation >= 0 or not self.consolidation >= 0:
+            raise TrainingError("distillation and consolidation: expected weights from 0.")
+
+    def has(self, part: str) -> bool:
+        """Tell whether the method takes part in."""
+        return part in self.method.split("+")
+
+    @property
+    def solved(self) -> bool:
+        """Whether the method has a closed form for linear heads; the others, and other heads, take gradient descent."""
+        return (self.has("replay") or self.has("distillation")) and not self.has("ewc")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain types."""
+        return asdict(self)
