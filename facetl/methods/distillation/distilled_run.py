@@ -20,7 +20,7 @@ from facetl.embeddings.featured import featured
 from facetl.images.resize import prepare
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.hints import Hints, centred, imitate, viewed, with_discriminant
-from facetl.methods.distillation.student import Trunk, build_trunk, flattened, project
+from facetl.methods.distillation.student import Trunk, build_student_trunk, flattened, project
 from facetl.methods.distillation.student_fit import FittedStudent, Lesson, OnEpoch, fit_projection, fit_student
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import Crops
@@ -52,7 +52,7 @@ def distill(
     """
     partial = RunFolder.begin(folder)
     try:
-        trunk = build_trunk(settings, say=say)
+        trunk = build_student_trunk(settings, say=say)
         sight = Sight(
             cache=cache,
             align=teacher.spec.align,

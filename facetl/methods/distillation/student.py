@@ -49,17 +49,17 @@ class Trunk:
         return digest.hexdigest()
 
 
-def build_trunk(settings: DistillationSettings, *, say: Say = lambda line: None) -> Trunk:
+def build_student_trunk(settings: DistillationSettings, *, say: Say = lambda line: None) -> Trunk:
     """Build the student's trunk with its first weights; `say` receives where they come from.
 
     Random ones follow from the seed, which is set for Python, NumPy and TensorFlow. Raises WeightsError for a file or
     stand-in that does not fit, TrainingError for a tap that is not there or another input.
     """
     if settings.student not in STUDENTS:
-        trunk = _of_file(Path(settings.student), settings)
+        trunk = _of_file(Path(settings.student), settings.tap, settings.size)
     else:
         net, origin = _of_zoo(settings, say)
-        trunk = Trunk(_cut(net, settings), origin)
+        trunk = Trunk(_cut(net, settings.tap, settings.size), origin)
     say(f"student: {trunk.origin}")
     return trunk
 
@@ -93,7 +93,7 @@ def flattened(trunk: Trunk) -> keras.Model:
 
 def _of_zoo(settings: DistillationSettings, say: Say) -> tuple[Any, str]:
     # Looked for before the net is built: the look clears Keras' session.
-    found, why = _imagenet(settings, say)
+    found, why = _imagenet(settings.student, settings.initial, settings.alpha, say)
     keras.utils.set_random_seed(settings.seed)
     name, wide = settings.student, "" if settings.alpha == 1 else f", {settings.alpha:g} times as wide"
     net = _constructor(name)(
@@ -108,21 +108,21 @@ def _of_zoo(settings: DistillationSettings, say: Say) -> tuple[Any, str]:
     return net, f"{title}, begun at random weights ({why})"
 
 
-def _imagenet(settings: DistillationSettings, say: Say) -> tuple[Weights | None, str]:
+def _imagenet(student: str, initial: str, alpha: float, say: Say) -> tuple[Weights | None, str]:
     """Return the ImageNet weights, or None and why there are none."""
-    if settings.initial == "scratch":
+    if initial == "scratch":
         return None, "as asked for"
-    if settings.alpha != 1:
+    if alpha != 1:
         return None, "trained ones are taken for a width of 1 alone"
     try:
-        return weights_module.resolve(ExtractorSpec.of(settings.student)), ""
+        return weights_module.resolve(ExtractorSpec.of(student)), ""
     except WeightsError as error:
         say(str(error))
         return None, _OUT_OF_REACH
 
 
 def _stand_in(net: Any) -> str:
-    """Give a MobileNetV2 the registry's weights, and say what they are."""
+    """Give a MobileNetV2 the registry's weights, and return what they are."""
     archive = weights_module.stand_in_path()
     if not archive.is_file():
         weights_module.fetch_stand_in(archive, because="Keras' ImageNet weights could not be downloaded.")
@@ -134,7 +134,7 @@ def _stand_in(net: Any) -> str:
     )
 
 
-def _of_file(path: Path, settings: DistillationSettings) -> Trunk:
+def _of_file(path: Path, tap: str | None, size: int) -> Trunk:
     try:
         net = keras.models.load_model(path, compile=False)
     except Exception as error:
@@ -142,22 +142,22 @@ def _of_file(path: Path, settings: DistillationSettings) -> Trunk:
         raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {reason}") from error
     if len(net.inputs) != 1 or len(net.outputs) != 1 or len(net.inputs[0].shape) != 4:
         raise WeightsError(f"{path}: expected a net of one input, photos, and one output.")
-    return Trunk(_cut(net, settings), f"the net of {path.name} as it was, {net.count_params():,} parameters")
+    return Trunk(_cut(net, tap, size), f"the net of {path.name} as it was, {net.count_params():,} parameters")
 
 
-def _cut(net: Any, settings: DistillationSettings) -> keras.Model:
+def _cut(net: Any, tap: str | None, size: int) -> keras.Model:
     """Return a net up to its tap, which takes photos as they are; TrainingError where nothing is left."""
     output = net.output
-    if settings.tap is not None:
+    if tap is not None:
         names = [layer.name for layer in net.layers]
-        if settings.tap not in names:
-            raise TrainingError(f"tap: expected a layer of the student, got {settings.tap!r}: {', '.join(names[:12])}.")
-        output = net.get_layer(settings.tap).output
+        if tap not in names:
+            raise TrainingError(f"tap: expected a layer of the student, got {tap!r}: {', '.join(names[:12])}.")
+        output = net.get_layer(tap).output
     side, width, channels = net.input_shape[1], net.input_shape[2], net.input_shape[3]
-    if side != settings.size or (side, channels) != (width, 3):
+    if side != size or (side, channels) != (width, 3):
         raise TrainingError(
             f"size: the student takes {side}×{width} pixels in {channels} channels, expected a square of "
-            f"{settings.size} in 3. Give --size {side}."
+            f"{size} in 3. Give --size {side}."
         )
     if len(output.shape) not in (2, 4) or None in output.shape[1:]:
         raise TrainingError(f"tap: expected a map or a vector, got {tuple(output.shape)}.")
