@@ -93,8 +93,7 @@ def measured(album: Album) -> Iterator[tuple[str, ClusterScores, float]]:
 
 def untrained(vectors: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
     """What dlib's users have without a head or a calibration: its authors' thresholds, of faces and for grouping."""
-    from facetl.runs.pretrained import RADIUS
-    from facetl.runs.reference_net import PUBLISHED
+    from facetl.runs.pretrained import PUBLISHED, RADIUS
     from facetl.training.layers import SphereLift
 
     lifted = np.asarray(SphereLift(RADIUS)(vectors))

@@ -112,7 +112,7 @@ def open_run(library: Library) -> Recognizer:
 def _untrained(library: Library, extractor: str) -> Path:
     """Return a run of a net as its authors left it, made in the library unless it is there."""
     start_tensorflow()
-    from facetl.runs.pretrained import NETS, write_raw_run
+    from facetl.runs.pretrained import NETS, write_pretrained_run
 
     if extractor not in NETS:
         raise RunError(
@@ -121,7 +121,7 @@ def _untrained(library: Library, extractor: str) -> Path:
         )
     folder = library.models_folder / extractor
     if not RunFolder(folder).is_run:
-        write_raw_run(folder, extractor)
+        write_pretrained_run(folder, extractor)
     return folder
 
 

@@ -1,6 +1,6 @@
 """A run on photos by protocol: triplets, an open set, clusters; the run's baselines always beside it.
 
-What a method is asked, and at which threshold, is the same for all; see `pair_assessment` for pairs.
+What a method is asked, and at which threshold, is the same for all; see `pair_evaluation` for pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
 
 # All distances of so many photos fill 800 MB, and their number grows with the square.
 MOST_CLUSTERED = 10_000
-# Long lists of single answers are told of the trained head alone.
+# Long lists of single answers are given of the trained head alone.
 _LISTS = ("guesses", "sweep", "confusion", "personal_thresholds")
 
 _MISSING = -1
@@ -56,9 +56,13 @@ class TripletEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the trained head's scores, and the others' under `baselines`."""
-        told = _beside({name: scores.to_json() for name, scores in self.scores.items()}, self.has_baselines)
-        counts = {"missing_triplets": self.missing, "left_out_triplets": self.left_out}
-        return {"run": self.run, **told, **counts, **self.overlap_with_training.to_json()}
+        return {
+            "run": self.run,
+            **_beside({name: scores.to_json() for name, scores in self.scores.items()}, self.has_baselines),
+            "missing_triplets": self.missing,
+            "left_out_triplets": self.left_out,
+            **self.overlap_with_training.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,9 @@ class OpenSetEvaluation:
         for name, report in reports.items():
             if name != TRAINED:
                 reports[name] = {key: value for key, value in report.items() if key not in _LISTS}
-        told = _beside(reports, self.has_baselines)
         return {
             "run": self.run,
-            **told,
+            **_beside(reports, self.has_baselines),
             "probe_copies_of_gallery": self.copies,
             "skipped": dict(self.skipped),
             # `people` are those of the gallery.
@@ -327,7 +330,7 @@ def _named(manifest: Manifest) -> list[str]:
 
 def _beside(scores: Mapping[str, Mapping[str, Any]], has_baselines: bool) -> dict[str, Any]:
     """The trained head's scores, and the others' under `baselines`: null where the run kept none."""
-    baselines = {name: dict(told) for name, told in scores.items() if name != TRAINED}
+    baselines = {name: dict(others) for name, others in scores.items() if name != TRAINED}
     return {**scores[TRAINED], "baselines": baselines if has_baselines else None}
 
 

@@ -1,21 +1,245 @@
-"""The model card's section on the calibration, the one part of the card that may change after training."""
+"""The model card of a run, with its section on the calibration, and beside it the HTML report and the projector."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from facetl.calibration.calibration import Calibration, Rate
+import cv2
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from facetl.backbones.spec import ExtractorSpec
+from facetl.calibration.calibration import Calibrated, Calibration, Rate
 from facetl.calibration.identification import Identification
 from facetl.calibration.probability import Platt
+from facetl.embeddings.dataset import Collection
+from facetl.images.decode import read_photo
+from facetl.io.files import write_atomic
 from facetl.metrics.bootstrap import Interval
+from facetl.metrics.verification import hardest_mistakes
+from facetl.recognition.run_folder import MODEL_CARD
+from facetl.report.html import HeldOut, Mistake, write_report
+from facetl.report.tables import results_table
+from facetl.runs.split_evaluation import SplitEvaluation
+from facetl.training.fit import FittedHead
+from facetl.training.tensorboard import write_projector
 
+THUMBNAIL = 64
+_PORTRAIT = 128
+# The projector and the t-SNE stay quick with this many photos of held-out people.
+_MOST_PHOTOS = 2000
+_NOT_OF_FACES = "The extractor was never trained on faces: expect far less than from a face-trained net."
+_OF_FACES = "The extractor was trained on faces by others; whom it serves well or badly follows from theirs."
+_HEAD_ONLY = (
+    "`saved_model/` has the signature `head` alone, features → embeddings: this extractor is not made of TensorFlow "
+    "operations. From photos, use facetl."
+)
+_WIDEST = 512
+_ORIGIN_UNKNOWN = "What the extractor was trained on is not recorded: its weights came from a file."
 _HEADING = "## Calibration"
 _SECTION = re.compile(rf"^{_HEADING}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _BEFORE = re.compile(r"^## Data\n", re.MULTILINE)
 
 
-def lines(calibration: Calibration) -> list[str]:
-    """Return the section, ending in an empty line."""
+@dataclass(frozen=True)
+class CardText:
+    """What a model card says of how a run was made.
+
+    Attributes:
+        what: items of the list "What it is".
+        limits: sentences on whom or what it may serve badly.
+    """
+
+    what: Sequence[str]
+    limits: Sequence[str]
+
+
+def write_documents(
+    folder: Path,
+    name: str,
+    collection: Collection,
+    evaluation: SplitEvaluation,
+    config: Mapping[str, Any],
+    calibrated: Calibrated,
+    *,
+    history: pd.DataFrame,
+    card: CardText,
+) -> None:
+    """Write the report, the model card and the projector of a run into its folder."""
+    manifest = collection.manifest.subset("test")
+    shown = np.arange(min(len(manifest), _MOST_PHOTOS))
+    people = list(manifest.identities)
+    write_report(
+        folder / "report.html",
+        title=name,
+        verifications=evaluation.verifications,
+        curves={method: (values, evaluation.pairs.same) for method, values in evaluation.distances.items()},
+        reliability=calibrated.reliability,
+        held_out=HeldOut(evaluation.embeddings[shown], manifest.labels[shown], people),
+        mistakes=_mistakes(evaluation, manifest.paths, [photo.identity for photo in manifest.photos]),
+        history=history,
+        settings={"extractor": config["extractor"]["spec"], "training": config["settings"]},
+    )
+    # A net that was trained elsewhere comes without logs.
+    (folder / "logs").mkdir(exist_ok=True)
+    write_projector(
+        folder / "logs",
+        _narrowed(evaluation.embeddings[shown]),
+        [manifest.photos[row].identity for row in shown],
+        [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
+    )
+    text = _model_card(name, collection, evaluation, config, calibrated.calibration, card)
+    (folder / MODEL_CARD).write_text(text, encoding="utf-8")
+
+
+def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str, Any]) -> CardText:
+    """Return what the card of a frozen net with a trained head says."""
+    spec = collection.spec
+    taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
+    what = [
+        f"Extractor: {spec.name}, tap {taps}, on {seen_of_photos(spec)}.",
+        f"Weights: {collection.weights.description}.",
+        f"Head: {_head(fitted, config)}",
+    ]
+    origin = {"file": _ORIGIN_UNKNOWN, "dlib": _OF_FACES}.get(collection.weights.source, _NOT_OF_FACES)
+    return CardText(what, [origin, *([] if spec.family.in_tensorflow else [_HEAD_ONLY])])
+
+
+def seen_of_photos(spec: ExtractorSpec) -> str:
+    """Say what of a photo an extractor sees, as a phrase."""
+    crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
+    if spec.align != "none":
+        crop += ", of faces found and aligned by mtcnn"
+    if spec.grey:
+        crop += ", in grey"
+    return crop + (", averaged with its mirror image" if spec.mirror else "")
+
+
+def update_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put a new calibration into a run folder's model card; a card that is gone stays gone."""
+    path = folder / MODEL_CARD
+    if path.is_file():
+        card = put_calibration_into(path.read_text(encoding="utf-8"), calibration)
+        write_atomic(path, card.encode())
+
+
+def thumbnail(path: Path, side: int) -> np.ndarray:
+    """Return a photo's centre square as [side, side, 3] uint8 RGB."""
+    image = read_photo(path)
+    square = min(image.shape[:2])
+    top, left = ((length - square) // 2 for length in image.shape[:2])
+    return cv2.resize(image[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _mistakes(evaluation: SplitEvaluation, paths: tuple[Path, ...], names: list[str]) -> list[Mistake]:
+    distances, pairs = evaluation.distances["trained"], evaluation.pairs
+    mistakes = []
+    for pair in hardest_mistakes(distances, pairs.same, threshold=evaluation.threshold):
+        first, second = int(pairs.first[pair]), int(pairs.second[pair])
+        caption = names[first] if pairs.same[pair] else f"{names[first]} · {names[second]}"
+        mistakes.append(
+            Mistake(
+                _jpeg(paths[first]),
+                _jpeg(paths[second]),
+                float(distances[pair]),
+                bool(pairs.same[pair]),
+                caption,
+            )
+        )
+    return mistakes
+
+
+def _jpeg(path: Path) -> bytes:
+    _, encoded = cv2.imencode(".jpg", thumbnail(path, _PORTRAIT)[:, :, ::-1])
+    return bytes(encoded.tobytes())
+
+
+def _model_card(
+    name: str,
+    collection: Collection,
+    evaluation: SplitEvaluation,
+    config: Mapping[str, Any],
+    calibration: Calibration,
+    card: CardText,
+) -> str:
+    rows = results_table(evaluation.verifications)
+    table = [_table_row(rows[0]), _table_row(["---"] * len(rows[0])), *(_table_row(row) for row in rows[1:])]
+    sides = {side: collection.manifest.subset(side) for side in ("train", "validation", "test")}
+    split = [
+        f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
+    ]
+    trained = evaluation.verifications["trained"]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"A face embedding: photo → {evaluation.embeddings.shape[1]} numbers of unit length; two photos show one "
+            "person when their squared distance is at most the threshold of the calibration below.",
+            "",
+            "## What it is",
+            "",
+            *(f"- {item}" for item in card.what),
+            f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
+            "",
+            "## How good it is",
+            "",
+            f"Verification on {trained.pairs:,} pairs of test people, whom neither training nor any choice has "
+            f"seen, in {trained.folds} folds of people; thresholds from the validation people.",
+            "",
+            *table,
+            "",
+            f"At the threshold of highest accuracy, {evaluation.threshold:.4f}: FAR {trained.far_at_threshold:.3f}, "
+            f"FRR {trained.frr_at_threshold:.3f}.",
+            "",
+            *calibration_section(calibration),
+            "## Data",
+            "",
+            *split,
+            "",
+            "## Limits",
+            "",
+            *card.limits,
+            "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
+            "people.",
+            "",
+        ]
+    )
+
+
+def _head(fitted: FittedHead, config: Mapping[str, Any]) -> str:
+    """Say what the head is and how it was chosen."""
+    widths, loss = " → ".join(map(str, config["settings"]["widths"])), config["settings"]["loss"]
+    trained = (
+        f"{widths}, {loss} loss, best of {len(fitted.history)} epochs: {fitted.best_epoch}"
+        + (", the start" if fitted.best_epoch == 0 else "")
+        + ", by AUC on validation people."
+    )
+    if fitted.choice is None:
+        return trained
+    if fitted.choice.fallback:
+        why = f"A trained one ({trained[:-1]}) was not better: {fitted.choice.evidence}."
+        return f"none, the features themselves at unit length. {why}"
+    return f"{trained} {fitted.choice.evidence}."
+
+
+def _narrowed(embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings that a browser can hold: wide ones turned and cut to their principal components."""
+    if embeddings.shape[1] <= _WIDEST:
+        return embeddings
+    return np.asarray(PCA(min(_WIDEST, len(embeddings)), random_state=0).fit_transform(embeddings), np.float32)
+
+
+def _table_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def calibration_section(calibration: Calibration) -> list[str]:
+    """Return the section on the calibration, the one part of the card that may change after training."""
     of_people = calibration.people * (calibration.people - 1) // 2
     return [
         _HEADING,
@@ -33,9 +257,9 @@ def lines(calibration: Calibration) -> list[str]:
     ]
 
 
-def put_into(card: str, calibration: Calibration) -> str:
+def put_calibration_into(card: str, calibration: Calibration) -> str:
     """Return a model card with this calibration in place of its own; a card without one gets it before the data."""
-    section = "\n".join(lines(calibration)) + "\n"
+    section = "\n".join(calibration_section(calibration)) + "\n"
     if _SECTION.search(card):
         return _SECTION.sub(lambda _: section, card, count=1)
     before = _BEFORE.search(card)

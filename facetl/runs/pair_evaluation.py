@@ -19,7 +19,7 @@ from facetl.metrics.roc import Bools, Floats
 from facetl.metrics.verification import Verification, pair_distances, pair_thresholds, verify_at, verify_folds
 from facetl.recognition.photo_embeddings import Embedded
 from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
-from facetl.runs.reference_net import ReferenceNet
+from facetl.runs.pretrained import ReferenceNet
 
 _AT_THRESHOLD = ("far_at_threshold", "frr_at_threshold")
 
@@ -61,13 +61,12 @@ class PairEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the trained head's scores, `threshold` and the rates being the run's, and `baselines`."""
-        told = self.trained.to_json()
         by_folds = self.trained.folds > 1
         baselines = {name: scores.to_json() for name, scores in self.verifications.items() if name != TRAINED}
         intervals = _plain(self.intervals) | {key: _plain(self.intervals_at_threshold)[key] for key in _AT_THRESHOLD}
         return {
             "run": self.run,
-            **told,
+            **self.trained.to_json(),
             "accuracy_by": "folds" if by_folds else "threshold",
             "threshold": self.at_threshold.threshold,
             "threshold_chosen": self.threshold_chosen,

@@ -1,24 +1,33 @@
-"""A run without training: a net that was trained on faces by others, at the threshold that they published.
+"""Nets that others trained on faces, at the threshold that they published: as a reference beside a run, or as a run.
 
-For a collection of which nobody is named yet. Nothing of it is learnt here, so nobody is needed to learn from.
+A run of one is for a collection of which nobody is named yet: nothing is learnt, so nobody is needed to learn from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from facetl import __version__
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.spec import ExtractorSpec
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.backbones.weights import resolve
+from facetl.data.manifest import Manifest
+from facetl.embeddings.featured import featured
+from facetl.errors import DataError
 from facetl.io.files import write_atomic
+from facetl.metrics.pairs import Pairs
+from facetl.metrics.roc import Floats, squared_distances
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import MODEL_CARD, RunFolder, extractor_record, versions
-from facetl.runs.reference_net import PUBLISHED
 from facetl.training.layers import SphereLift
 
+# Name → the squared distance up to which its own authors call two photos one person.
+PUBLISHED = {"dlib": 0.6**2}
 NETS = tuple(PUBLISHED)
 
 # Several times as long as the nets' vectors (dlib's are of length 1.3 to 1.6).
@@ -36,7 +45,52 @@ _CARD = """\
 """
 
 
-def write_raw_run(folder: Path, name: str = "dlib") -> Recognizer:
+@dataclass(frozen=True)
+class ReferenceNet:
+    """A face-trained net in its own pipeline: its own alignment, no head, distances between its plain vectors.
+
+    Attributes:
+        name: which.
+        threshold: its authors' own, a squared distance; the vectors are not of unit norm.
+    """
+
+    name: str
+    threshold: float
+    spec: ExtractorSpec
+    weights: Weights
+
+    @classmethod
+    def open(cls, name: str) -> ReferenceNet:
+        """Find a net by name; raises DataError for another name, WeightsError when it is not installed."""
+        if name not in PUBLISHED:
+            raise DataError(f"--ceiling: expected one of {', '.join(PUBLISHED)}, got {name!r}.")
+        spec = ExtractorSpec.of(name, mirror=False)
+        return cls(name, PUBLISHED[name], spec, resolve(spec))
+
+    def distances(
+        self,
+        manifest: Manifest,
+        pairs: Pairs,
+        *,
+        cache: Path,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Floats:
+        """Squared distances of pairs of a manifest's photos, all of which can be read: float64 [pairs]."""
+        found = featured(
+            manifest,
+            self.spec,
+            self.weights,
+            make_net=lambda view: make_extractor(view, self.weights),
+            cache=cache,
+            on_progress=on_progress,
+        )
+        if len(found.manifest) != len(manifest):
+            raise DataError(f"{manifest.root}: {len(manifest) - len(found.manifest)} photos have gone meanwhile.")
+        rows = np.asarray(found.features.array(), np.float32)
+        return squared_distances(rows[pairs.first], rows[pairs.second])
+
+
+def write_pretrained_run(folder: Path, name: str = "dlib") -> Recognizer:
     """Write the run folder of a net in NETS and return its recognizer.
 
     Raises WeightsError where the net is not installed, RunError where the folder holds something else.

@@ -17,7 +17,7 @@ from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs import documents
+from facetl.runs.model_card import update_calibration
 from facetl.training.head import embed
 
 
@@ -70,7 +70,7 @@ def recalibrate(
     embeddings = embed(run.head(), features)
     calibrated = calibrate_pairs(embeddings, labels, target=target, seed=int(config["settings"]["seed"]), prior=prior)
     run.write_calibration(calibrated)
-    documents.update_calibration(folder, calibrated.calibration)
+    update_calibration(folder, calibrated.calibration)
     return Recalibrated(folder, calibrated.calibration, gone)
 
 

@@ -24,8 +24,9 @@ from facetl.embeddings.dataset import Collection
 from facetl.errors import RunError
 from facetl.recognition.recognizer import Recognizer, signatures_of
 from facetl.recognition.run_folder import NET, RunFolder, extractor_record, versions
-from facetl.runs.documents import CardText, seen_of_photos
-from facetl.runs.training_run import Method, RunReport, calibrate, complete, evaluate, split_counts
+from facetl.runs.model_card import CardText, seen_of_photos
+from facetl.runs.split_evaluation import Method, evaluate_split
+from facetl.runs.training_run import RunReport, calibrate, complete, split_counts
 from facetl.training.head import embed
 
 # From photos to embeddings, [photos, width]; a row of zeros for a photo that it does not know.
@@ -99,25 +100,25 @@ def write_net_run(
         manifest, Backbone.from_spec(spec), cache=sight.cache, on_progress=sight.on_progress, on_faces=sight.on_faces
     )
     head = identity_head(collection.features.shape[1])
-    evaluated = evaluate(collection, _methods(collection, head, baselines or {}), seed=seed)
+    evaluation = evaluate_split(collection, _methods(collection, head, baselines or {}), seed=seed)
     extractor = make_extractor(spec, collection.weights)
     report = RunReport(
         folder=folder,
         epochs=len(trained.history),
         best_epoch=trained.best_epoch,
-        verifications=evaluated.verifications,
+        verifications=evaluation.verifications,
         split=split_counts(collection),
         seconds=trained.seconds,
         choice=None,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, head, threshold=evaluated.threshold).save(partial.path)
+    Recognizer(extractor, head, threshold=evaluation.threshold).save(partial.path)
     held_out, labels, _ = collection.side("validation")
     complete(
         partial,
         collection,
         report=report,
-        evaluated=evaluated,
+        evaluation=evaluation,
         calibrated=calibrate(embed(head, held_out), labels, seed=seed),
         config=_config(collection, trained, partial.path),
         history=trained.history,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,16 @@ from facetl.data.splits import SIDES
 from facetl.embeddings.dataset import Collection
 from facetl.io.json import write_json
 from facetl.metrics.baselines import Baselines
-from facetl.metrics.pairs import FoldedPairs, fold_pairs
-from facetl.metrics.verification import Verification, evaluate_embeddings, pair_distances, threshold_from
+from facetl.metrics.verification import Verification
 from facetl.recognition.recognizer import Recognizer, signatures_of
 from facetl.recognition.run_folder import CHECKPOINT, METRICS, RunFolder, extractor_record, versions
-from facetl.runs import documents
+from facetl.runs.model_card import CardText, card_of_head, write_documents
 from facetl.runs.run_baselines import RunBaselines
+from facetl.runs.split_evaluation import Method, SplitEvaluation, evaluate_split
 from facetl.training.fit import FittedHead, embedders, fit_head
 from facetl.training.head import embed
 from facetl.training.model_selection import HeadChoice
 from facetl.training.settings import TrainingSettings
-
-# A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
-Method = tuple[str, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,20 +66,6 @@ class RunReport:
         }
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Every method on the held-out people, and the distances of the same pairs for each.
-
-    `embeddings` of the test photos and `threshold` are those of the last method, which is the run's own.
-    """
-
-    verifications: Mapping[str, Verification]
-    distances: Mapping[str, np.ndarray]
-    pairs: FoldedPairs
-    embeddings: np.ndarray
-    threshold: float
-
-
 def train_run(
     collection: Collection,
     settings: TrainingSettings,
@@ -113,54 +96,35 @@ def train_run(
         logs=partial.path / "logs",
     )
     baselines = Baselines.fit(features, labels, seed=settings.seed)
-    evaluated = evaluate(collection, _methods(collection, baselines, fitted), seed=settings.seed)
+    evaluation = evaluate_split(collection, _methods(collection, baselines, fitted), seed=settings.seed)
     extractor = make_extractor(collection.spec, collection.weights)
     report = RunReport(
         folder=folder,
         epochs=len(fitted.history),
         best_epoch=fitted.best_epoch,
-        verifications=evaluated.verifications,
+        verifications=evaluation.verifications,
         split=split_counts(collection),
         seconds=fitted.seconds,
         choice=fitted.choice,
         signatures=signatures_of(extractor),
     )
-    Recognizer(extractor, fitted.head, threshold=evaluated.threshold).save(partial.path)
-    thresholds = {name: scores.threshold for name, scores in evaluated.verifications.items()}
+    Recognizer(extractor, fitted.head, threshold=evaluation.threshold).save(partial.path)
+    thresholds = {name: scores.threshold for name, scores in evaluation.verifications.items()}
     RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
     config = _config(collection, settings, fitted)
-    card = documents.card_of_head(collection, fitted, config)
+    card = card_of_head(collection, fitted, config)
     (partial.path / CHECKPOINT).unlink(missing_ok=True)
     complete(
         partial,
         collection,
         report=report,
-        evaluated=evaluated,
+        evaluation=evaluation,
         calibrated=calibrate(embed(fitted.head, held_out), held_out_labels, seed=settings.seed),
         config=config,
         history=fitted.history,
         card=card,
     )
     return report
-
-
-def evaluate(collection: Collection, methods: Iterable[Method], *, seed: int) -> Evaluated:
-    """Verify pairs of test people by every method, each at a threshold from the validation people.
-
-    methods: taken one at a time, since the raw features of thousands of photos fill hundreds of megabytes; the last
-    is the run's own.
-    """
-    held_out_labels, tested_labels = collection.side("validation")[1], collection.side("test")[1]
-    pairs = fold_pairs(tested_labels, seed=seed)
-    verifications, distances = {}, {}
-    embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
-    for name, chosen, embeddings in methods:
-        verifications[name] = evaluate_embeddings(
-            embeddings, tested_labels, thresholds_from=(chosen, held_out_labels), seed=seed
-        )
-        distances[name] = pair_distances(embeddings, pairs)
-        threshold = threshold_from(chosen, held_out_labels, seed=seed)
-    return Evaluated(verifications, distances, pairs, embeddings, threshold)
 
 
 def calibrate(embeddings: np.ndarray, labels: np.ndarray, *, seed: int) -> Calibrated:
@@ -173,13 +137,13 @@ def complete(
     collection: Collection,
     *,
     report: RunReport,
-    evaluated: Evaluated,
+    evaluation: SplitEvaluation,
     calibrated: Calibrated,
     config: Mapping[str, Any],
     history: pd.DataFrame,
-    card: documents.CardText,
+    card: CardText,
 ) -> None:
-    """Write whatever every run tells of itself into the folder it is written in, and put that in its place.
+    """Write whatever every run holds into the folder it is written in, and put that in its place.
 
     What embeds photos must lie in `partial` already.
     """
@@ -188,7 +152,7 @@ def complete(
     partial.write_config(config)
     partial.write_calibration(calibrated)
     write_json(partial.path / METRICS, report.to_json() | {"run": folder.name})
-    documents.write(partial.path, folder.name, collection, evaluated, config, calibrated, history=history, card=card)
+    write_documents(partial.path, folder.name, collection, evaluation, config, calibrated, history=history, card=card)
     partial.complete(folder)
 
 

@@ -27,7 +27,7 @@ from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition import recognizer
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import PEOPLE, RunFolder
-from facetl.runs import documents
+from facetl.runs import training_run
 from facetl.runs.training_run import train_run
 from facetl.runs.versions import history, roll_back
 from facetl.training.settings import TrainingSettings
@@ -39,6 +39,10 @@ SETTINGS = TrainingSettings(
 
 
 CARD = "# family\n\n## How good it is\n\nold figures\n\n## Data\n\n- people\n"
+
+
+def _card_alone(folder: Path, *_: object, **__: object) -> None:
+    (folder / "MODEL_CARD.md").write_text(CARD)
 
 
 def _no_saved_model(extractor: object, head: object, folder: Path) -> None:
@@ -75,7 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[...,
     folder = room / "models" / "family"
     with pytest.MonkeyPatch.context() as patch:
         # A report takes seconds, and nothing here reads it.
-        patch.setattr(documents, "write", lambda folder, *_, **__: (folder / "MODEL_CARD.md").write_text(CARD))
+        patch.setattr(training_run, "write_documents", _card_alone)
         patch.setattr(recognizer, "save_model", _no_saved_model)
         train_run(collection.with_splits(seed=0, validation=0.25, test=0.2), SETTINGS, folder)
     return Room(folder, old, new, room / "cache")

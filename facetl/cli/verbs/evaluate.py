@@ -56,7 +56,7 @@ def pairs(
     grouping = None if groups is None else read_groups(groups)
     evaluated = _load(folder)
     from facetl.runs.pair_evaluation import evaluate_pairs
-    from facetl.runs.reference_net import ReferenceNet
+    from facetl.runs.pretrained import ReferenceNet
 
     above = None if ceiling is None else ReferenceNet.open(ceiling)
     with photo_progress("embedding") as progress:

@@ -17,7 +17,7 @@ from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.update_enrolment import Enrolment
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, SplitPeople
-from facetl.runs import model_card
+from facetl.runs.model_card import put_calibration_into
 from facetl.runs.run_baselines import BASELINES, UNTRAINED
 
 
@@ -132,7 +132,7 @@ class NewVersion:
         """Return the model card with this version's figures in place of those before."""
         quality = "\n".join(_lines(self.config)) + "\n"
         card = _QUALITY.sub(lambda _: quality, before, count=1) if _QUALITY.search(before) else f"{before}\n{quality}"
-        return model_card.put_into(card, self.calibrated.calibration)
+        return put_calibration_into(card, self.calibrated.calibration)
 
 
 def _lines(config: Mapping[str, Any]) -> list[str]:
