@@ -47,3 +47,12 @@ def test_ones_own_model_learns_digits(printed: Any) -> None:
     assert untrained < 0.9 < 0.97 < min(trained)
     assert len(trained) == 3
     assert re.search(r"^TripletLoss 0\.9[7-9]", text, flags=re.MULTILINE)
+
+
+def test_a_threshold_a_probability_and_unknown(printed: Any) -> None:
+    text = printed("unknown")
+    wanted, found = (float(rate) for rate in re.findall(r"FAR (\d+\.\d+)%", text))
+    assert wanted == pytest.approx(1, abs=0.05)
+    assert 0.5 < found < 1.5
+    right, wrong, strangers = map(float, re.findall(r"(?:rightly|wrongly|strangers named) (\d+\.\d)%", text))
+    assert right > 90 > 10 > max(wrong, strangers)
