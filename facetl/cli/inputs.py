@@ -19,8 +19,7 @@ from facetl.data.walk import walk
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder
 from facetl.errors import LibraryError, RunError
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import detector_spec
+from facetl.faces.detectors import DetectorSpec, detector_spec
 from facetl.people.library import Library
 from facetl.people.store.library_settings import library_detector, run_in_use, use_run
 from facetl.recognition.embedded_face import EmbeddedPhoto

@@ -24,8 +24,7 @@ from facetl.data.walk import Album, walk
 from facetl.errors import DataError
 from facetl.faces.align_journal import FILE_NAME, POOR, SUFFIX, AlignedFace, DonePhoto, Journal, Names
 from facetl.faces.alignment import VERSION, align, template
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import Face, choose
+from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches

@@ -1,4 +1,4 @@
-"""Looks for the faces of many photos: each is searched once, whatever it is called and wherever it lies."""
+"""Look for the faces of many photos: each is searched once, whatever it is called and wherever it lies."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from facetl.faces.detectors import Detector
+from facetl.faces.detectors import DetectorSpec
 from facetl.faces.landmark_store import Faces, LandmarkStore, MissingLandmarksError
 from facetl.images.reader import Decode, read_batches
-
-
-class DetectorSpec(Protocol):
-    """A detector's settings, such as `facetl.faces.detectors.MtcnnSpec`."""
-
-    def fingerprint(self) -> str: ...
-
-    def to_json(self) -> dict[str, Any]: ...
-
-    def make(self) -> Detector: ...
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
 
-if TYPE_CHECKING:
-    from facetl.faces.whole_photo import CroppedSpec
-    from facetl.faces.yunet import YunetSpec
-
-
-DETECTORS = ("mtcnn", "yunet", "none")
+# The modules that register a detector, each imported when one is first named.
+MODULES = ("yunet", "whole_photo")
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _CASCADE = 1
@@ -66,14 +62,79 @@ class Detector(Protocol):
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]: ...
 
 
+class DetectorSpec(Protocol):
+    """A detector's settings: what it finds depends on nothing else."""
+
+    def fingerprint(self) -> str:
+        """Return the hex digest that tells what this detector finds from what any other one finds."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings, and a version that rises when other faces are found by the same, as plain types."""
+        ...
+
+    def make(self) -> Detector:
+        """Build the detector."""
+        ...
+
+
+@dataclass(frozen=True)
+class RegisteredDetector:
+    """How a detector's settings are made, and which file of weights it needs, if any."""
+
+    make: Callable[..., DetectorSpec]
+    weights: str | None
+
+
+DETECTORS: dict[str, RegisteredDetector] = {}
+
+
+def register_detector(
+    name: str, *, weights: str | None = None
+) -> Callable[[Callable[..., DetectorSpec]], Callable[..., DetectorSpec]]:
+    """Register a detector under the name that `--detector` takes.
+
+    The class of its settings, or a function that gives them, is called without arguments or, where a file of weights
+    must be given, with `weights`, its path. weights: which file that is, for people who have to find it.
+    """
+
+    def register(make: Callable[..., DetectorSpec]) -> Callable[..., DetectorSpec]:
+        DETECTORS[name] = RegisteredDetector(make, weights)
+        return make
+
+    return register
+
+
+def detector_spec(name: str, weights: Path | None = None) -> DetectorSpec:
+    """Return the settings of a detector by its name: `mtcnn`; `yunet`, whose weights file is given; `none`, for photos
+    that are cropped to one face already; or one of your own.
+
+    Raises DataError for another name, or weights that are missing or have no use.
+    """
+    for module in MODULES:
+        import_module(f"facetl.faces.{module}")
+    if name not in DETECTORS:
+        raise DataError(f"a detector is one of {', '.join(DETECTORS)}, got {name!r}.")
+    found = DETECTORS[name]
+    if found.weights is None:
+        if weights is not None:
+            raise DataError(f"the detector {name} takes no weights file, got {weights}. Leave it out, or choose yunet.")
+        return found.make()
+    if weights is None:
+        raise DataError(
+            f"the detector {name} needs its weights, got none. Give --detector-weights FILE: {found.weights}."
+        )
+    return found.make(weights=weights)
+
+
 @dataclass(frozen=True, kw_only=True)
-class MtcnnSpec:
+class MtcnnSpec(DetectorSpec):
     """The settings of MTCNN (Zhang et al., 2016), whose three nets come with the package `mtcnn`.
 
     Attributes:
         min_face: side of the smallest face that is looked for, pixels of the (shrunk) photo, at least 12.
         max_side: a photo whose longer side exceeds it is shrunk to it before faces are looked for, pixels; found
-            faces are told in pixels of the whole photo.
+            faces are in pixels of the whole photo.
         thresholds: scores that a face must exceed in the proposal, refinement and output net.
     """
 
@@ -109,29 +170,8 @@ class MtcnnSpec:
         return MtcnnDetector(self)
 
 
-def detector_spec(name: str, weights: Path | None = None) -> MtcnnSpec | YunetSpec | CroppedSpec:
-    """Return the settings of a detector by its name: `mtcnn`; `yunet`, whose weights file is given; or `none`, for
-    photos that are cropped to one face already.
-
-    Raises DataError for another name, or weights that are missing or have no use.
-    """
-    if name not in DETECTORS:
-        raise DataError(f"a detector is one of {', '.join(DETECTORS)}, got {name!r}.")
-    if name == "yunet":
-        from facetl.faces.yunet import YunetSpec
-
-        if weights is None:
-            raise DataError(
-                "the detector yunet needs its weights, got none. Give --detector-weights FILE: "
-                "face_detection_yunet_2023mar.onnx of OpenCV's model zoo."
-            )
-        return YunetSpec(weights=weights)
-    if weights is not None:
-        raise DataError(f"the detector {name} takes no weights file, got {weights}. Leave it out, or choose yunet.")
-    if name == "none":
-        from facetl.faces.whole_photo import CroppedSpec
-
-        return CroppedSpec()
+@register_detector("mtcnn")
+def _mtcnn() -> DetectorSpec:
     return MtcnnSpec()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +11,15 @@ from numpy.typing import NDArray
 
 from facetl.errors import DataError
 from facetl.faces.alignment import template
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import DetectorSpec, Face, register_detector
 
 _VERSION = 1
 
 
+@register_detector("none")
 @dataclass(frozen=True)
-class CroppedSpec:
+class CroppedSpec(DetectorSpec):
     """The settings of the detector that takes each photo for a face; there are none."""
-
-    def fingerprint(self) -> str:
-        """Return the hex digest that tells what this detector finds from what any other one finds."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain types."""

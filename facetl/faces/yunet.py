@@ -19,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError, WeightsError
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import DetectorSpec, Face, register_detector
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _VERSION = 1
+_FILE = "face_detection_yunet_2023mar.onnx"
 _STRIDE = 32  # the coarsest map of the net
 _CANDIDATES = 5000
 
 
+@register_detector("yunet", weights=f"{_FILE} of OpenCV's model zoo")
 @dataclass(frozen=True, kw_only=True)
-class YunetSpec:
+class YunetSpec(DetectorSpec):
     """The settings of YuNet.
 
     Attributes:
@@ -75,7 +77,7 @@ class YunetSpec:
         except OSError as error:
             raise WeightsError(
                 f"{self.weights}: the weights of yunet cannot be read ({error.strerror}). Give the path of "
-                "face_detection_yunet_2023mar.onnx of OpenCV's model zoo."
+                f"{_FILE} of OpenCV's model zoo."
             ) from error
 
 

@@ -23,8 +23,7 @@ from facetl.data.metadata.xmp import sidecar_of
 from facetl.data.walk import walk
 from facetl.embeddings.face_features import face_key
 from facetl.errors import DataError, PhotoError
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import Detector, Face
+from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from facetl.backbones.spec import ExtractorSpec
 from facetl.errors import DataError, PhotoError
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import Detector, Face, MtcnnSpec, choose
+from facetl.faces.detectors import Detector, DetectorSpec, Face, MtcnnSpec, choose
 from facetl.faces.quality import FaceQuality, face_quality
 from facetl.faces.whole_photo import CroppedSpec
 

@@ -22,8 +22,7 @@ from facetl.calibration.calibration import Calibration
 from facetl.embeddings.face_features import face_image
 from facetl.errors import DataError, PhotoError, RunError
 from facetl.faces.aligner import NO_FACE
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import Face, choose
+from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.images.decode import read_photo
 from facetl.io.digests import sha256_of_file
 from facetl.metrics.roc import squared_distances

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text()
@@ -36,6 +38,21 @@ def test_a_backbone(tmp_path: Path, make_people: Callable[..., Path]) -> None:
     make_people(tmp_path / "faces", people=3, photos=2)
     assert run("A backbone", tmp_path) == "(6, 128) 6\n"
     assert run("A backbone", tmp_path) == "(6, 128) 0\n"
+
+
+def test_a_detector(tmp_path: Path) -> None:
+    photo = np.zeros((200, 300, 3), np.uint8)
+    photo[20:120, 40:120] = photo[60:180, 180:270] = 255
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "two.png"), photo)
+    assert run("A detector", tmp_path) == "1 2\n"
+
+
+def test_a_data_set_layout(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("ann-01", "ann-02", "zoe-01", "notes"):
+        cv2.imwrite(str(tmp_path / "set" / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    assert run("A data-set layout", tmp_path) == "3 ('ann', 'zoe') ('zoe',) {'other-name': 1}\n"
 
 
 def test_a_sampler(tmp_path: Path) -> None:

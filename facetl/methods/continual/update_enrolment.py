@@ -13,8 +13,8 @@ import numpy as np
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.manifest import Manifest
 from facetl.errors import PhotoError
-from facetl.faces.detection import DetectorSpec, detect_all
-from facetl.faces.detectors import Face, choose
+from facetl.faces.detection import detect_all
+from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.whole_photo import CroppedSpec
 from facetl.images.decode import read_photo
 from facetl.recognition.embedded_face import EmbeddedFace, own_detector

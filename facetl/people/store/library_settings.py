@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from facetl.errors import LibraryError
-from facetl.faces.detection import DetectorSpec
-from facetl.faces.detectors import detector_spec
+from facetl.faces.detectors import DetectorSpec, detector_spec
 from facetl.people.library import Library
 from facetl.recognition.run_folder import CONFIG, RunFolder
 
