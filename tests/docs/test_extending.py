@@ -34,6 +34,10 @@ def test_a_part_is_short(title: str) -> None:
     assert 0 < len(first.strip().splitlines()) < LONGEST
 
 
+def test_a_loss(tmp_path: Path) -> None:
+    assert run("A loss", tmp_path) == "2 1.2\n"
+
+
 def test_a_backbone(tmp_path: Path, make_people: Callable[..., Path]) -> None:
     make_people(tmp_path / "faces", people=3, photos=2)
     assert run("A backbone", tmp_path) == "(6, 128) 6\n"
