@@ -114,7 +114,7 @@ def detector_spec(name: str, weights: Path | None = None) -> DetectorSpec:
     for module in MODULES:
         import_module(f"facetl.faces.{module}")
     if name not in DETECTORS:
-        raise DataError(f"a detector is one of {', '.join(DETECTORS)}, got {name!r}.")
+        raise DataError(f"a detector is one of {', '.join(sorted(DETECTORS))}, got {name!r}.")
     found = DETECTORS[name]
     if found.weights is None:
         if weights is not None:

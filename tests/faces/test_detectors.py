@@ -94,7 +94,7 @@ class TestDetectorSpec:
     @pytest.mark.parametrize(
         ("name", "weights", "said"),
         [
-            ("eyes", None, "one of mtcnn, yunet, none, got 'eyes'"),
+            ("eyes", None, "one of mtcnn, none, yunet, got 'eyes'"),
             ("yunet", None, "needs its weights"),
             ("mtcnn", Path("y.onnx"), "takes no weights"),
             ("none", Path("y.onnx"), "takes no weights"),
