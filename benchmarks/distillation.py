@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from facetl._tensorflow import start_tensorflow
 
 if TYPE_CHECKING:
-    from facetl.methods.distillation.student_comparison import Contender
+    from facetl.methods.distillation.student_comparison import ComparedModel
 
 POINTS, SHARE = 0.02, 0.1
 STUDENTS = "mobilenet_v3_small,mobilenet_v3_large"
@@ -74,15 +74,15 @@ def main() -> None:
                 on_epoch=lambda epoch, logs: _say(f"epoch {epoch + 1}: {logs}"),
             )
             seconds[name] = report.seconds
-        contenders = side_by_side(
+        compared = side_by_side(
             teacher, runs, cache=cache, teacher_run=run, costs=arguments.costs, seed=arguments.seed, say=_say
         )
-    for row in table(contenders):
+    for row in table(compared):
         print(f"{row[0]:24s}" + "".join(f"{cell:>24s}" for cell in row[1:]))
-    goals = _goals(contenders)
+    goals = _goals(compared)
     for line in goals:
         print(line)
-    told = {"benchmark": "distillation", "contenders": [one.to_json() for one in contenders], "seconds": seconds}
+    told = {"benchmark": "distillation", "models": [one.to_json() for one in compared], "seconds": seconds}
     print(json.dumps(told))
 
 
@@ -102,9 +102,9 @@ def _teacher(images: Path, models: Path, cache: Path, seed: int) -> Path:
     return models / "teacher"
 
 
-def _goals(contenders: Sequence[Contender]) -> list[str]:
+def _goals(compared: Sequence[ComparedModel]) -> list[str]:
     """Return a line for each student: how near the teacher, at which share of its compute."""
-    teacher, *students = contenders
+    teacher, *students = compared
     lines = []
     for one in students:
         behind = teacher.match.value - one.match.value

@@ -57,6 +57,12 @@ class FeatureMap:
         return [list(one) for one in self.maps]
 
 
+def maps_of(net: object) -> FeatureMap | None:
+    """Return of which maps a net's features are made; None where it does not have them."""
+    found = getattr(net, "layout", None)
+    return found if isinstance(found, FeatureMap) else None
+
+
 def _windows(grid: int) -> list[tuple[slice, slice]]:
     """Return the nine windows of a map, as rows and columns."""
     every = slice(0, grid)

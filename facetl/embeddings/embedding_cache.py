@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.embeddings.index import Extractor, Index, Slot
+from facetl.embeddings.index import CachedExtractor, Index, Slot
 from facetl.embeddings.maintenance import ExtractorInfo, GcReport, InfoReport, VerifyReport, gc, info, verify
 from facetl.embeddings.rows import CachedRows
 from facetl.embeddings.shards import DTYPE, Shard, Tail
@@ -65,7 +65,7 @@ class EmbeddingCache:
         self.torn = 0
         self._index = index
         self._lock = lock
-        self._extractor: Extractor | None = index.extractor(fingerprint)
+        self._extractor: CachedExtractor | None = index.extractor(fingerprint)
         self._tail: Tail | None = None
         self._shards: dict[int, Shard] = {}
 
@@ -173,7 +173,7 @@ class EmbeddingCache:
         return CachedRows(shards, [bytes.fromhex(sha) for sha in shas], slots, dim=self.dim or 0)
 
     @staticmethod
-    def extractors(folder: Path) -> list[Extractor]:
+    def extractors(folder: Path) -> list[CachedExtractor]:
         """Return all extractors that have ever had rows in a cache; CacheError where there is none."""
         index = Index.open(Path(folder), write=False)
         try:
@@ -274,7 +274,7 @@ class EmbeddingCache:
             )
         return halves
 
-    def _known(self) -> Extractor | None:
+    def _known(self) -> CachedExtractor | None:
         # A writer in another process may have entered it since.
         if self._extractor is None:
             self._extractor = self._index.extractor(self.fingerprint)
@@ -324,7 +324,7 @@ class EmbeddingCache:
                 break
         return {names[key]: slot for key, slot in found.items() if slot.row < whole[slot.shard]}
 
-    def _open_shards(self, extractor: Extractor, found: Mapping[bytes, Slot]) -> dict[int, int]:
+    def _open_shards(self, extractor: CachedExtractor, found: Mapping[bytes, Slot]) -> dict[int, int]:
         """Opens the shards of these slots; returns how many whole rows each has, 0 where it is missing."""
         needed: dict[int, int] = {}
         for slot in found.values():

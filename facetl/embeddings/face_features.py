@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.feature_map import FeatureMap, maps_of
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.featured import stored_layout
-from facetl.embeddings.fill import FillReport, Mapped
+from facetl.embeddings.fill import FillReport
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
 from facetl.faces.aligner import aligned
@@ -219,8 +219,8 @@ class _Filling:
             rows = net.extract([pending[key] for key in keys])
             fingerprint = view.fingerprint(self.weights.sha256)
             description = {**asdict(view), "weights_sha256": self.weights.sha256}
-            if isinstance(net, Mapped):
-                description["layout"] = net.layout.to_json()
+            if (maps := maps_of(net)) is not None:
+                description["layout"] = maps.to_json()
             with EmbeddingCache.open(self.cache, fingerprint=fingerprint, description=description, write=True) as cache:
                 cache.append(keys, rows)
         count = len(pending)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.embeddings.index import Extractor
+from facetl.embeddings.index import CachedExtractor
 from facetl.errors import CacheError
 from facetl.io.vector_file import vector_file
 
@@ -59,7 +59,7 @@ def export_features(folder: Path, out: Path, *, fingerprint: str | None = None) 
     return FeatureExport(chosen.fingerprint, rows, with_path, chosen.dim)
 
 
-def _chosen(extractors: list[Extractor], folder: Path, start: str) -> Extractor:
+def _chosen(extractors: list[CachedExtractor], folder: Path, start: str) -> CachedExtractor:
     found = [one for one in extractors if one.fingerprint.startswith(start)]
     if len(found) == 1:
         return found[0]

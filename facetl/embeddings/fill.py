@@ -8,47 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.feature_map import maps_of
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
 from facetl.images.reader import Decode, ReadPhoto, read_batches
 from facetl.io.digests import digests
+
+if TYPE_CHECKING:
+    from facetl.backbones.photo_net import PhotoNet
 
 
 class Fingerprinted(Protocol):
     """An extractor's settings, of which the cache needs the fingerprint."""
 
     def fingerprint(self, weights_sha256: str) -> str: ...
-
-
-class Extractor(Protocol):
-    """A frozen net: uint8 RGB photos [h, w, 3] of any size in, float32 features [n, dim] out."""
-
-    @property
-    def dim(self) -> int: ...
-
-    def extract(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
-
-
-@runtime_checkable
-class Mapped(Protocol):
-    """An extractor that tells of which maps its features are made."""
-
-    @property
-    def layout(self) -> FeatureMap: ...
-
-
-@runtime_checkable
-class Doubting(Protocol):
-    """An extractor that counts features to be doubted, by reason."""
-
-    @property
-    def flagged(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +81,7 @@ def fill(
     cache_folder: Path,
     spec: Fingerprinted,
     weights_sha256: str,
-    make_extractor: Callable[[], Extractor],
+    make_extractor: Callable[[], PhotoNet],
     decode: Decode,
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
@@ -146,10 +121,10 @@ def fill(
             work.advance(0)
             if work.waiting:
                 extractor = make_extractor()
-                if isinstance(extractor, Mapped):
-                    cache.description = {**description, "layout": extractor.layout.to_json()}
+                if (maps := maps_of(extractor)) is not None:
+                    cache.description = {**description, "layout": maps.to_json()}
                 _compute(work, cache, extractor, decode, batch_size)
-                flagged = dict(extractor.flagged) if isinstance(extractor, Doubting) else {}
+                flagged = dict(extractor.flagged)
                 rate = work.computed / max(time.perf_counter() - work.started, 1e-9)
             computed = work.computed
     report = FillReport(
@@ -195,7 +170,7 @@ def _plan(
     return _Work(shas, waiting, total, done, on_progress, skipped)
 
 
-def _compute(work: _Work, cache: EmbeddingCache, extractor: Extractor, decode: Decode, batch_size: int) -> None:
+def _compute(work: _Work, cache: EmbeddingCache, extractor: PhotoNet, decode: Decode, batch_size: int) -> None:
     work.started = time.perf_counter()
     with closing(read_batches(work.waiting, decode, batch_size=batch_size)) as batches:
         for batch in batches:

@@ -71,7 +71,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Extractor:
+class CachedExtractor:
     """An extractor as the index knows it."""
 
     id: int
@@ -115,15 +115,15 @@ class Index:
 
     # Extractors
 
-    def extractors(self) -> list[Extractor]:
+    def extractors(self) -> list[CachedExtractor]:
         """All extractors that have ever had rows here."""
         return [self._extractor(record) for record in self._all("SELECT * FROM extractors ORDER BY id")]
 
-    def extractor(self, fingerprint: str) -> Extractor | None:
+    def extractor(self, fingerprint: str) -> CachedExtractor | None:
         records = self._all("SELECT * FROM extractors WHERE fingerprint = ?", fingerprint)
         return self._extractor(records[0]) if records else None
 
-    def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> Extractor:
+    def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> CachedExtractor:
         """Enters a new extractor; its shards will lie in a folder named by the start of its fingerprint."""
         text = json.dumps(dict(description), sort_keys=True, default=str)
         with self._transaction() as sql:
@@ -160,7 +160,7 @@ class Index:
         records = self._all("SELECT shard FROM shards WHERE extractor = ? ORDER BY shard", extractor)
         return [record[0] for record in records]
 
-    def tail(self, extractor: Extractor) -> Tail:
+    def tail(self, extractor: CachedExtractor) -> Tail:
         """Where the next rows of an extractor go: after its last committed row."""
         shards = self.shards(extractor.id)
         used = 0
@@ -244,7 +244,7 @@ class Index:
         with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
             vacuum(self._connection)
 
-    def _extractor(self, record: tuple[Any, ...]) -> Extractor:
+    def _extractor(self, record: tuple[Any, ...]) -> CachedExtractor:
         number, fingerprint, folder, dim, rows, next_shard, description = record
         with _told_when_damaged(self.folder):
             try:
@@ -254,7 +254,7 @@ class Index:
             sizes = (number, dim, rows, next_shard)
             if folder != str(fingerprint)[:16] or not _counts(*sizes) or not dim * rows:
                 raise sqlite3.DatabaseError(f"extractor {number} has impossible values")
-        return Extractor(number, fingerprint, folder, dim, rows, next_shard, settings)
+        return CachedExtractor(number, fingerprint, folder, dim, rows, next_shard, settings)
 
     def _slots(self, query: str, *parameters: object) -> list[tuple[bytes, Slot]]:
         records = self._all(query, *parameters)

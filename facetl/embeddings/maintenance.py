@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.embeddings.index import FILE_NAME, Extractor, Index, MissingCacheError, Slot
+from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError, Slot
 from facetl.embeddings.shards import Shard, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
@@ -226,7 +226,7 @@ def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcR
     return GcReport(dropped, kept, corrupt, torn, forgotten, before, _bytes(index), faces_dropped)
 
 
-def _gc_extractor(index: Index, extractor: Extractor, living: set[bytes]) -> tuple[int, int]:
+def _gc_extractor(index: Index, extractor: CachedExtractor, living: set[bytes]) -> tuple[int, int]:
     """Compacts one extractor; returns how many rows were corrupt and how many torn."""
     layout = extractor.layout(index.folder)
     corrupt: set[bytes] = set()
@@ -258,7 +258,7 @@ def _gc_extractor(index: Index, extractor: Extractor, living: set[bytes]) -> tup
     return len(corrupt), torn
 
 
-def _move(index: Index, extractor: Extractor, number: int, tail: Tail) -> None:
+def _move(index: Index, extractor: CachedExtractor, number: int, tail: Tail) -> None:
     """Copies what still counts in a shard to the tail, switches the index over, and removes the file."""
     entries = index.rows_of(extractor.id, number)
     if entries:
@@ -276,7 +276,7 @@ def _move(index: Index, extractor: Extractor, number: int, tail: Tail) -> None:
     tail.layout.path(number).unlink(missing_ok=True)
 
 
-def _remove_strays(index: Index, extractor: Extractor) -> None:
+def _remove_strays(index: Index, extractor: CachedExtractor) -> None:
     """Removes shards that a killed writer or gc left and the index does not know."""
     folder = extractor.layout(index.folder).folder
     if not folder.is_dir():
@@ -288,7 +288,7 @@ def _remove_strays(index: Index, extractor: Extractor) -> None:
     sync_folder(folder)
 
 
-def _verify_extractor(index: Index, extractor: Extractor, damage: list[str]) -> ExtractorCheck:
+def _verify_extractor(index: Index, extractor: CachedExtractor, damage: list[str]) -> ExtractorCheck:
     layout = extractor.layout(index.folder)
     rows = corrupt = torn = bytes_on_disk = 0
     shards = index.shards(extractor.id)
@@ -330,14 +330,14 @@ def _landmarks(index: Index, opened: ExitStack, *, write: bool) -> LandmarkStore
     return opened.enter_context(LandmarkStore.open(index.folder, write=write))
 
 
-def _open(extractor: Extractor, index: Index, number: int) -> Shard | None:
+def _open(extractor: CachedExtractor, index: Index, number: int) -> Shard | None:
     try:
         return Shard(extractor.layout(index.folder), number)
     except FileNotFoundError:
         return None
 
 
-def _extractor_info(index: Index, extractor: Extractor) -> ExtractorInfo:
+def _extractor_info(index: Index, extractor: CachedExtractor) -> ExtractorInfo:
     layout = extractor.layout(index.folder)
     shards = index.shards(extractor.id)
     size = sum(disk_bytes(layout.path(number)) for number in shards)

@@ -18,7 +18,7 @@ from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 
 
 @dataclass(frozen=True)
-class Answer:
+class IdentifiedName:
     """Who a face shows.
 
     Attributes:
@@ -43,7 +43,7 @@ class IdentifiedFace:
 
     path: Path
     embedded: EmbeddedFace
-    answer: Answer
+    answer: IdentifiedName
 
     @property
     def line(self) -> str:
@@ -107,7 +107,7 @@ class Identifier:
         """Those who can be named, sorted."""
         return self._gallery.people
 
-    def answers(self, probes: npt.ArrayLike) -> list[Answer]:
+    def answers(self, probes: npt.ArrayLike) -> list[IdentifiedName]:
         """Say who each face shows; probes: float [faces, width] of unit norm. DataError where shapes do not fit."""
         rows = checked_embeddings(probes, "face", dim=self._rows.shape[1])
         ranked = self._gallery.rank(rows, top=1)
@@ -122,7 +122,7 @@ class Identifier:
         else:
             named = self._settings.names(self._gallery, rows)
         return [
-            Answer(
+            IdentifiedName(
                 name=name,
                 nearest=self.people[who],
                 distance=float(distance + shift),

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facetl.backbones.feature_map import maps_of
 from facetl.backbones.keras_applications import Tap, tap_candidates
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import with_faces
-from facetl.embeddings.fill import Mapped
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, read_batches
@@ -243,9 +243,10 @@ def _tapped(spec: ExtractorSpec, taps: Sequence[Tap], crops: tuple[float, ...]) 
 
 def _columns(net: PhotoNet, taps: Sequence[Tap]) -> list[slice]:
     """Return which columns of the joined feature are each tap's."""
-    if len(taps) == 1 or not isinstance(net, Mapped):
+    layout = maps_of(net)
+    if len(taps) == 1 or layout is None:
         return [slice(0, net.dim)]
-    ends = np.cumsum([grid * grid * channels for grid, channels in net.layout.maps]).tolist()
+    ends = np.cumsum([grid * grid * channels for grid, channels in layout.maps]).tolist()
     return [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ def feature(image: np.ndarray) -> np.ndarray:
 
 
 class Tiny:
+    flagged: ClassVar[dict[str, int]] = {}
     dim = DIM
 
     def __init__(self) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ class Spec:
 class Tiny:
     """Projects the mean colour and size of a photo; counts the photos that it saw."""
 
+    flagged: ClassVar[dict[str, int]] = {}
     dim = DIM
 
     def __init__(self) -> None:

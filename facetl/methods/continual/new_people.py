@@ -98,7 +98,7 @@ class Known:
 
 
 @dataclass(frozen=True, eq=False)
-class Arrivals:
+class NewPeople:
     """Who arrives.
 
     Attributes:
@@ -123,7 +123,7 @@ class Arrivals:
         cache: Path,
         on_progress: Progress | None = None,
         say: Say = lambda line: None,
-    ) -> Arrivals:
+    ) -> NewPeople:
         """Open photos in a folder per person with the features of a run's extractor.
 
         New people are put on the run's sides by its seed, in the shares that its people have. Raises DataError where

@@ -23,7 +23,7 @@ from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
 from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
-from facetl.methods.continual.new_people import Arrivals, Known, Progress, Say, held_back
+from facetl.methods.continual.new_people import Known, NewPeople, Progress, Say, held_back
 from facetl.methods.continual.strategies import Candidate, Learner
 from facetl.methods.continual.update_enrolment import Enrolment, enrol
 from facetl.methods.continual.update_report import NewVersion, UpdateReport
@@ -127,7 +127,7 @@ class _Job:
         self.digest = RunFolder(folder).head_digest()
         self.recognizer = Recognizer.load(folder)
         self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, say=say)
-        self.arrivals = Arrivals.of(photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, say=say)
+        self.arrivals = NewPeople.of(photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, say=say)
         learnt = self.arrivals.on_side("train")
         self.held = learnt & held_back(self.arrivals.names, seed=update.seed)
         self.taken = learnt & ~self.held

@@ -15,7 +15,7 @@ from facetl.io.arrays import Rows, concat_rows
 from facetl.methods.continual.fine_tuning import People, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
-from facetl.methods.continual.new_people import Arrivals, Known, Say, herded
+from facetl.methods.continual.new_people import Known, NewPeople, Say, herded
 from facetl.methods.continual.split_head import front_and_trunk, same_weights
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
@@ -43,7 +43,7 @@ class Learner:
     folder: Path
     recognizer: Recognizer
     known: Known
-    arrivals: Arrivals
+    arrivals: NewPeople
     taken: NDArray[np.bool_]
     update: UpdateSettings
     say: Say

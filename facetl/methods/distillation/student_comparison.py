@@ -39,7 +39,7 @@ FORMS: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedModel:
     """A teacher or a student on the test people.
 
     Attributes:
@@ -93,7 +93,7 @@ def side_by_side(
     costs: bool = True,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Contender, ...]:
+) -> tuple[ComparedModel, ...]:
     """Compare a teacher with its students on the teacher's test people; the teacher comes first.
 
     Args:
@@ -103,19 +103,19 @@ def side_by_side(
 
     Raises RunError, DataError for too few test people.
     """
-    contenders: list[tuple[str, Path | None, Recognizer, Manifest, np.ndarray]] = [
+    models: list[tuple[str, Path | None, Recognizer, Manifest, np.ndarray]] = [
         (teacher.name, teacher_run, teacher.recognizer, teacher.manifest, teacher.embeddings)
     ]
     for name, run in runs.items():
         recognizer = Recognizer.load(run)
         embedded = embed_manifest(recognizer, teacher.manifest, cache=cache)
-        contenders.append((name, run, recognizer, embedded.manifest, embedded.embeddings))
-    shared = set.intersection(*(set(manifest.paths) for _, _, _, manifest, _ in contenders))
+        models.append((name, run, recognizer, embedded.manifest, embedded.embeddings))
+    shared = set.intersection(*(set(manifest.paths) for _, _, _, manifest, _ in models))
     manifest = teacher.manifest.select(np.array([path in shared for path in teacher.manifest.paths]))
     test, validation = manifest.subset("test"), manifest.subset("validation")
     triplets = _triplets(test, seed)
     compared = []
-    for name, folder, recognizer, own, embeddings in contenders:
+    for name, folder, recognizer, own, embeddings in models:
         row = {path: place for place, path in enumerate(own.paths)}
         tested, chosen = (embeddings[[row[path] for path in side.paths]] for side in (test, validation))
         counted = arithmetic(recognizer)
@@ -130,7 +130,7 @@ def side_by_side(
                 litert = forms["litert"]
                 cost_litert = None if litert is None else measure(litert.path)
         compared.append(
-            Contender(
+            ComparedModel(
                 name,
                 evaluate_embeddings(tested, test.labels, thresholds_from=(chosen, validation.labels), seed=seed),
                 match_accuracy(tested, triplets, test.labels),
@@ -154,24 +154,24 @@ def compare_run(
     costs: bool = True,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Contender, ...]:
+) -> tuple[ComparedModel, ...]:
     """Compare a teacher with one student, and keep that in the student's run folder, too; see `side_by_side`."""
-    contenders = side_by_side(
+    models = side_by_side(
         teacher, {run.name: run}, cache=cache, teacher_run=teacher_run, costs=costs, seed=seed, say=say
     )
-    compared = [one.to_json() for one in contenders]
+    compared = [one.to_json() for one in models]
     write_json(run / COMPARISON, {"teacher": compared[0], "student": compared[1]})
-    return contenders
+    return models
 
 
-def table(contenders: Sequence[Contender]) -> list[list[str]]:
+def table(models: Sequence[ComparedModel]) -> list[list[str]]:
     """Return the comparison as text cells: a heading row, then a row for each fact."""
 
-    def row(title: str, cell: Callable[[Contender], str | None]) -> list[str]:
-        return [title, *((cell(one) or "–") for one in contenders)]
+    def row(title: str, cell: Callable[[ComparedModel], str | None]) -> list[str]:
+        return [title, *((cell(one) or "–") for one in models)]
 
     rows = [
-        ["", *(one.name for one in contenders)],
+        ["", *(one.name for one in models)],
         row("accuracy", lambda one: f"{one.verification.accuracy:.3f} ± {one.verification.accuracy_stderr:.3f}"),
         row("AUC", lambda one: f"{one.verification.auc:.3f}"),
         row("match accuracy", lambda one: f"{one.match.value:.3f} ± {one.match.stderr:.3f}"),
@@ -180,14 +180,14 @@ def table(contenders: Sequence[Contender]) -> list[list[str]]:
         row("MACs a photo", lambda one: _count(one.multiply_accumulates)),
     ]
     for name in FORMS:
-        if any(one.forms for one in contenders):
+        if any(one.forms for one in models):
             rows.append(row(f"bytes, {name}", lambda one, name=name: _bytes(one.forms.get(name))))  # type: ignore[misc]
     for name in FORMS:
-        if any(_change(one.forms.get(name)) for one in contenders):
+        if any(_change(one.forms.get(name)) for one in models):
             rows.append(
                 row(f"accuracy, {name}", lambda one, name=name: _change(one.forms.get(name)))  # type: ignore[misc]
             )
-    if any(one.cost for one in contenders):
+    if any(one.cost for one in models):
         rows += [
             row("ms a photo, one core", lambda one: None if one.cost is None else f"{one.cost.milliseconds:.1f}"),
             row(
