@@ -281,6 +281,11 @@ def test_the_verbs(room: Room, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert (told["epochs"], told["teacher"]["name"], told["student"]["name"]) == (2, "teacher", "told")
     assert told["verification"]["teacher"]["auc"] == pytest.approx(told["teacher"]["auc"])
+    done = verb("distill", "teacher", "--run", "again", "--config", room.run.parent / "told", "--no-costs", *places)
+    assert done.exit_code == 0, f"{done.output} {done.exception!r}"
+    for file, key in (("config.json", "settings"), ("calibration.json", "threshold"), ("metrics.json", "verification")):
+        first, again = (json.loads((room.run.parent / run / file).read_text())[key] for run in ("told", "again"))
+        assert again == first
     done = verb("export", "told", "--format", "keras", "--out", tmp_path / "told.keras", *places, "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

@@ -85,6 +85,9 @@ def distill(
                     f"RUN: expected a run's folder, or its name below {models}, got {teacher!r}. For an extractor give "
                     "--images, too."
                 )
+            if repeated is not None and (crop, align) == (None, None):
+                stored = repeated.content["settings"]
+                crop, align = str(stored.get("crop", "1")), stored.get("align")
             taught = Teacher.of_extractor(
                 options.extractor_spec(teacher, None, None, crop, None, align=align),
                 images,
