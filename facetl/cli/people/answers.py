@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from facetl.cli import options
+from facetl.cli.inputs import open_run
 from facetl.cli.output import photo_progress, put, put_json
-
-if TYPE_CHECKING:
-    from facetl.people.library import Library
-    from facetl.people.store.models import LibraryAnswer, Stack
-
+from facetl.people.library import Library
+from facetl.people.store.models import LibraryAnswer, Stack
 
 LibraryFolder = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of a library.")]
 ANSWERS = ("same", "different", "not-a-face", "stranger")
-
-
-def open_library(folder: Path) -> Library:
-    """Open a library that is there; LibraryError where there is none."""
-    from facetl.people.library import Library
-
-    return Library.open(folder)
 
 
 def stacks(
@@ -37,7 +28,7 @@ def stacks(
     """List a library's stacks, a line each; or the faces of one."""
     if order not in ("size", "uncertain", "name"):
         raise typer.BadParameter(f"--order: expected size, uncertain or name, got {order!r}.")
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         if stack is not None:
             found, members = opened.stack(stack)
             faces = [{**_face(opened, member.face), "confidence": member.confidence} for member in members]
@@ -62,7 +53,7 @@ def name(
     json: options.Json = False,
 ) -> None:
     """Name the person whose faces a stack holds."""
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         _put_answer(opened.name_stack(stack, who), json)
 
 
@@ -73,7 +64,7 @@ def split(
     json: options.Json = False,
 ) -> None:
     """Split off faces of a stack that are another person's; they get a stack of their own."""
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         new = opened.split_stack(stack, faces)
     if json:
         put_json({"stack": stack, "new": new})
@@ -88,7 +79,7 @@ def merge(
     json: options.Json = False,
 ) -> None:
     """Merge two stacks of one person."""
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         _put_answer(opened.merge_stacks(first, second), json)
 
 
@@ -99,9 +90,7 @@ def questions(
     verbose: options.Verbose = False,
 ) -> None:
     """List pairs of faces of which it helps most to know whether they are one person's, the most useful first."""
-    from facetl.cli.inputs import open_run
-
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         recognizer = open_run(opened)
         from facetl.people.library_clusters import next_questions
 
@@ -130,7 +119,7 @@ def answer(
         raise typer.BadParameter(f"ANSWER: expected one of {', '.join(ANSWERS)}, got {what!r}.")
     if what == "different" and len(faces) != 2:
         raise typer.BadParameter(f"different takes two faces, got {len(faces)}.")
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         if what == "different":
             given = opened.mark_different(faces[:1], faces[1:])
         else:
@@ -141,7 +130,7 @@ def answer(
 
 def undo(library: LibraryFolder, json: options.Json = False) -> None:
     """Take back the last answer, then the one before it, and so on."""
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         taken = opened.undo()
     if json:
         put_json({"undone": None if taken is None else taken.to_json()})

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, choose_run, open_run
 from facetl.cli.options import group_with_default
 from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, say
 from facetl.cli.people import answers
-from facetl.cli.people.answers import LibraryFolder, open_library
+from facetl.cli.people.answers import LibraryFolder
+from facetl.people.library import Library
+from facetl.people.people_export import export as export_people
+from facetl.people.photo_import import import_photos
+from facetl.people.store.library_settings import remember_folders, use_detector
 
 if TYPE_CHECKING:
     from facetl.people.learned_head import Proposal
@@ -40,6 +45,7 @@ def serve(
 
     The address holds a token, and only this machine is answered. Nothing is fetched from elsewhere.
     """
+    # No other verb waits for the web server's packages.
     from facetl.people.web.server import serve as serve_page
     from facetl.people.web.service import PeopleService
 
@@ -52,7 +58,7 @@ def serve(
         if browser:
             webbrowser.open(address)
 
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         if run is not None:
             choose_run(opened, run, None, models)
         service = PeopleService(opened, load_run=lambda: open_run(opened))
@@ -101,13 +107,9 @@ def import_(
     Photos stay where they are and are never written. The same command goes on after an interruption, and takes in what
     is new. Which net tells people apart: see --run and --extractor.
     """
-    from facetl.people.library import Library
-
     with Library.open(library, create=True) as opened:
         # Before minutes are spent on photos: whether there is a run at all.
         folder = choose_run(opened, run, extractor, models)
-        from facetl.people.photo_import import import_photos
-        from facetl.people.store.library_settings import remember_folders, use_detector
 
         spec = use_detector(opened, detector, detector_weights)
         with photo_progress("finding faces") as progress:
@@ -140,7 +142,7 @@ def import_(
 @app.command()
 def cluster(library: LibraryFolder, json: options.Json = False, verbose: options.Verbose = False) -> None:
     """Stack all faces of a library anew; your answers stay."""
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         recognizer = open_run(opened)
         from facetl.people.library_clusters import restack
 
@@ -172,9 +174,7 @@ def learn(
     """
     if apply + discard + back > 1:
         raise typer.BadParameter("give one of --apply, --discard and --back")
-    from facetl._tensorflow import start_tensorflow
-
-    with open_library(library) as opened:
+    with Library.open(library) as opened:
         start_tensorflow()
         from facetl.people import learned_head
 
@@ -230,9 +230,7 @@ def export(
     """
     if copy and link:
         raise typer.BadParameter("give one of --copy and --link")
-    from facetl.people.people_export import export as export_people
-
-    with open_library(library) as opened, photo_progress("exporting") as progress:
+    with Library.open(library) as opened, photo_progress("exporting") as progress:
         report = export_people(
             opened,
             out,
