@@ -90,7 +90,9 @@ def test_without_a_run_both_ways_are_told_before_a_photo_is_read(room: Path) -> 
         assert library.counts()["photos"] == 0
     write_run(room / "models" / "one")
     write_run(room / "models" / "two")
-    assert "2 runs lie below models (one, two). Name one of them." in refused("people", "import", "album", "--library", "lib")
+    assert "2 runs lie below models (one, two). Name one of them." in refused(
+        "people", "import", "album", "--library", "lib"
+    )
     assert told("people", "import", "album", "--library", "lib", "--run", "two")["run"].endswith("two")
     # From now on the library knows its run.
     assert told("people", "import", "album", "--library", "lib")["run"].endswith("two")
