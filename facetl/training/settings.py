@@ -74,8 +74,8 @@ class FitSettings:
     patience: int = setting(20, "Epochs without a better validation AUC.", min=1)
     learning_rate: float = setting(1e-3, "Of the first epoch.")
     schedule: str = setting("cosine", "decay or cosine.")
-    decay: float = 0.95
-    weight_decay: float = 1e-4
+    decay: float = setting(0.95, "Times the rate after each epoch, with --schedule decay.", min=0)
+    weight_decay: float = setting(1e-4, "Decoupled, of Adam.", min=0)
     seed: int = setting(0, "Of every random choice.", min=0)
 
     def __post_init__(self) -> None:
@@ -194,14 +194,14 @@ class TrainingSettings(FitSettings):
     )
     normalised: tuple[bool, ...] = (False, False, True)
     dropout: float = setting(0.0, "Share of the hidden layers' inputs dropped.")
-    input_dropout: float = 0.5
-    root: bool = True
+    input_dropout: float = setting(0.5, "Share of the first layer's inputs dropped.")
+    root: bool = setting(True, "Take the signed square root of the features first.")
     standardise: str = setting("discriminant", "none, features, whiten, within or discriminant.")
     components: int = setting(300, "Principal components kept.", min=2)
-    regions: bool = True
-    joined: int = 512
-    shrinkage: float = 0.05
-    initialiser: str = "identity"
+    regions: bool = setting(True, "A discriminant of each of nine regions, with --standardise discriminant.")
+    joined: int = setting(512, "Directions kept of the regions together.", min=1)
+    shrinkage: float = setting(0.05, "Of the scatter within a person, in [0, 1].")
+    initialiser: str = setting("identity", "Of the dense layers: glorot, orthogonal or identity.")
     loss: str = setting(
         "triplet",
         "triplet, contrastive, n-pair, multi-similarity, supcon, softmax, arcface, cosface, proxy-anchor or circle; "
@@ -209,16 +209,16 @@ class TrainingSettings(FitSettings):
     )
     margin: float | None = setting(None, "Of the loss. Default: its own.")
     loss_scale: float | None = setting(None, "Of the loss's similarities, 1 / temperature. Default: its own.")
-    softness: float = 0.5
+    softness: float = setting(0.5, "Of the triplet loss; 0 is the hinge.", min=0)
     sampler: str = setting("neighbours", "neighbours, random, pk or pairs.")
     most_pairs: int = setting(0, "Distinct pairs to draw from, with --sampler pairs; 0 for all.", min=0)
-    rounds: int = 1
-    anchors_per_person: int = 20
+    rounds: int = setting(1, "Times every anchor is drawn in an epoch.", min=1)
+    anchors_per_person: int = setting(20, "Photos of a person that are anchors in an epoch, at most; 0 for all.", min=0)
     temperature: Schedule = setting(0.5, "Of the neighbours' weights; smaller is sharper.")
     candidates: Schedule = setting(2000, "Nearest photos of others to draw from.", whole=True)
     uniform_share: Schedule = setting(0.2, "Share of triplets drawn uniformly.")
     warmup: int = setting(2, "Epochs of uniform draws at first.", min=0)
-    ramp: int = 3
+    ramp: int = setting(3, "Epochs in which neighbour draws then take over.", min=0)
     people_per_batch: int = setting(128, "P, with --sampler pk.", min=2)
     photos_per_person: int = setting(8, "K at most, with --sampler pk.", min=2)
     mining: str = setting(
@@ -247,12 +247,10 @@ class TrainingSettings(FitSettings):
         if not self.normalised[-1]:
             raise TrainingError("head: the last layer must be normalised, since distances are of unit vectors.")
         self._check_choices(loss=LOSSES, standardise=STANDARDISATIONS, mining=MININGS, initialiser=INITIALISERS)
-        for name in ("temperature", "candidates", "rounds", "joined"):
+        for name in ("temperature", "candidates"):
             self._check_positive(name)
         for name in ("dropout", "input_dropout", "uniform_share", "shrinkage"):
             self._check_share(name)
-        if not self.softness >= 0 or self.anchors_per_person < 0:
-            raise TrainingError("softness and anchors_per_person: expected numbers from 0.")
         if self.most_pairs == 1:
             raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {self.most_pairs}.")
         self._check_loss()
@@ -360,7 +358,7 @@ _EFFECTIVE_WITH = (
     (("batch_size",), "the samplers random, neighbours and pairs", lambda chosen: chosen.sampler != "pk"),
     (("most_pairs",), "the sampler pairs", lambda chosen: chosen.sampler == "pairs"),
     (
-        ("temperature", "candidates", "uniform_share", "warmup"),
+        ("temperature", "candidates", "uniform_share", "warmup", "ramp"),
         "the sampler neighbours",
         lambda chosen: chosen.sampler == "neighbours",
     ),

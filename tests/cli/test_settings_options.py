@@ -33,6 +33,16 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "batch_size": ("33", 33),
     "epochs": ("5", 5),
     "patience": ("3", 3),
+    "decay": ("0.5", 0.5),
+    "weight_decay": ("0.01", 0.01),
+    "input_dropout": ("0.25", 0.25),
+    "joined": ("64", 64),
+    "shrinkage": ("0.35", 0.35),
+    "initialiser": ("orthogonal", "orthogonal"),
+    "softness": ("0.75", 0.75),
+    "rounds": ("2", 2),
+    "anchors_per_person": ("6", 6),
+    "ramp": ("4", 4),
     "seed": ("9", 9),
 }
 GIVEN_IN_BATCHES: dict[str, tuple[str, Any]] = {
@@ -77,7 +87,7 @@ def test_every_option_reaches_the_settings(given: dict[str, tuple[str, Any]]) ->
 
 def test_every_option_is_tested_here() -> None:
     offered = {name for name, _ in options_of(TrainingSettings)}
-    assert {"fallback", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == offered
+    assert {"fallback", "root", "regions", *GIVEN, *GIVEN_IN_BATCHES, *MINED, *PAIRED} == offered
 
 
 def test_without_options_the_preset_stands() -> None:
@@ -89,6 +99,12 @@ def test_the_fallback_is_the_presets_unless_given() -> None:
     assert [taken(given)[1].fallback for given in ([], ["--no-fallback"])] == [True, False]
     tutorial = ["--preset", "tutorial"]
     assert [taken([*tutorial, *given])[1].fallback for given in ([], ["--fallback"])] == [False, True]
+
+
+def test_switches_reach_the_settings() -> None:
+    settings = taken(["--no-root", "--no-regions"])[1]
+    assert (settings.root, settings.regions) == (False, False)
+    assert taken(["--preset", "tutorial", "--root"])[1].root
 
 
 def test_whole_numbers_stay_whole() -> None:

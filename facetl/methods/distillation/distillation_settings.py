@@ -69,7 +69,7 @@ class DistillationSettings(FitSettings):
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     decay: float = 0.95
-    weight_decay: float = setting(1e-4, "Decoupled, of Adam.", min=0)
+    weight_decay: float = 1e-4
     seed: int = 0
 
     def __post_init__(self) -> None:

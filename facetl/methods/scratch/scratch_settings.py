@@ -50,8 +50,8 @@ class ScratchSettings(FitSettings):
         "contrastive, a Siamese net.",
     )
     margin: float | None = setting(None, "Of arcface (radians) and triplet. Default: their own.")
-    loss_scale: float | None = None
-    label_smoothing: float = 0.1
+    loss_scale: float | None = setting(None, "Of arcface's similarities. Default: its own.")
+    label_smoothing: float = setting(0.1, "Of the softmax, in [0, 1).")
     align: str = "none"
     crop: float = 1.0
     mirror: bool = setting(True, "Average a photo and its mirror.")
