@@ -7,26 +7,25 @@ on the held-out faces, which neither has seen. Only a head that is better is pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facetl import __version__
-from facetl.backbones.extractor import make_extractor
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import assign
 from facetl.errors import LibraryError
 from facetl.io.json import write_json
-from facetl.people.clustering_changes import Changes, changes_of
-from facetl.people.holdout import HeadComparison, Held, compare_heads, hold_out
+from facetl.people.holdout import HeadComparison, compare_heads, hold_out
 from facetl.people.library import Library
 from facetl.people.library_clusters import draft_stacks, restack
-from facetl.people.library_embeddings import FeaturedFaces, library_features
+from facetl.people.library_embeddings import run_features
 from facetl.people.store.library_settings import drop_run, next_run, run_before, run_in_use, use_run
-from facetl.recognition.photo_embeddings import refuse_other_weights
+from facetl.people.store.models import StackDraft
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import METRICS, RunFolder, versions
 from facetl.training.fit import FittedHead, fit_head
@@ -40,6 +39,36 @@ _WAITING = "proposal"
 VALIDATION = 1 / 3
 
 Progress = Callable[[int, int], None]
+
+
+_SHOWN = 60  # faces listed of each kind
+
+
+@dataclass(frozen=True)
+class StackChanges:
+    """How a library's stacks would differ.
+
+    Attributes:
+        stacks_before, stacks_after: how many there are, and would be.
+        joined: stacks that would take in faces of two or more of today's.
+        split: of today's, those whose faces would lie in two or more.
+        moved: faces that would lie apart from most of their stack of today, or in a stack that continues another one;
+            `moved_faces` are some of them.
+        named: faces with no name now that would get one suggested; `named_faces` are some of them.
+    """
+
+    stacks_before: int
+    stacks_after: int
+    joined: int
+    split: int
+    moved: int
+    named: int
+    moved_faces: tuple[int, ...]
+    named_faces: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -58,7 +87,7 @@ class Proposal:
     faces: int
     held_out: int
     measured: HeadComparison
-    changes: Changes | None
+    changes: StackChanges | None
 
     @property
     def better(self) -> bool:
@@ -116,7 +145,7 @@ def learn(
     held = hold_out(library, seed=seed)
     discard(library)
     old = Recognizer.load(folder)
-    featured = _features(library, old, held, on_progress)
+    featured = run_features(library, old, held.faces, on_progress=on_progress)
     held = held.of(featured.ids)
     features = featured.features
     assert features is not None
@@ -152,7 +181,7 @@ def learn(
     learnt = replace(
         old, head=fitted.head, threshold=calibrated.calibration.threshold, calibration=calibrated.calibration
     )
-    proposal = replace(proposal, run=new, changes=changes_of(library, draft_stacks(library, learnt)))
+    proposal = replace(proposal, run=new, changes=stack_changes(library, draft_stacks(library, learnt)))
     write_json(new / PROPOSAL, proposal.to_json())
     library.set_setting(_WAITING, new.name)
     return proposal
@@ -199,20 +228,6 @@ def go_back(library: Library, *, on_progress: Progress | None = None) -> Path:
     return folder
 
 
-def _features(library: Library, recognizer: Recognizer, held: Held, on_progress: Progress | None) -> FeaturedFaces:
-    extractor = recognizer.backbone
-    spec, weights = extractor.spec, extractor.weights
-    refuse_other_weights(spec, weights)
-    return library_features(
-        library,
-        held.faces,
-        spec,
-        weights,
-        make_net=lambda view: extractor if view == spec else make_extractor(view, weights),
-        on_progress=on_progress,
-    )
-
-
 def _write_run(
     folder: Path,
     old: Path,
@@ -241,3 +256,50 @@ def _write_run(
     metrics = {"run": folder.name, "epochs": len(fitted.history), "best_epoch": fitted.best_epoch, **measured.to_json()}
     write_json(partial.path / METRICS, metrics)
     partial.complete(folder)
+
+
+def stack_changes(library: Library, drafts: Sequence[StackDraft]) -> StackChanges:
+    """Compare a library's stacks with those that a clustering drafted."""
+    faces = [face for draft in drafts for face in draft.faces]
+    before = library.stacks_of(faces)
+    shown = library.shown()
+    fresh = [face for draft in drafts if draft.suggestion is not None for face in draft.faces if face not in shown]
+    return count_changes(before, [draft.faces for draft in drafts], stacks=library.stack_count(), named=fresh)
+
+
+def count_changes(
+    before: Mapping[int, int], after: Sequence[Sequence[int]], *, stacks: int, named: Sequence[int] = ()
+) -> StackChanges:
+    """Compare stacks.
+
+    Args:
+        before: face → its stack; a face that is new has none.
+        after: the faces of each stack.
+        stacks: how many there are today.
+        named: faces that would get a name suggested.
+    """
+    shares: dict[int, Counter[int]] = defaultdict(Counter)  # stack before → place after → faces
+    for place, faces in enumerate(after):
+        for face in faces:
+            if face in before:
+                shares[before[face]][place] += 1
+    heir = {stack: max(parts, key=lambda place: (parts[place], -place)) for stack, parts in shares.items()}
+    moved: list[int] = []
+    joined = 0
+    for place, faces in enumerate(after):
+        known = [face for face in faces if face in before]
+        joined += len({before[face] for face in known}) > 1
+        # Of those that end here, the biggest goes on, and the faces of the others come to it.
+        ending = Counter(before[face] for face in known if heir[before[face]] == place)
+        main = max(ending, key=lambda stack: (ending[stack], -stack), default=None)
+        moved += [face for face in known if before[face] != main]
+    return StackChanges(
+        stacks_before=stacks,
+        stacks_after=len(after),
+        joined=joined,
+        split=sum(len(parts) > 1 for parts in shares.values()),
+        moved=len(moved),
+        named=len(named),
+        moved_faces=tuple(moved[:_SHOWN]),
+        named_faces=tuple(named[:_SHOWN]),
+    )

@@ -99,43 +99,6 @@ def _lying(paths: Sequence[Path]) -> Path:
     return next((path for path in paths if path.is_file()), paths[0] if paths else Path("gone"))
 
 
-def library_embeddings(
-    library: Library,
-    recognizer: Recognizer,
-    faces: Sequence[int] | NDArray[np.int64] | None = None,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Embed a library's faces, computing first the features that are missing.
-
-    Args:
-        faces: ids; all good faces where it is None.
-        on_progress: called with faces done and faces in all, of features.
-
-    Returns:
-        The ids [n] int64, in the order given, of those faces that have a feature (a photo may be gone before one of its
-        faces has), and their embeddings [n, width] float32 unit vectors.
-
-    Raises LibraryError for ids that are none, RunError when the extractor's weights are no longer those of the
-    training, CacheLockedError, CacheFullError, CacheError.
-    """
-    extractor = recognizer.backbone
-    spec, weights = extractor.spec, extractor.weights
-    refuse_other_weights(spec, weights)
-    found = library_features(
-        library,
-        library.face_ids() if faces is None else faces,
-        spec,
-        weights,
-        # Of several crops each is cached by itself, for which the run's net is not made.
-        make_net=lambda view: extractor if view == spec else make_extractor(view, weights),
-        on_progress=on_progress,
-    )
-    if found.features is None:
-        return found.ids, np.empty((0, recognizer.head.output_shape[-1]), np.float32)
-    return found.ids, embed(recognizer.head, found.features)
-
-
 _TOGETHER = 4096  # faces that are embedded and kept at a time
 
 
@@ -146,18 +109,20 @@ def library_vectors(
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Give the embeddings of faces as `library_embeddings` does, but compute each once a run.
+    """Embed a library's faces, each once a run, computing first the features that are missing.
 
-    They lie as float16 rows in the library's embedding cache, under the face's key, where forgetting finds them.
+    Embeddings lie as float16 rows in the library's embedding cache, under the face's key, where forgetting finds them.
 
     Args:
         faces: ids; all good faces where it is None.
         on_progress: called with faces done and faces in all, of those that are computed now.
 
     Returns:
-        ids [n] int64, in the order given, of the faces that can be embedded, and float32 [n, width] unit vectors.
+        The ids [n] int64, in the order given, of those faces that have a feature (a photo may be gone before one of its
+        faces has), and their embeddings [n, width] float32 unit vectors.
 
-    Raises as `library_embeddings`.
+    Raises LibraryError for ids that are none, RunError when the extractor's weights are no longer those of the
+    training, CacheLockedError, CacheFullError, CacheError.
     """
     ids = library.face_ids() if faces is None else np.asarray(faces, np.int64)
     keys = [face.key for face in library.faces(ids.tolist())]
@@ -172,9 +137,11 @@ def library_vectors(
             if on_progress is not None:
                 on_progress(start + min(done, some), len(missing))
 
-        fresh, vectors = library_embeddings(library, recognizer, some, on_progress=progress)
-        halves = vectors.astype(np.float16)
-        fresh_keys = [key_of[face] for face in fresh.tolist()]
+        fresh = run_features(library, recognizer, some, on_progress=progress)
+        if fresh.features is None:
+            continue
+        halves = embed(recognizer.head, fresh.features).astype(np.float16)
+        fresh_keys = [key_of[face] for face in fresh.ids.tolist()]
         found |= dict(zip(fresh_keys, halves, strict=True))
         # While another process writes, they are not kept, and computed again the next time.
         with suppress(CacheLockedError):
@@ -184,6 +151,28 @@ def library_vectors(
         return ids[:0], np.empty((0, recognizer.head.output_shape[-1]), np.float32)
     rows = np.stack([found[key] for key in keys if key in found])
     return ids[there], normalised(rows.astype(np.float32))
+
+
+def run_features(
+    library: Library,
+    recognizer: Recognizer,
+    faces: Sequence[int] | NDArray[np.int64],
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FeaturedFaces:
+    """Give faces their features by a run's backbone; as `library_features`, and RunError for other weights."""
+    backbone = recognizer.backbone
+    spec, weights = backbone.spec, backbone.weights
+    refuse_other_weights(spec, weights)
+    return library_features(
+        library,
+        faces,
+        spec,
+        weights,
+        # Of several crops each is cached by itself, for which the run's net is not made.
+        make_net=lambda view: backbone if view == spec else make_extractor(view, weights),
+        on_progress=on_progress,
+    )
 
 
 def run_fingerprint(recognizer: Recognizer) -> str:

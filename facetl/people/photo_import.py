@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,8 @@ from facetl.data.metadata.regions import Region, read_regions
 from facetl.data.metadata.xmp import sidecar_of
 from facetl.data.walk import walk
 from facetl.embeddings.face_features import face_key
-from facetl.errors import DataError, PhotoError
+from facetl.errors import DataError, LibraryError, PhotoError
+from facetl.faces.alignment import align
 from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule, face_quality
@@ -30,14 +32,18 @@ from facetl.images.decode import read_photo
 from facetl.images.perceptual_hash import perceptual_hash
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
+from facetl.io.files import write_atomic
 from facetl.people import ingest
 from facetl.people.ingest import SearchedPhoto
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.models import LibraryPhoto, NewFace, NewPhoto
-from facetl.people.thumbnails import thumbnail, write_thumbnail
 
 _AT_ONCE = 256  # paths hashed and looked up together
+_SIDE = 160
+# Of the template: the face with hair and chin.
+_ZOOM = 0.62
+_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -263,3 +269,31 @@ def _header(path: Path) -> PhotoHeader | None:
         return read_header(path)
     except PhotoError:
         return None  # gone or replaced since its bytes were read: the next import sees it
+
+
+def thumbnail(image: NDArray[np.uint8], face: Face) -> bytes:
+    """Return a face as a square JPEG, upright with some room around it; its box where landmarks span no face.
+
+    image: the photo, [height, width, 3] uint8 RGB.
+    """
+    try:
+        picture = align(image, face.landmarks, size=_SIDE, zoom=_ZOOM)
+    except DataError:
+        left, top, right, bottom = (round(edge) for edge in face.box)
+        crop = image[max(0, top) : max(0, bottom) + 1, max(0, left) : max(0, right) + 1]
+        picture = np.asarray(cv2.resize(crop if crop.size else image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    return encoded.tobytes()
+
+
+def write_thumbnail(path: Path, data: bytes) -> None:
+    """Put a picture in place as a whole, readable for its owner alone; LibraryError where the disk takes none."""
+    try:
+        path.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(path, data, sync="none")
+    except OSError as error:
+        raise LibraryError(
+            f"{path}: a picture of a face cannot be written ({error.strerror}). Make room and run the same command "
+            "again: it goes on from there."
+        ) from error

@@ -9,8 +9,8 @@ import pytest
 from albums import put_photo
 
 from facetl.errors import DataError, LibraryError
-from facetl.people.clustering_changes import differences
 from facetl.people.holdout import LEAST_PEOPLE, Held, compare_heads, hold_out
+from facetl.people.learned_head import count_changes
 from facetl.people.library import Library
 from facetl.people.store.library_settings import (
     drop_run,
@@ -141,15 +141,15 @@ def test_a_head_that_only_knows_those_it_was_trained_on_is_not_better() -> None:
 
 def test_what_would_change_is_counted_by_hand() -> None:
     before = {1: 10, 2: 10, 3: 10, 4: 20, 5: 20, 6: 30, 7: 30}
-    same = differences(before, [(1, 2, 3), (4, 5), (6, 7)], stacks=3)
+    same = count_changes(before, [(1, 2, 3), (4, 5), (6, 7)], stacks=3)
     assert (same.joined, same.split, same.moved, same.stacks_before, same.stacks_after) == (0, 0, 0, 3, 3)
     # 20 goes into 10; face 7 leaves 30 for a stack of its own; 8 is new.
-    found = differences(before, [(1, 2, 3, 4, 5, 8), (6,), (7,)], stacks=3, named=[8])
+    found = count_changes(before, [(1, 2, 3, 4, 5, 8), (6,), (7,)], stacks=3, named=[8])
     assert (found.joined, found.split, found.named, found.named_faces) == (1, 1, 1, (8,))
     assert set(found.moved_faces) == {4, 5, 7}
     assert found.moved == 3
     # One face goes over from a big stack to another.
-    over = differences(before, [(1, 2), (3, 4, 5), (6, 7)], stacks=3)
+    over = count_changes(before, [(1, 2), (3, 4, 5), (6, 7)], stacks=3)
     assert (over.joined, over.split, over.moved_faces) == (1, 1, (3,))
     assert over.to_json()["moved_faces"] == [3]
 

@@ -34,10 +34,6 @@ class LibraryPhoto:
     duplicate_of: int | None
     paths: tuple[Path, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self) | {"paths": [str(path) for path in self.paths]}
-
 
 @dataclass(frozen=True)
 class LibraryFace:
@@ -61,10 +57,6 @@ class LibraryFace:
     pitch: float
     roll: float
     kind: Kind
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return {**vars(self), "face": self.face.to_json()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Person:
     Attributes:
         faces, photos: how many are shown under the name: those named by the user, and the others in stacks of the name.
         cover: a face to show.
-        confirmed: of `faces`, how many the user named so; the key `said` in JSON.
+        confirmed: of `faces`, how many the user named so.
     """
 
     id: int
@@ -108,11 +100,6 @@ class Person:
     photos: int
     cover: int | None
     confirmed: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        fields = asdict(self)
-        return fields | {"said": fields.pop("confirmed")}
 
 
 @dataclass(frozen=True)
@@ -145,10 +132,6 @@ class Member:
 
     face: int
     confidence: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
