@@ -60,31 +60,31 @@ def main() -> None:
 def after(album: Album, choose: Chooser, *, answers: int, seed: int) -> float:
     """BCubed F of the stacks after so many true answers."""
     rng = np.random.default_rng(seed)
-    said = Constraints()
-    stacks = _stacked(album, said)
+    known = Constraints()
+    stacks = _stacked(album, known)
     for _ in range(answers):
-        first, second = choose(album, stacks, said, rng)
+        first, second = choose(album, stacks, known, rng)
         if album.labels[first] == album.labels[second]:
-            said = Constraints(same=[*said.same, (first, second)], different=said.different)
+            known = Constraints(same=[*known.same, (first, second)], different=known.different)
         else:
-            said = Constraints(same=said.same, different=[*said.different, ((first,), (second,))])
-        stacks = _stacked(album, said)
+            known = Constraints(same=known.same, different=[*known.different, ((first,), (second,))])
+        stacks = _stacked(album, known)
     return _f(album, stacks)
 
 
-def _queue(album: Album, stacks: Clustering, said: Constraints, rng: np.random.Generator) -> Pair:
-    best = _asked(album, stacks, said, 1)[0]
+def _queue(album: Album, stacks: Clustering, known: Constraints, rng: np.random.Generator) -> Pair:
+    best = _asked(album, stacks, known, 1)[0]
     return best.first, best.second
 
 
-def _uncertain(album: Album, stacks: Clustering, said: Constraints, rng: np.random.Generator) -> Pair:
+def _uncertain(album: Album, stacks: Clustering, known: Constraints, rng: np.random.Generator) -> Pair:
     low, high = UNCERTAIN
-    able = [one for one in _asked(album, stacks, said, _ALL) if low <= one.probability <= high]
+    able = [one for one in _asked(album, stacks, known, _ALL) if low <= one.probability <= high]
     one = able[rng.integers(len(able))]
     return one.first, one.second
 
 
-def _random(album: Album, stacks: Clustering, said: Constraints, rng: np.random.Generator) -> Pair:
+def _random(album: Album, stacks: Clustering, known: Constraints, rng: np.random.Generator) -> Pair:
     first, second = rng.choice(len(album.labels), 2, replace=False).tolist()
     return first, second
 
@@ -92,19 +92,19 @@ def _random(album: Album, stacks: Clustering, said: Constraints, rng: np.random.
 CHOOSERS: dict[str, Chooser] = {"queue": _queue, "uncertain": _uncertain, "random": _random}
 
 
-def _asked(album: Album, stacks: Clustering, said: Constraints, count: int) -> list:
+def _asked(album: Album, stacks: Clustering, known: Constraints, count: int) -> list:
     return questions(
         album.embeddings,
         stacks.stack,
         calibration=album.calibration,
         threshold=album.threshold,
-        constraints=said,
+        constraints=known,
         count=count,
     )
 
 
-def _stacked(album: Album, said: Constraints) -> Clustering:
-    return cluster(album.embeddings, calibration=album.calibration, threshold=album.threshold, constraints=said)
+def _stacked(album: Album, known: Constraints) -> Clustering:
+    return cluster(album.embeddings, calibration=album.calibration, threshold=album.threshold, constraints=known)
 
 
 def _f(album: Album, stacks: Clustering) -> float:

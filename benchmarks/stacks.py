@@ -52,8 +52,8 @@ def main() -> None:
         print(f"\n{name}: {len(part.labels):,} faces of {len(np.unique(part.labels)):,} people")
         print(f"{'':32s}BCubed  P      R      F     pairs  P      R     stacks  seconds")
         for method, scores, seconds in measured(part):
-            told = {"album": name, "method": method, "seconds": seconds, **scores.to_json()}
-            rows.append(told)
+            row = {"album": name, "method": method, "seconds": seconds, **scores.to_json()}
+            rows.append(row)
             bcubed, pairs = scores.bcubed, scores.pairwise
             print(
                 f"{method:38s}{bcubed.precision:.3f}  {bcubed.recall:.3f}  {bcubed.f:.3f}        "
@@ -116,8 +116,8 @@ def whispers(distances: np.ndarray, *, threshold: float, seed: int) -> np.ndarra
         before = labels.copy()
         for row in rng.permutation(len(labels)):
             if len(near[row]):
-                heard, votes = np.unique(labels[near[row]], return_counts=True)
-                labels[row] = heard[np.argmax(votes)]
+                seen, votes = np.unique(labels[near[row]], return_counts=True)
+                labels[row] = seen[np.argmax(votes)]
         if (labels == before).all():
             break
     return labels
