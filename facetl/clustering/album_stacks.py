@@ -115,7 +115,7 @@ def stack_album(
     lacking = set(missing_faces(list(places), spec, weights, cache=cache)) if fill.skipped else set()
     keys = [key for key in places if key not in lacking]
     if not keys:
-        raise DataError(f"stacks need photos that show a face, got {len(paths):,} photos and none that does.")
+        raise DataError(f"Stacks need photos that show a face; received {len(paths):,} photos, and none does.")
     rows = {key: row for row, key in enumerate(keys)}
     together = {shas[path]: [rows[key] for key in faces if key in rows] for path, faces in seen.items()}
     done = cluster(

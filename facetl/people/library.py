@@ -234,9 +234,11 @@ class Library:
         cleaned = person_name(new)
         with self.database.write() as sql:
             if old not in set(self.ledger.resolved(sql).names.values()):
-                raise LibraryError(f"somebody is renamed by a name that is there, got {old!r}, which nobody has.")
+                raise LibraryError(
+                    f"Only somebody who has a name can be renamed; nobody has the name {old!r}. Check its spelling."
+                )
             if old == cleaned:
-                raise LibraryError(f"a new name differs from the old one, got {old!r} for both.")
+                raise LibraryError(f"The new name must differ from the old one; received {old!r} for both.")
             return self._answer(sql, RENAME, (), (), name=cleaned, old=old)
 
     def undo(self) -> LibraryAnswer | None:
@@ -281,7 +283,7 @@ class Library:
             part = set(faces)
             if not part or not part < members:
                 raise LibraryError(
-                    f"a stack is split by naming some of its faces, not all; got {len(part & members)} of "
+                    f"To split a stack, choose some of its faces, not all; received {len(part & members)} of "
                     f"{len(members)}, and {len(part - members)} others."
                 )
             self._answer(sql, DIFFERENT, part, members - part)
@@ -290,7 +292,7 @@ class Library:
     def merge_stacks(self, first: int, second: int) -> LibraryAnswer:
         """Mark two stacks as one person's; the first takes in the second."""
         if first == second:
-            raise LibraryError(f"two stacks are merged, got number {first} twice.")
+            raise LibraryError(f"Merging takes two stacks; received number {first} twice.")
         with self.database.write() as sql:
             return self._answer(sql, SAME, _faces(sql, first) | _faces(sql, second), (), keep=first)
 
@@ -333,9 +335,11 @@ class Library:
     ) -> LibraryAnswer:
         sides = [{int(face) for face in side} for side in (left, right) if side is not None]
         if any(len(side) < at_least for side in sides):
-            raise LibraryError(f"an answer {kind!r} is about {at_least} faces and more, got {min(map(len, sides))}.")
+            raise LibraryError(f"The answer {kind!r} takes at least {at_least} faces; received {min(map(len, sides))}.")
         if len(sides) > 1 and sides[0] & sides[1]:
-            raise LibraryError(f"a face cannot differ from itself, got face {min(sides[0] & sides[1])} on both sides.")
+            raise LibraryError(
+                f"A face cannot differ from itself; received face {min(sides[0] & sides[1])} on both sides."
+            )
         with self.database.write() as sql:
             return self._answer(sql, kind, sides[0], sides[1] if len(sides) > 1 else (), name=name, origin=origin)
 

@@ -82,12 +82,14 @@ def export(
     wrong = [kind for kind in kinds if kind not in KINDS]
     if wrong or not kinds or links not in LINKS:
         given = links if links not in LINKS else ", ".join(wrong) or "none"
-        raise DataError(f"an export is some of {', '.join(KINDS)} by {', '.join(LINKS)} links, got {given}.")
+        raise DataError(f"An export is some of {', '.join(KINDS)}, with links {', '.join(LINKS)}; received {given}.")
     shown = library.named() if confirmed_only else library.shown()
     if names is not None:
         unknown = sorted(set(names) - set(shown.values()))
         if unknown:
-            raise LibraryError(f"an export is of people who are named, got {unknown[0]!r}, whom no face shows.")
+            raise LibraryError(
+                f"Only people with a name can be exported; nobody has the name {unknown[0]!r}. Check its spelling."
+            )
         shown = {face: name for face, name in shown.items() if name in set(names)}
     work = _Export(library, folder, shown, links)
     work.begin(kinds)

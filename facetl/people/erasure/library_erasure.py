@@ -95,7 +95,9 @@ def forget(library: Library, name: str) -> ForgetReport:
         held = person_data(sql, name)
         unfinished = sql("SELECT 1 FROM settings WHERE name = ?", (_UNDER_WAY,)).fetchone() is not None
     if held is None and not unfinished:
-        raise LibraryError(f"somebody is forgotten by a name that is there, got {name!r}, which nobody has.")
+        raise LibraryError(
+            f"Only somebody who has a name can be forgotten; nobody has the name {name!r}. Check its spelling."
+        )
     held = held or PersonData((), (), {})
     _clean_landmarks(library, held)
     with library.database.write() as sql:

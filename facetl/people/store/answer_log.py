@@ -54,7 +54,7 @@ class Ledger:
         }
         missing = [face for face in faces if face not in known]
         if missing:
-            raise LibraryError(f"an answer is about faces of the library, got number {missing[0]}, which is none.")
+            raise LibraryError(f"The library has no face with the number {missing[0]}. List its stacks again.")
         if origin == "user":
             sql("UPDATE answers SET state = ? WHERE state = ?", (_GONE, _UNDONE))
         at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -40,7 +40,7 @@ def photos_of(sql: Execute, ids: Sequence[int]) -> list[LibraryPhoto]:
     }
     missing = [one for one in ids if one not in records]
     if missing:
-        raise LibraryError(f"a photo is asked for by its number in the library, got {missing[0]}, which is none.")
+        raise LibraryError(f"The library has no photo with the number {missing[0]}.")
     paths: dict[int, list[Path]] = {}
     for photo, path in rows_of(
         sql, "SELECT photo, path FROM paths WHERE photo IN ({marks}) ORDER BY path", list(records)
@@ -102,7 +102,7 @@ def faces_of_ids(sql: Execute, ids: Sequence[int]) -> list[LibraryFace]:
     found = {face.id: face for face in faces_by(sql, "id", [int(one) for one in ids])}
     missing = [one for one in ids if one not in found]
     if missing:
-        raise LibraryError(f"a face is asked for by its number in the library, got {missing[0]}, which is none.")
+        raise LibraryError(f"The library has no face with the number {missing[0]}. List its stacks again.")
     return [found[one] for one in ids]
 
 

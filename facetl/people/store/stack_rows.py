@@ -30,7 +30,7 @@ _ORDERS = {
 def page(sql: Execute, *, order: Order, named: bool | None, offset: int, limit: int) -> list[Stack]:
     """Return a page of stacks."""
     if order not in _ORDERS:
-        raise LibraryError(f"stacks are ordered by {', '.join(_ORDERS)}, got {order!r}.")
+        raise LibraryError(f"Stacks are ordered by {', '.join(_ORDERS)}; received {order!r}.")
     query = f"{_STACK} {_which(named)} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
     return [Stack(*record) for record in sql(query, (limit, offset))]
 
@@ -44,9 +44,7 @@ def one_stack(sql: Execute, stack: int) -> tuple[Stack, list[Member]]:
     """Return a stack and its faces, the surest first; LibraryError where there is none of this id."""
     record = sql(f"{_STACK} WHERE stacks.id = ?", (stack,)).fetchone()
     if record is None:
-        raise LibraryError(
-            f"a stack is asked for by its number, got {stack}, which is none now. List the stacks again."
-        )
+        raise LibraryError(f"The library has no stack with the number {stack} now. List its stacks again.")
     members = sql("SELECT face, confidence FROM members WHERE stack = ? ORDER BY confidence DESC, face", (stack,))
     return Stack(*record), [Member(*one) for one in members]
 
@@ -221,14 +219,14 @@ def _check(sql: Execute, drafts: Sequence[StackDraft]) -> None:
     faces = [face for draft in drafts for face in draft.faces]
     if len(set(faces)) < len(faces):
         twice = next(face for face, times in Counter(faces).items() if times > 1)
-        raise LibraryError(f"a face lies in one stack, got face {twice} in two.")
+        raise LibraryError(f"A face lies in one stack only; received face {twice} in two.")
     for draft in drafts:
         if not draft.faces or draft.cover not in draft.faces or len(draft.confidences) != len(draft.faces):
             raise LibraryError(
-                f"a stack has faces, a confidence for each, and one as its cover; got {len(draft.faces)} faces, "
+                f"A stack has faces, a confidence for each, and one as its cover; received {len(draft.faces)} faces, "
                 f"{len(draft.confidences)} confidences and cover {draft.cover}."
             )
     known = {one for (one,) in sql("SELECT id FROM faces")}
     unknown = [face for face in faces if face not in known]
     if unknown:
-        raise LibraryError(f"a stack is of faces of the library, got number {unknown[0]}, which is none.")
+        raise LibraryError(f"The library has no face with the number {unknown[0]}.")
