@@ -49,7 +49,7 @@ class Question:
     together: bool
 
     def to_json(self) -> dict[str, object]:
-        """All of it as plain types."""
+        """Return the fields as plain types."""
         return asdict(self)
 
 
@@ -65,7 +65,7 @@ def questions(
     asked: Collection[tuple[int, int]] = (),
     count: int = 10,
 ) -> list[Question]:
-    """The `count` most useful questions, or as many as there are, the most useful first.
+    """Return the `count` most useful questions, or as many as there are, the most useful first.
 
     embeddings: float [n, width] of unit norm; stack: int [n], −1 for rows in none, of which nothing is asked;
     constraints, names: what is known; strangers: rows of nobody to be named, of which nothing is asked; asked: pairs of
@@ -163,7 +163,7 @@ class _Candidates:
             yield Question(one, other, probability, wrong * right, together)
 
     def _look(self, members: Ints) -> Float32s:
-        """A group's vector; the inner product of two is nearly the mean cosine of the groups' expanded rows."""
+        """Return a group's vector; the inner product of two is nearly the mean cosine of the groups' expanded rows."""
         mean = self.rows[members].mean(axis=0)[None]
         return np.concatenate([mean, normalised(mean)], axis=1)[0] * np.float32(np.sqrt(0.5))
 
@@ -189,7 +189,7 @@ class _Candidates:
 
 
 def _leaves(tree: Floats, node: int) -> list[int]:
-    """The rows below a node of SciPy's linkage."""
+    """Return the rows below a node of SciPy's linkage."""
     rows, waiting = [], [node]
     size = len(tree) + 1
     while waiting:

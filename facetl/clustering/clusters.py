@@ -42,7 +42,7 @@ class Clustering:
     stacks: tuple[StackOf, ...]
 
     def to_json(self) -> dict[str, object]:
-        """All of it as plain types."""
+        """Return the fields as plain types."""
         return {
             "stack": self.stack.tolist(),
             "confidence": self.confidence.tolist(),
@@ -90,26 +90,26 @@ def cluster(
 
 
 def checked_rows(embeddings: npt.ArrayLike, threshold: float) -> Float32s:
-    """Embeddings as float32 [n, width], or DataError where they or the threshold are wrong."""
+    """Return embeddings as float32 [n, width]; DataError where they or the threshold are wrong."""
     if not 0.0 < threshold <= 4.0 + 1e-3:
         raise DataError(f"A threshold is a squared distance of unit vectors, in (0, 4]. Received: {threshold}.")
     return checked_embeddings(embeddings, "album")
 
 
 def with_strangers(constraints: Constraints, names: Mapping[int, str], strangers: frozenset[int]) -> Constraints:
-    """The constraints, and that nobody of the strangers is anybody with a name."""
+    """Return the constraints, with no stranger being anybody with a name."""
     if not strangers or not names:
         return constraints
     return replace(constraints, different=[*constraints.different, (sorted(strangers), list(names))])
 
 
 def constrained_rows(constraints: Constraints, names: Mapping[int, str]) -> set[int]:
-    """The rows with a name, or in a group of `same`."""
+    """Return the rows with a name, or in a group of `same`."""
     return {*names, *(row for group in constraints.same if len(group) > 1 for row in group)}
 
 
 def _by_size(group: Ints) -> Ints:
-    """Groups numbered from 0, the biggest first, of two of a size the one of the earlier row."""
+    """Number groups from 0, the biggest first, of two of a size the one of the earlier row."""
     _, first, inverse, counts = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
     number = np.empty(len(counts), np.int64)
     number[np.lexsort((first, -counts))] = np.arange(len(counts))

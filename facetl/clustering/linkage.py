@@ -60,7 +60,7 @@ class Linkage:
         return self._into
 
     def _lists(self) -> tuple[Ints, Ints]:
-        """Pairs of neighbouring groups, of those that are left."""
+        """Return pairs of neighbouring groups, of those that are left."""
         left = np.unique(self._into)
         means = (self.sums[left] / self.counts[left, None]).astype(np.float32)
         found = nearest(means, means, min(_LISTED + 1, len(left)))
@@ -133,14 +133,14 @@ class Linkage:
 
 
 def _once(first: Ints, second: Ints, groups: int) -> tuple[Ints, Ints]:
-    """Each pair of two groups once, the smaller number first."""
+    """Return each pair of two groups once, the smaller number first."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     pairs = np.unique(low[low != high] * groups + high[low != high])
     return pairs // groups, pairs % groups
 
 
 def _mutual(first: Ints, second: Ints, cosines: Floats, groups: int) -> Ints:
-    """The pairs, nearest first, of which each group is the other's nearest: int64 [mutual]."""
+    """Return the pairs, nearest first, of which each group is the other's nearest: int64 [mutual]."""
     order = np.lexsort((second, first, -cosines))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))

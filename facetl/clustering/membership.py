@@ -56,7 +56,7 @@ def name_near(linkage: Linkage, evidence: Evidence, *, asked: Ints, barred: Coll
 def confidences(
     expanded: Float32s, own: Ints, sums: Float32s, counts: Floats, others: Ints, evidence: Evidence
 ) -> Floats:
-    """How surely rows belong to their groups, rather than to another one near or to none: float64 [m], in [0, 1].
+    """Return how surely rows belong to their groups, not to others near or to none: float64 [m], in [0, 1].
 
     expanded: float32 [m, width]; own: int64 [m], the group of each, which it is part of; sums, counts: of the expanded
     rows of each group; others: int64 [m, k], groups near the row, its own perhaps among them. A row alone in its group

@@ -36,19 +36,19 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(embeddings: npt.ArrayLike, k: int, *, of: Ints | None = None, method: str = "auto") -> Neighbours:
-    """The k nearest other rows of each row, by the inner product.
+    """Return the k nearest other rows of each row, by the inner product.
 
     embeddings: float [n, width] of unit norm. of: int64 [m], the rows that are asked for, all by default. method:
     "numpy" and "faiss" compare all with all; "hnsw" follows a graph (Malkov and Yashunin, 2020) and misses a few;
     "auto" takes the first to 20,000 rows, the second, where it is installed, to 300,000, and the last above. Equally
-    near rows stand in no particular order. Raises DataError for other embeddings, k below 1, or where FAISS is needed
+    near rows are in no particular order. Raises DataError for other embeddings, k below 1, or where FAISS is needed
     and not there.
     """
     rows = checked_embeddings(embeddings, "album")
     asked = np.arange(len(rows)) if of is None else of
     queries = rows if of is None else rows[of]
     found = nearest(rows, queries, min(k + 1, len(rows)) if k >= 1 else k, method=method)
-    # Copies may stand before the photo itself, or push it out: it is taken out wherever it is, else the last.
+    # Copies may come before the photo itself, or push it out: it is taken out wherever it is, else the last.
     own = found.rows == asked[:, None]
     own[~own.any(axis=1), -1] = True
     others = Neighbours(*(part[~own].reshape(len(asked), -1) for part in found))
@@ -62,7 +62,7 @@ def neighbours(embeddings: npt.ArrayLike, k: int, *, of: Ints | None = None, met
 
 
 def nearest(table: Float32s, queries: Float32s, k: int, *, method: str = "auto") -> Neighbours:
-    """The k rows of the table with the largest inner product with each query, largest first.
+    """Return the k rows of the table with the largest inner product with each query, largest first.
 
     table: float32 [n, width]; queries: float32 [m, width], of any norm; k at most n. DataError as for `neighbours`.
     """

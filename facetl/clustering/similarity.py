@@ -63,19 +63,19 @@ class Evidence:
         return self.least - _LEEWAY * (1.0 - self.least)
 
     def probability(self, distances: npt.ArrayLike, *, prior: float) -> Floats:
-        """The probability that pairs at these squared distances show one person, if that is `prior` beforehand."""
+        """Return the probability that pairs at these squared distances show one person, given `prior` beforehand."""
         far = np.asarray(distances, np.float64)
         if self.calibration is not None:
             return self.calibration.probability(far, prior=prior)
         return np.asarray(expit(_STEEPNESS * (1.0 - far / self.threshold) + logit(prior)))
 
     def odds(self, cosines: npt.ArrayLike) -> Floats:
-        """Log-odds that a face belongs to a group, from the mean cosines of their expanded rows."""
+        """Return the log-odds that a face belongs to a group, from the mean cosines of their expanded rows."""
         nearness = (np.asarray(cosines, np.float64) - self.least) / (1.0 - self.least)
         return np.asarray(_ONE_FACE + _NEARER_FACE * nearness)
 
     def probability_of_groups(self, cosines: npt.ArrayLike, smaller: npt.ArrayLike) -> Floats:
-        """The probability that two groups that have not united show one person.
+        """Return the probability that two groups that have not united show one person.
 
         cosines: the mean of their expanded rows; smaller: the rows of the smaller one. The more there are, the less is
         it chance that they have not united.
@@ -85,7 +85,7 @@ class Evidence:
         return np.asarray(expit(odds))
 
     def expanded(self, embeddings: Float32s, found: Neighbours, table: Float32s) -> Float32s:
-        """Rows whose inner product is the mean of the cosines before and after expansion by the neighbours.
+        """Return rows whose inner product is the mean of the cosines before and after expansion by the neighbours.
 
         embeddings: float32 [m, width] of unit norm; found: their neighbours in `table`, float32 [n, width], the album.
         Returns float32 [m, 2 · width] of unit norm.

@@ -33,7 +33,7 @@ class StackOf:
     suggestion: str | None
 
     def to_json(self) -> dict[str, object]:
-        """All of it as plain types."""
+        """Return the fields as plain types."""
         return {**asdict(self), "rows": list(self.rows)}
 
 
@@ -48,7 +48,7 @@ def stacks_of(
     even: float,
     only: Ints | None = None,
 ) -> tuple[StackOf, ...]:
-    """The stacks of rows, in order of their numbers.
+    """Return the stacks of rows, in order of their numbers.
 
     embeddings: float32 [n, width] of unit norm; stack: int64 [n]; confidence: float64 [n]; names: row → name;
     strangers: rows of nobody to be named; even: the mean squared distance up to which a name is suggested; only: int64
@@ -83,7 +83,7 @@ def _name(rows: list[int], links: ConstraintSet) -> str | None:
 def _likeliest(
     rows: list[int], means: Floats, embeddings: Float32s, links: ConstraintSet, names: Mapping[int, str], even: float
 ) -> list[str | None]:
-    """For each stack (one of its rows, the mean of all) the nearest of the people that it may show, if one is near."""
+    """Return for each stack (a row, the mean of all) the nearest person that it may show, None where none is near."""
     found: list[str | None] = [None] * len(rows)
     if not names or not rows:
         return found

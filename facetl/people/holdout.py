@@ -213,7 +213,7 @@ def _pairs(labels: NDArray[np.int64], kept: NDArray[np.bool_], rng: np.random.Ge
 
 
 def _few(labels: NDArray[np.int64], kept: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Say which faces take part: at most so many of a person, of those kept and of those held out."""
+    """Return which faces take part: at most so many of a person, of those kept and of those held out."""
     chosen = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         for side in (kept, ~kept):

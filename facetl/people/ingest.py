@@ -158,7 +158,7 @@ def _alike(one: int | None, other: int | None) -> bool:
 
 
 def _replace_faces(sql: Execute, library: Library, photo: int, faces: Sequence[NewFace]) -> tuple[str, ...]:
-    """Let the faces that were found before and now stay who they are; delete the rest, but for those in an answer.
+    """Keep the ids of faces that were found before and now; delete the others, except those in an answer.
 
     Returns the keys that no face has any more.
     """
@@ -187,7 +187,7 @@ def _names(width: int, height: int, faces: Sequence[LibraryFace], regions: Colle
 
 
 def is_there(path: Path) -> bool:
-    """Whether a picture lies there; an empty file is what a power cut leaves of one."""
+    """Return whether a picture lies there; an empty file is what a power cut leaves of one."""
     try:
         return path.stat().st_size > 0
     except OSError:

@@ -115,7 +115,7 @@ def forget_in_run(
 
 
 def _wanted(name: str, gallery: GalleryFile | None, rows: Collection[int], people: SplitPeople | None) -> list[Wanted]:
-    """Say what is looked for: the name, however it is written, and the embeddings of the enrolled faces."""
+    """Return what is looked for: the name, however it is written, and the embeddings of the enrolled faces."""
     names = {*(gallery.names if gallery else ()), *(one for side in (people or {}).values() for one in side)}
     others = {text for other in names if name in other and other != name for text in _written(other)}
     texts = _written(name)

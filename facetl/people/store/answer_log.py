@@ -72,12 +72,12 @@ class Ledger:
         return self._turn(sql, "SELECT max(id) FROM answers WHERE origin = 'user' AND state = ?", _HOLDS, _UNDONE)
 
     def redo(self, sql: Execute) -> LibraryAnswer | None:
-        """Let what was undone last hold again; None where there is nothing, or another answer was given since."""
+        """Redo the answer that was undone last; None where there is nothing, or another answer was given since."""
         return self._turn(sql, "SELECT min(id) FROM answers WHERE origin = 'user' AND state = ?", _UNDONE, _HOLDS)
 
     @staticmethod
     def touch(sql: Execute) -> None:
-        """Say that the ledger is another; never by a number that a transaction rolled back has used."""
+        """Give the ledger a new version number, never one that a transaction rolled back has used."""
         sql("INSERT OR REPLACE INTO counters VALUES ('ledger', ?)", (secrets.randbits(62) + 1,))
 
     @staticmethod
@@ -90,7 +90,7 @@ class Ledger:
         return read_answer(sql, number)
 
     def derived(self, sql: Execute) -> bool:
-        """Whether the labels are in line with the ledger."""
+        """Return whether the labels are in line with the ledger."""
         return _counter(sql, "derived") == _counter(sql, "ledger")
 
     def derive(self, sql: Execute) -> set[int]:

@@ -236,7 +236,7 @@ class Database:
 
 
 def rows_of(sql: Execute, query: str, values: Sequence[Any], *before: Any) -> list[tuple[Any, ...]]:
-    """Run a SELECT whose `{marks}` stands for any number of values, after the parameters `before`."""
+    """Run a SELECT whose `{marks}` takes any number of values, after the parameters `before`."""
     found: list[tuple[Any, ...]] = []
     for part in parts(values):
         found += sql(query.format(marks=",".join("?" * len(part))), (*before, *part)).fetchall()

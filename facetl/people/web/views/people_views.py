@@ -34,7 +34,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/people/names")
     def names(asked: Asked) -> list[dict[str, Any]]:
-        """The people whose name begins so, in full or in a part, those with most faces first."""
+        """Return the people whose name begins so, in full or in a part, those with most faces first."""
         wanted = asked.beginning.casefold()
         people = [person for person in site.library.people() if _fits(person.name.casefold(), wanted)]
         people.sort(key=lambda person: (not person.name.casefold().startswith(wanted), -person.faces, person.name))

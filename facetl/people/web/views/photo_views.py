@@ -146,7 +146,7 @@ def _picture(make: Any) -> Response:
 
 
 def _unknown(site: Site) -> dict[Kind, list[int]]:
-    """Faces nobody has named, by why: alone in their stack, too poor to stack, put aside by the user."""
+    """Return the faces without a name, by why: alone in their stack, too poor to stack, put aside by the user."""
     library = site.library
     resolved, names = library.resolved(), library.shown()
     aside = resolved.not_faces | resolved.strangers

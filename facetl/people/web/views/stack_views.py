@@ -73,7 +73,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/stacks/{stack}/alike")
     def alike(stack: Id) -> HTMLResponse:
-        """Which stacks may show the same person: asked for once the page is there, since a net may have to answer."""
+        """Return the stacks that may show the same person: loaded after the page, since a net may have to answer."""
         found, _ = _found(site, stack)
         if not site.service.has_run:
             return site.fragment("_alike.html", stack=found, alike=[], keys={}, possible=False)
