@@ -62,8 +62,8 @@ def export(
 ) -> ExportReport:
     """Write the people of a library into a new folder.
 
-    `folders` has a folder for each person with the photos that show the person; a photo of two people is in both. `csv` has a
-    row for each face, also those without a name. `xmp` has a sidecar for each photo with named faces, its own with the
+    `folders` has a folder for each person with their photos; a photo of two people is in both. `csv` has a row for each
+    face, also those without a name. `xmp` has a sidecar for each photo with named faces, its own with the
     faces added where it has one, under the photo's path below the folder that holds them all.
 
     Args:

@@ -118,6 +118,21 @@ class Site:
             if face in found
         ]
 
+    def tile_page(
+        self,
+        faces: Sequence[int],
+        more: str,
+        offset: int,
+        limit: int,
+        confidences: Sequence[float | None] | None = None,
+    ) -> dict[str, Any]:
+        """Return what `_faces.html` shows of a part of the faces; `more` begins the address of the rest."""
+        part = slice(offset, offset + limit)
+        return {
+            "tiles": self.tiles(faces[part], None if confidences is None else confidences[part]),
+            "more": f"{more}offset={offset + limit}" if len(faces) > offset + limit else None,
+        }
+
     def keys(self, faces: Iterable[int | None]) -> dict[int, str]:
         """Return the key of each face, for its thumbnail's address."""
         wanted = [face for face in faces if face is not None]

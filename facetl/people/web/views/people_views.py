@@ -93,8 +93,4 @@ def _found(site: Site, person: Id) -> Any:
 
 def _faces(site: Site, person: Any, offset: int, limit: int) -> dict[str, Any]:
     faces = sorted((face for face, name in site.library.shown().items() if name == person.name), reverse=True)
-    following = offset + limit if len(faces) > offset + limit else None
-    return {
-        "tiles": site.tiles(faces[offset : offset + limit]),
-        "more": None if following is None else f"/people/{person.id}/faces/more?offset={following}",
-    }
+    return site.tile_page(faces, f"/people/{person.id}/faces/more?", offset, limit)

@@ -111,12 +111,13 @@ def router(site: Site) -> APIRouter:
             counts={name: len(faces) for name, faces in groups.items()},
             waiting=site.library.stack_count(named=False),
             kind=kind,
-            **_part(site, groups[kind], kind, 0, shown(request, FACES)),
+            **site.tile_page(groups[kind], f"/unknown/more?kind={kind}&", 0, shown(request, FACES)),
         )
 
     @routes.get("/unknown/more")
     def more_unknown(offset: Offset, kind: Kind) -> HTMLResponse:
-        return site.fragment("_faces.html", **_part(site, _unknown(site)[kind], kind, offset, FACES))
+        part = site.tile_page(_unknown(site)[kind], f"/unknown/more?kind={kind}&", offset, FACES)
+        return site.fragment("_faces.html", **part)
 
     @routes.get("/history")
     def history(request: Request) -> HTMLResponse:
@@ -158,14 +159,6 @@ def _unknown(site: Site) -> dict[Kind, list[int]]:
         "poor": [face for face in everyone if face not in good and face not in names and face not in aside],
         "strangers": sorted(resolved.strangers, reverse=True),
         "nofaces": sorted(resolved.not_faces, reverse=True),
-    }
-
-
-def _part(site: Site, faces: list[int], kind: Kind, offset: int, limit: int) -> dict[str, Any]:
-    following = offset + limit if len(faces) > offset + limit else None
-    return {
-        "tiles": site.tiles(faces[offset : offset + limit]),
-        "more": None if following is None else f"/unknown/more?kind={kind}&offset={following}",
     }
 
 

@@ -96,10 +96,5 @@ def _found(site: Site, stack: Id) -> tuple[Any, list[Any]]:
 def _faces(site: Site, found: tuple[Any, list[Any]], sort: Sort, offset: int, limit: int) -> dict[str, Any]:
     stack, members = found
     ordered = sorted(members, key=lambda member: member.confidence, reverse=sort == "sure")
-    part = ordered[offset : offset + limit]
-    following = offset + limit if len(ordered) > offset + limit else None
-    return {
-        "tiles": site.tiles([member.face for member in part], [member.confidence for member in part]),
-        "more": None if following is None else f"/stacks/{stack.id}/more?sort={sort}&offset={following}",
-        "sort": sort,
-    }
+    faces, sure = [member.face for member in ordered], [member.confidence for member in ordered]
+    return {**site.tile_page(faces, f"/stacks/{stack.id}/more?sort={sort}&", offset, limit, sure), "sort": sort}
