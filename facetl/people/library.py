@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from facetl.data.names import person_name
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
-from facetl.people.store import answer_log, persons, stack_rows
+from facetl.people.store import answer_log, stack_rows
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import Database
 from facetl.people.store.models import (
@@ -40,6 +40,32 @@ from facetl.people.store.resolve import DIFFERENT, NAME, NOT_A_FACE, RENAME, SAM
 
 FILE_NAME = "people.sqlite"
 _CACHE, _THUMBS, _MODELS = "cache", "thumbs", "models"
+
+# The cover is a face that the user named so, a good one, and the largest of those: SQLite takes the other
+# columns from the row that has the maximum.
+_EVERYBODY = """
+SELECT people.id, people.name, count(*), count(DISTINCT faces.photo), faces.id, sum(shown.said),
+    max(shown.said * 2e6 + (faces.kind = 'good') * 1e6 + min(faces.size, 99999))
+FROM shown JOIN people ON people.id = shown.person JOIN faces ON faces.id = shown.face
+GROUP BY people.id ORDER BY people.name COLLATE NOCASE, people.id
+"""
+_COUNTS = {
+    "photos": "SELECT count(*) FROM photos",
+    "faces": "SELECT count(*) FROM faces",
+    "good": "SELECT count(*) FROM faces WHERE kind = 'good'",
+    "poor": "SELECT count(*) FROM faces WHERE kind = 'poor'",
+    "without_face": "SELECT count(*) FROM photos WHERE id NOT IN (SELECT photo FROM faces)",
+    "near_duplicates": "SELECT count(*) FROM photos WHERE duplicate_of IS NOT NULL",
+    "people": "SELECT count(DISTINCT person) FROM shown",
+    "named": "SELECT count(*) FROM labels WHERE label = 'name'",
+    "not_faces": "SELECT count(*) FROM labels WHERE label = 'not-a-face'",
+    "strangers": "SELECT count(*) FROM labels WHERE label = 'stranger'",
+    "stacks": "SELECT count(*) FROM stacks",
+    "unnamed_stacks": "SELECT count(*) FROM stacks WHERE person IS NULL",
+    "stacked": "SELECT count(*) FROM members",
+    "answers": "SELECT count(*) FROM answers WHERE state = 0",
+}
+_SHOWN = "SELECT face, name FROM shown JOIN people ON people.id = shown.person ORDER BY face"
 
 
 class Library:
@@ -117,7 +143,7 @@ class Library:
     def counts(self) -> dict[str, int]:
         """Return how many photos, faces, people, stacks and answers there are."""
         with self.database.read() as sql:
-            return persons.counts(sql)
+            return {name: int(sql(query).fetchone()[0]) for name, query in _COUNTS.items()}
 
     # Photos and faces
 
@@ -148,14 +174,15 @@ class Library:
     def face_ids(self, kind: str | None = "good") -> NDArray[np.int64]:
         """Return the ids [n] int64 of the faces of a kind, ascending; of all with None."""
         with self.database.read() as sql:
-            return photos_module.face_ids(sql, kind)
+            found = sql("SELECT id FROM faces WHERE ? IS NULL OR kind = ? ORDER BY id", (kind, kind))
+            return np.array([face for (face,) in found], np.int64)
 
     # People
 
     def people(self) -> list[Person]:
         """Return everybody who was named and has a face, by name."""
         with self.database.read() as sql:
-            return persons.everybody(sql)
+            return [Person(*record[:-1]) for record in sql(_EVERYBODY)]
 
     def person(self, name: str) -> Person | None:
         """Return who has this name, None where nobody has."""
@@ -168,7 +195,7 @@ class Library:
     def shown(self) -> dict[int, str]:
         """Return the name under which each face is shown: that of an answer, or else the name of its stack."""
         with self.database.read() as sql:
-            return persons.shown(sql)
+            return dict(sql(_SHOWN).fetchall())
 
     # Stacks
 
@@ -191,7 +218,7 @@ class Library:
     def stack_count(self, *, named: bool | None = None) -> int:
         """Return how many stacks there are, of all or of those with or without a name."""
         with self.database.read() as sql:
-            return stack_rows.count(sql, named=named)
+            return int(sql(f"SELECT count(*) FROM stacks {stack_rows.which(named)}").fetchone()[0])
 
     def stack(self, stack: int) -> tuple[Stack, list[Member]]:
         """Return a stack and its faces, the surest first."""
@@ -247,7 +274,7 @@ class Library:
             answer = self.ledger.undo(sql)
             if answer is not None:
                 if answer.old and answer.name and answer.name not in self.ledger.resolved(sql).names.values():
-                    persons.change_name(sql, answer.name, answer.old)
+                    _change_name(sql, answer.name, answer.old)
                 changed = self.ledger.derive(sql)
                 stack_rows.revert_answer(sql, self.ledger.resolved(sql), changed, answer_log.read_moves(sql, answer.id))
             return answer
@@ -358,8 +385,8 @@ class Library:
         return answer
 
     def _apply(self, sql: Execute, answer: LibraryAnswer, *, keep: int | None = None) -> None:
-        if answer.old and answer.name and not persons.has_faces(sql, answer.name):
-            persons.change_name(sql, answer.old, answer.name)
+        if answer.old and answer.name and not _has_faces(sql, answer.name):
+            _change_name(sql, answer.old, answer.name)
         changed = self.ledger.derive(sql)
         moved = stack_rows.apply_answer(sql, answer, self.ledger.resolved(sql), changed, keep=keep)
         answer_log.put_moves(sql, answer.id, moved)
@@ -393,3 +420,17 @@ def _make(folder: Path) -> None:
 
 def _faces(sql: Execute, stack: int) -> set[int]:
     return {member.face for member in stack_rows.one_stack(sql, stack)[1]}
+
+
+def _has_faces(sql: Execute, name: str) -> bool:
+    """Return whether any face has this name."""
+    query = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
+    return sql(query, (name,)).fetchone() is not None
+
+
+def _change_name(sql: Execute, old: str, new: str) -> None:
+    """Change the name of a person, who keeps the id and the suggestions, to one that nobody has now."""
+    spare = "\0"  # no name holds it
+    for before, after in ((new, spare), (old, new), (spare, old)):
+        sql("UPDATE people SET name = ? WHERE name = ?", (after, before))
+    sql("UPDATE stacks SET suggestion = ? WHERE suggestion = ?", (new, old))

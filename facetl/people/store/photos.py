@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facetl.embeddings.face_features import packed
 from facetl.errors import LibraryError
@@ -104,12 +103,6 @@ def faces_of_ids(sql: Execute, ids: Sequence[int]) -> list[LibraryFace]:
     if missing:
         raise LibraryError(f"The library has no face with the number {missing[0]}. List its stacks again.")
     return [found[one] for one in ids]
-
-
-def face_ids(sql: Execute, kind: str | None) -> NDArray[np.int64]:
-    """Return the ids of all faces, or of those of a kind, ascending."""
-    query = "SELECT id FROM faces WHERE ? IS NULL OR kind = ? ORDER BY id"
-    return np.array([one for (one,) in sql(query, (kind, kind))], np.int64)
 
 
 def put_faces(sql: Execute, photo: int, faces: Sequence[NewFace]) -> list[int]:

@@ -31,13 +31,8 @@ def page(sql: Execute, *, order: Order, named: bool | None, offset: int, limit: 
     """Return a page of stacks."""
     if order not in _ORDERS:
         raise LibraryError(f"Stacks are ordered by {', '.join(_ORDERS)}; received {order!r}.")
-    query = f"{_STACK} {_which(named)} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+    query = f"{_STACK} {which(named)} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
     return [Stack(*record) for record in sql(query, (limit, offset))]
-
-
-def count(sql: Execute, *, named: bool | None) -> int:
-    """Return how many stacks there are."""
-    return int(sql(f"SELECT count(*) FROM stacks {_which(named)}").fetchone()[0])
 
 
 def one_stack(sql: Execute, stack: int) -> tuple[Stack, list[Member]]:
@@ -54,7 +49,8 @@ def stacks_of(sql: Execute, faces: Sequence[int]) -> dict[int, int]:
     return dict(rows_of(sql, "SELECT face, stack FROM members WHERE face IN ({marks})", list(faces)))
 
 
-def _which(named: bool | None) -> str:
+def which(named: bool | None) -> str:
+    """Return the SQL condition for stacks with or without a name, empty for all."""
     return "" if named is None else f"WHERE person IS {'NOT ' if named else ''}NULL"
 
 
