@@ -135,12 +135,13 @@ class ConstrainedUnionFind(Generic[Label]):
         return sorted(tuple(group) for group in self._by_group(list(members)).values() if len(group) > 1)
 
     def _allow(self, first: Hashable, second: Hashable) -> bool:
-        if len({self._label[root] for root in (first, second) if root in self._label}) > 1:
+        label = self._label.get(first)
+        if label is not None and self._label.get(second, label) != label:
             return False
-        few, many = sorted((self._sides.get(first, {}), self._sides.get(second, {})), key=len)
-        if few.keys().isdisjoint(many):
+        if first not in self._sides or second not in self._sides:
             return True
-        return not any(sides | many.get(token, 0) == _BOTH for token, sides in few.items() if token in many)
+        few, many = sorted((self._sides[first], self._sides[second]), key=len)
+        return not any(sides | many[token] == _BOTH for token, sides in few.items() if token in many)
 
     def _mark(self, *sides: tuple[int, Collection[Hashable]]) -> None:
         token = self._separations
