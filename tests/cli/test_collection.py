@@ -81,7 +81,7 @@ def test_the_only_run_is_taken_and_faces_are_stacked(room: Path) -> None:
     assert (again["added"], again["known"], again["counts"]["stacks"]) == (0, 7, 3)
 
 
-def test_without_a_run_both_ways_are_told_before_a_photo_is_read(room: Path) -> None:
+def test_without_a_run_both_ways_are_reported_before_a_photo_is_read(room: Path) -> None:
     shutil.rmtree(room / "models")
     message = refused("people", "import", "album", "--library", "lib")
     assert "--extractor dlib (after pip install facetl[dlib])" in message
@@ -136,7 +136,7 @@ def test_naming_splitting_merging_and_undoing(room: Path, library: Path) -> None
     assert set(stacks(library)) == {ANNS, BOBS, EVES}
 
 
-def test_answers_are_heard_and_wrong_ones_refused(library: Path) -> None:
+def test_answers_are_taken_and_wrong_ones_refused(library: Path) -> None:
     found = stacks(library)
     eves = [face["face"] for face in found[EVES]["faces"]]
     told("people", "answer", library, "different", *eves)

@@ -34,7 +34,7 @@ def test_rows_of_one_photo_stay_apart_unless_they_are_known_to_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraints", "names", "told"),
+    ("constraints", "names", "message"),
     [
         (Constraints(same=[(0, 4)]), {}, "rows 0 to 3. Received: 4"),
         (Constraints(apart=[(-1, 2)]), {}, "Received: -1"),
@@ -43,8 +43,8 @@ def test_rows_of_one_photo_stay_apart_unless_they_are_known_to_be_one() -> None:
         (Constraints(different=[((2,), (3,))]), {2: "Ann", 3: "Ann"}, "row 2 with both"),
     ],
 )
-def test_contradictions_are_refused(constraints: Constraints, names: dict[int, str], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_contradictions_are_refused(constraints: Constraints, names: dict[int, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         ConstraintSet(4, constraints, names)
 
 

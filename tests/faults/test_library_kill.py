@@ -83,13 +83,13 @@ class Promised:
 
     def read(self, log: Path) -> None:
         for line in log.read_text().splitlines() if log.exists() else ():
-            told = json.loads(line)
-            if "photo" in told:
-                self.photos.add(told["photo"])
-            elif "turned" in told:
-                self.undone[told["turned"]] = told["undone"]
+            answer_line = json.loads(line)
+            if "photo" in answer_line:
+                self.photos.add(answer_line["photo"])
+            elif "turned" in answer_line:
+                self.undone[answer_line["turned"]] = answer_line["undone"]
             else:
-                self.answers[told.pop("answer")] = told
+                self.answers[answer_line.pop("answer")] = answer_line
                 self.undone[max(self.answers)] = False
 
 
@@ -107,7 +107,7 @@ def look(folder: Path, promised: Promised) -> tuple[int, int]:
         faces = [face for photo in photos for face in library.faces_of(photo.id)]
         assert all(library.thumb(face.key).stat().st_size for face in faces), "no face without its picture"
         answers = {answer.id: answer for answer in library.answers(limit=10**6)}
-        lost = sum(not _is_there(answers.get(number), told) for number, told in promised.answers.items())
+        lost = sum(not _is_there(answers.get(number), answer_line) for number, answer_line in promised.answers.items())
         # The last answer, undo or redo may be done and not confirmed.
         turned = [number for number, undone in promised.undone.items() if answers[number].undone != undone]
         assert len(turned) <= 1
@@ -116,7 +116,7 @@ def look(folder: Path, promised: Promised) -> tuple[int, int]:
         return len(answers), lost
 
 
-def _is_there(answer: Any, told: dict[str, Any]) -> bool:
+def _is_there(answer: Any, answer_line: dict[str, Any]) -> bool:
     return (
         answer is not None
         and {
@@ -126,7 +126,7 @@ def _is_there(answer: Any, told: dict[str, Any]) -> bool:
             "name": answer.name,
             "old": answer.old,
         }
-        == told
+        == answer_line
     )
 
 
@@ -180,7 +180,7 @@ def test_a_hundred_kills_at_random_moments(quick_path: Path, album: Path, run: A
     print(f"kills {killed}, in the import {in_import}, answers {answers}, answers lost {lost}")
     assert lost == 0
     assert in_import >= KILLS // 20, "some moments must fall into the import"
-    assert answers >= KILLS, "and most into what is said"
+    assert answers >= KILLS, "and most into answers"
 
 
 def contents(folder: Path) -> dict[str, list[str]]:

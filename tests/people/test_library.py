@@ -1,4 +1,4 @@
-"""The library's file: what was put in comes back, what was said is there at once, for every thread and process."""
+"""The library's file: what was put in comes back, answers are there at once, for every thread and process."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class TestFolder:
             Library.open(tmp_path / "file", create=True)
 
     @pytest.mark.parametrize("content", [b"no database, but long enough to be one" * 100, b"SQLite format 3\0" * 300])
-    def test_a_damaged_file_is_told_in_one_line(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_damaged_file_is_reported_in_one_line(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / FILE_NAME).write_bytes(content)
         with pytest.raises(LibraryError, match="sound SQLite file") as caught:
             Library.open(tmp_path)
         assert "\n" not in str(caught.value)
 
-    def test_closed_is_told(self, library: Library) -> None:
+    def test_closed_is_reported(self, library: Library) -> None:
         library.close()
         for use in (library.people, lambda: library.set_setting("a", "b")):
             with pytest.raises(LibraryError, match="closed"):
@@ -107,7 +107,7 @@ class TestPhotosAndFaces:
         assert [photo.id for photo in library.photos()] == [3, 2, 1, 4]
         assert [photo.id for photo in library.photos(offset=1, limit=2)] == [2, 1]
 
-    def test_what_is_not_there_is_told(self, library: Library) -> None:
+    def test_what_is_not_there_is_reported(self, library: Library) -> None:
         made_up(library, 2)
         for ask in (
             lambda: library.photo(9),
@@ -141,7 +141,7 @@ class TestPhotosAndFaces:
 
 
 class TestAnswers:
-    def test_what_is_said_is_there_at_once(self, library: Library) -> None:
+    def test_answers_are_there_at_once(self, library: Library) -> None:
         ids = made_up(library, 3, 2)
         answer = library.assign_name([ids[1], ids[0]], "  Ann   Lee ")
         assert (answer.kind, answer.left, answer.name, answer.undone) == ("name", (ids[0], ids[1]), "Ann Lee", False)
@@ -166,7 +166,7 @@ class TestAnswers:
         assert library.redo().name == "Bob"  # type: ignore[union-attr]
         assert library.named() == {ids[0]: "Bob"}
         library.mark_stranger([ids[1]])
-        assert library.redo() is None, "something was said since"
+        assert library.redo() is None, "another answer was given since"
         library.undo()
         assert library.redo().kind == "stranger"  # type: ignore[union-attr]
         assert [(one.kind, one.name, one.undone) for one in library.answers()] == [
@@ -176,9 +176,9 @@ class TestAnswers:
             ("name", "Ann", False),
         ]
         library.assign_name([ids[2]], "Dora", origin="region")
-        assert library.undo().kind == "stranger", "what a photo's metadata says is not the user's to undo"  # type: ignore[union-attr]
+        assert library.undo().kind == "stranger", "what a photo's metadata gives is not the user's to undo"  # type: ignore[union-attr]
 
-    def test_everything_said_is_there_after_opening_again(self, tmp_path: Path) -> None:
+    def test_every_answer_is_there_after_opening_again(self, tmp_path: Path) -> None:
         with Library.open(tmp_path / "lib", create=True) as library:
             ids = made_up(library, 6)
             library.write_stacks([draft(*ids[:3]), draft(*ids[3:])])
@@ -291,7 +291,7 @@ class TestSharing:
         library.assign_name([ids[1]], "Cleo")
         assert library.named() == {ids[0]: "Ann", ids[1]: "Cleo"}
 
-    def test_a_full_disk_is_told_and_loses_nothing(self, library: Library) -> None:
+    def test_a_full_disk_is_reported_and_loses_nothing(self, library: Library) -> None:
         ids = made_up(library, 50)
         library.assign_name(ids[:1], "Ann")
         sql = library.database._writer.execute

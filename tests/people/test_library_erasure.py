@@ -90,7 +90,7 @@ def everything(folder: Path) -> bytes:
 def test_no_byte_of_the_person_is_left(family: Family) -> None:
     library = family.library
     bobs = [face for face, name in library.shown().items() if name == "Bob"]
-    assert len(bobs) == 4, "three said, and one in their stack that nobody confirmed"
+    assert len(bobs) == 4, "three named, and one in their stack that nobody confirmed"
     gone = library.faces(bobs)
     alone = [photo for photo in library.photos() if photo.paths[0].name.startswith("Bobs")]
     traces = [packed(face.face) for face in gone]
@@ -146,7 +146,7 @@ def test_found_faces_go_from_shared_photos_too(family: Family) -> None:
     # A further import brings nobody back: the photos that are there need no work, and Bob's own are new ones.
     report = import_photos(library, [family.album], detector=Reader())
     assert (report.added, report.known) == (2, 5)
-    assert set(library.named().values()) == {"Ann", "Bobby", "Bob"}, "the sidecar still says so"
+    assert set(library.named().values()) == {"Ann", "Bobby", "Bob"}, "the sidecar still has the name"
 
 
 def test_nobody_of_the_name(family: Family) -> None:
@@ -172,7 +172,7 @@ def test_what_was_renamed_before_and_what_had_the_name_before(family: Family) ->
     assert after.count(b"Robert") > 0, "who is Zed by now had that name"
 
 
-def test_what_is_left_is_told(family: Family) -> None:
+def test_what_is_left_is_reported(family: Family) -> None:
     library = family.library
     run = library.models_folder / "1"
     run.mkdir(parents=True)
@@ -188,7 +188,7 @@ def test_what_is_left_is_told(family: Family) -> None:
     assert any(str(outside) in line for line in report.advice)
 
 
-def test_a_reader_that_holds_on_is_told_of(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_holds_on_is_reported(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facetl.io.sqlite_file._BRIEFLY", 0)
     with family.library.database.read() as sql:
         sql("SELECT count(*) FROM faces").fetchone()

@@ -176,7 +176,7 @@ def test_what_is_no_face_or_a_strangers_lies_nowhere(library: Library) -> None:
     assert library.stacks()[0].cover == 2 or library.stacks()[0].cover == 1
 
 
-def test_a_clustering_never_overrules_what_was_said(library: Library) -> None:
+def test_a_clustering_never_overrules_answers(library: Library) -> None:
     """The user spoke while it was computed."""
     library.assign_name([1, 6], "Ann")
     library.assign_name([2], "Bob")

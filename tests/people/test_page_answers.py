@@ -1,4 +1,4 @@
-"""Every answer given on the page is in the library when the page says so, and can be taken back."""
+"""Every answer given on the page is in the library when the page shows it, and can be taken back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_a_face_is_shown_large_from_its_photo(still_page: Page) -> None:
     assert np.abs(got.astype(int) - expected).mean() < 3
 
 
-def test_a_photo_that_is_gone_is_said_to_be(page: Page, library: Library, tmp_path: Path) -> None:
+def test_a_photo_that_is_gone_is_not_found(page: Page, library: Library, tmp_path: Path) -> None:
     photo = enter_photo(library, "ab" * 32, width=10, height=10, paths=[tmp_path / "gone.jpg"])
     answer = page.get(f"/photos/{photo}/small.jpg?v={'ab' * 8}")
     assert answer.status_code == 404

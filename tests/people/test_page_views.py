@@ -234,8 +234,8 @@ def test_the_history_tells_every_answer(page: Page, library: Library, album: Alb
     library.mark_stranger(three[3:4])
     library.undo()
     html = page.html("/history")
-    told = [" ".join(re.sub(r"<[^>]+>", " ", found).split()) for found in re.findall(r"<p>((?:\d|Ada).*?)</p>", html)]
-    assert told == [
+    listed = [" ".join(re.sub(r"<[^>]+>", " ", found).split()) for found in re.findall(r"<p>((?:\d|Ada).*?)</p>", html)]
+    assert listed == [
         "1 face put aside as nobody to name (taken back)",
         "1 face put aside as no face",
         "1 face and 3 faces are two people",

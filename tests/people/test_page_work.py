@@ -41,19 +41,19 @@ def ended(page: Page) -> dict[str, Any]:
     return state
 
 
-def test_progress_is_told_and_the_end_too(serve: Serve) -> None:
-    go, told = threading.Event(), threading.Event()
+def test_progress_is_reported_and_the_end_too(serve: Serve) -> None:
+    go, reported = threading.Event(), threading.Event()
 
     def stack(on_progress: OnProgress) -> str:
         on_progress(3, 8)
-        told.set()
+        reported.set()
         assert go.wait(30)
         return "Stacked."
 
     page = serve(stack=stack, look=stack)
     assert page.get("/tasks/state").json()["number"] == 0
     page.say("/tasks/stack")
-    assert told.wait(30)
+    assert reported.wait(30)
     state = page.get("/tasks/state").json()
     assert (state["done"], state["total"], state["running"]) == (3, 8, True)
     assert "Stacking all faces anew" in page.html("/people")
@@ -98,7 +98,7 @@ def test_work_stops_at_its_next_progress(serve: Serve) -> None:
         ),
     ],
 )
-def test_work_that_fails_says_so_in_a_line(serve: Serve, error: Exception, message: str) -> None:
+def test_work_that_fails_gives_its_reason_in_a_line(serve: Serve, error: Exception, message: str) -> None:
     def stack(_: OnProgress) -> str:
         raise error
 
@@ -205,7 +205,7 @@ def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
     assert ended(page)["message"] == "Applied."
 
 
-def test_an_export_is_ordered_as_the_form_says(serve: Serve, library: Library, album: Album, own_home: Path) -> None:
+def test_an_export_is_ordered_as_the_form_asks(serve: Serve, library: Library, album: Album, own_home: Path) -> None:
     orders: list[tuple[Path, dict[str, Any]]] = []
 
     def export(folder: Path, on_progress: OnProgress, **order: Any) -> str:

@@ -29,7 +29,7 @@ def library(tmp_path: Path):
 
 @pytest.fixture
 def faces(library: Library, tmp_path: Path) -> dict[str, list[int]]:
-    """Return photo → faces: Ann is said to be on one and both, José by his stack on two and both; nobody on none."""
+    """Return photo → faces: Ann is named on one and both, José by his stack on two and both; nobody on none."""
     album = tmp_path / "album"
     found = {
         "one": put_photo(library, album / "2020" / "img.png", taken_at="2020-05-01T10:00:00")[1],
@@ -62,10 +62,10 @@ def test_each_person_has_a_folder_with_the_photos(
     assert (done.people, done.photos, done.files, done.rows, done.sidecars) == (2, 3, 4, 0, 0)
     assert os.path.samefile(tmp_path / "out/Ann/img.png", tmp_path / "album/2020/img.png")
     assert stat.S_IMODE((tmp_path / "out/Ann").stat().st_mode) == 0o700
-    confirmed = export(library, tmp_path / "said", kinds=["folders"], confirmed_only=True, links="copy")
-    assert files(tmp_path / "said") == ["Ann/both.png", "Ann/img.png", f"{JOSE}/img.png"]
+    confirmed = export(library, tmp_path / "confirmed", kinds=["folders"], confirmed_only=True, links="copy")
+    assert files(tmp_path / "confirmed") == ["Ann/both.png", "Ann/img.png", f"{JOSE}/img.png"]
     assert confirmed.files == 3
-    copy, photo = tmp_path / "said/Ann/img.png", tmp_path / "album/2020/img.png"
+    copy, photo = tmp_path / "confirmed/Ann/img.png", tmp_path / "album/2020/img.png"
     assert copy.read_bytes() == photo.read_bytes()
     assert not os.path.samefile(copy, photo)
     export(library, tmp_path / "ann", kinds=["folders"], names=["Ann"], links="symbolic")

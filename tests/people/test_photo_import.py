@@ -1,4 +1,4 @@
-"""Photos into a library: each once, whatever it is called, with what was said about it, and never written to."""
+"""Photos into a library: each once, whatever it is called, with the answers about it, and never written to."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_dates_and_turned_photos(library: Library, tmp_path: Path) -> None:
 
 
 class TestNamesInMetadata:
-    def test_they_are_said_by_nobody(self, library: Library, album: Path) -> None:
+    def test_they_are_no_answers_of_the_user(self, library: Library, album: Path) -> None:
         both = album / "2001" / "both.png"
         # Drawn by hand, larger than the face; and one where no face is.
         mark = {"Ann": (10, 20, 130, 150), "Bob": (170, 50, 290, 170), "Nobody": (0, 200, 60, 239)}
@@ -282,7 +282,7 @@ class TestNamesInMetadata:
         assert library.named() == {ann: "Anna", bob: "Bob"}
         assert {path: path.read_bytes() for path in album.rglob("*") if path.is_file()} == before
 
-    def test_a_sidecar_that_comes_later_is_heard(self, library: Library, album: Path) -> None:
+    def test_a_sidecar_that_comes_later_counts(self, library: Library, album: Path) -> None:
         bring(library, album)
         [bob] = where(library)["bob.png"]
         library.mark_stranger(where(library)["ann.png"])
@@ -290,10 +290,10 @@ class TestNamesInMetadata:
         write_sidecar(album / "bob.png", [region])
         write_sidecar(album / "2001" / "ann.png", [Region.of_pixels("Ann", (40, 60, 140, 160), width=320, height=240)])
         assert bring(library, album).named_from_regions == 2
-        assert library.named() == {bob: "Bob"}, "the user has said of the other that nobody is to be named"
+        assert library.named() == {bob: "Bob"}, "the user has marked the other as nobody to be named"
         assert bring(library, album).named_from_regions == 0
 
-    def test_what_the_user_said_and_did_stays(self, library: Library, album: Path) -> None:
+    def test_what_the_user_answered_and_did_stays(self, library: Library, album: Path) -> None:
         bring(library, album)
         [bob], [ann] = where(library)["bob.png"], where(library)["ann.png"]
         library.write_stacks([draft(ann, bob), draft(*where(library)["both.png"])])
@@ -303,7 +303,7 @@ class TestNamesInMetadata:
         write_sidecar(album / "2001" / "both.png", [Region.of_pixels("Ann", (20, 40, 110, 130), width=320, height=240)])
         assert bring(library, album).named_from_regions == 2
         assert library.named() == {ann: "Bob", bob: "Bob", first: "Ann"}
-        # Only the face of which nothing was said leaves its stack.
+        # Only the face without an answer leaves its stack.
         second = where(library)["both.png"][1]
         assert lying(library) == {frozenset({ann, bob}), frozenset({first}), frozenset({second})}
 

@@ -1,4 +1,4 @@
-"""What holds of what was said: worked out by hand, in the order in which it was said."""
+"""What follows from answers: worked out by hand, in the order in which they were given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def say(*spoken: tuple[Any, ...]) -> ResolvedAnswers:
     return resolve_answers(answers)
 
 
-def test_nothing_said() -> None:
+def test_no_answers() -> None:
     resolved = say()
     assert (resolved.names, resolved.same, resolved.different, resolved.contradictions) == ({}, [], [], 0)
 
@@ -40,7 +40,7 @@ def test_a_later_name_wins_for_the_faces_it_lists_alone() -> None:
     assert resolved.contradicted == (1,)
 
 
-def test_a_name_follows_those_said_to_be_the_same() -> None:
+def test_a_name_follows_those_marked_the_same() -> None:
     resolved = say(("same", [1, 2]), ("same", [2, 3]), ("name", [3], "Ann"), ("same", [8, 9]))
     assert resolved.names == {1: "Ann", 2: "Ann", 3: "Ann"}
     assert resolved.same == [(1, 2, 3), (8, 9)]
@@ -92,7 +92,7 @@ def test_of_two_names_made_one_the_newer_stays() -> None:
     assert resolved.names == {1: "Ann", 2: "Ann"}
 
 
-def test_one_face_said_to_be_another_name_leaves_the_rest_of_it() -> None:
+def test_one_face_of_another_name_leaves_the_rest_of_it() -> None:
     resolved = say(("name", [1, 2, 3], "Ann"), ("name", [7, 8], "Bob"), ("same", [1, 7]))
     assert resolved.names == {1: "Bob", 2: "Ann", 3: "Ann", 7: "Bob", 8: "Bob"}
 
@@ -166,7 +166,7 @@ def test_renames_and_merges() -> None:
     assert resolved.names == {1: "Ann", 2: "Ann"}
 
 
-def test_what_the_user_says_wins_over_metadata_that_comes_later() -> None:
+def test_an_answer_of_the_user_wins_over_metadata_that_comes_later() -> None:
     resolved = say(("name", [1], "Ann"), ("region", [1, 2], "Bob"))
     assert resolved.names == {1: "Ann", 2: "Bob"}
     assert resolved.contradicted == (2,)
@@ -178,7 +178,7 @@ def test_undone_answers_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_is_said_the_result_holds_together(seed: int) -> None:
+def test_whatever_is_answered_the_result_holds_together(seed: int) -> None:
     """Of a hundred random answers: nothing in the result contradicts anything else in it, and the last one holds."""
     rng = np.random.default_rng(seed)
     spoken: list[tuple[Any, ...]] = []

@@ -148,7 +148,7 @@ def test_features_are_found_where_people_do_not_lie_in_folders(run: Path, tmp_pa
     assert done.rows == 1
     with EmbeddingCache.open(cache, fingerprint=FINGERPRINT, write=False) as opened:
         assert opened.has(shas).tolist() == [False, True]
-    # Without the photos nobody can tell whose features those are, and that is said.
+    # Without the photos nobody knows whose features those are, and the report has that.
     shutil.rmtree(photos)
     done = forget_in_run(run, "Bob", photos=photos, cache=cache, layout="agedb")
     assert done is not None
@@ -158,8 +158,8 @@ def test_features_are_found_where_people_do_not_lie_in_folders(run: Path, tmp_pa
 def test_the_command_tells_and_refuses(run: Path) -> None:
     result = CliRunner().invoke(app, ["forget", str(run), ZOE, "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["faces"], told["side"], told["remains"]) == (2, "test", [])
+    printed = json.loads(result.stdout)
+    assert (printed["faces"], told["side"], told["remains"]) == (2, "test", [])
     again = CliRunner().invoke(app, ["forget", str(run), ZOE])
     assert isinstance(again.exception, RunError)
     assert "whom this run lacks" in str(again.exception)

@@ -1,4 +1,4 @@
-"""A library filled through its own methods, without nets: photos of black, faces at boxes that are told."""
+"""A library filled without nets: photos of black, faces at given boxes."""
 
 from __future__ import annotations
 

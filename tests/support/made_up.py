@@ -211,7 +211,7 @@ class Faked(PeopleService):
 
 
 class Oracle(Faked):
-    """Stands for the nets: it knows who is on every face, and says so with less than certainty."""
+    """Stands for the nets: it knows who is on every face, with less than certainty."""
 
     def __init__(self, library: Library, album: Album) -> None:
         super().__init__(library)

@@ -72,8 +72,8 @@ class Reader:
         return [[self._face(*spot) for spot in self._spots(image)] for image in images]
 
     def _spots(self, image: np.ndarray) -> np.ndarray:
-        told = tuple(image[0, -1]) == MARK
-        return image[0, 1 : 1 + image[0, 0, 0] if told else 1][self.skip :]
+        marked = tuple(image[0, -1]) == MARK
+        return image[0, 1 : 1 + image[0, 0, 0] if marked else 1][self.skip :]
 
     def _face(self, left: int, top: int, side: int) -> Face:
         left, top, side = int(left) + self.shift, int(top) + self.shift, int(side)
