@@ -83,13 +83,13 @@ class Promised:
 
     def read(self, log: Path) -> None:
         for line in log.read_text().splitlines() if log.exists() else ():
-            answer_line = json.loads(line)
-            if "photo" in answer_line:
-                self.photos.add(answer_line["photo"])
-            elif "turned" in answer_line:
-                self.undone[answer_line["turned"]] = answer_line["undone"]
+            promise = json.loads(line)
+            if "photo" in promise:
+                self.photos.add(promise["photo"])
+            elif "turned" in promise:
+                self.undone[promise["turned"]] = promise["undone"]
             else:
-                self.answers[answer_line.pop("answer")] = answer_line
+                self.answers[promise.pop("answer")] = promise
                 self.undone[max(self.answers)] = False
 
 
@@ -107,7 +107,7 @@ def look(folder: Path, promised: Promised) -> tuple[int, int]:
         faces = [face for photo in photos for face in library.faces_of(photo.id)]
         assert all(library.thumb(face.key).stat().st_size for face in faces), "no face without its picture"
         answers = {answer.id: answer for answer in library.answers(limit=10**6)}
-        lost = sum(not _is_there(answers.get(number), answer_line) for number, answer_line in promised.answers.items())
+        lost = sum(not _is_there(answers.get(number), promise) for number, promise in promised.answers.items())
         # The last answer, undo or redo may be done and not confirmed.
         turned = [number for number, undone in promised.undone.items() if answers[number].undone != undone]
         assert len(turned) <= 1
@@ -116,7 +116,7 @@ def look(folder: Path, promised: Promised) -> tuple[int, int]:
         return len(answers), lost
 
 
-def _is_there(answer: Any, answer_line: dict[str, Any]) -> bool:
+def _is_there(answer: Any, promise: dict[str, Any]) -> bool:
     return (
         answer is not None
         and {
@@ -126,7 +126,7 @@ def _is_there(answer: Any, answer_line: dict[str, Any]) -> bool:
             "name": answer.name,
             "old": answer.old,
         }
-        == answer_line
+        == promise
     )
 
 

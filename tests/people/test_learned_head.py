@@ -114,11 +114,11 @@ def test_a_tighter_head_is_better_and_by_how_much() -> None:
     assert found.gain > found.stderr > 0
     assert found.people == 20
     # By hand: centroids of the kept faces, the nearest one to each held-out face.
-    for rows, row in ((wide, found.found_before), (tight, found.found_after)):
+    for rows, share in ((wide, found.found_before), (tight, found.found_after)):
         means = np.stack([rows[(held.names == name) & held.kept].mean(axis=0) for name in np.unique(held.names)])
         means /= np.linalg.norm(means, axis=1, keepdims=True)
         nearest = np.argmax(rows[~held.kept] @ means.T, axis=1)
-        assert row == pytest.approx(np.mean(nearest == held.labels[~held.kept]))
+        assert share == pytest.approx(np.mean(nearest == held.labels[~held.kept]))
     back = compare_heads(tight, wide, held, unseen=unseen, seed=0)
     assert not back.better
     assert back.gain == pytest.approx(-found.gain)

@@ -159,7 +159,7 @@ def test_the_command_tells_and_refuses(run: Path) -> None:
     result = CliRunner().invoke(app, ["forget", str(run), ZOE, "--json"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
-    assert (printed["faces"], told["side"], told["remains"]) == (2, "test", [])
+    assert (printed["faces"], printed["side"], printed["remains"]) == (2, "test", [])
     again = CliRunner().invoke(app, ["forget", str(run), ZOE])
     assert isinstance(again.exception, RunError)
     assert "whom this run lacks" in str(again.exception)
