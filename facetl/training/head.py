@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,19 +22,15 @@ def build_head(
     widths: Sequence[int] = (512, 256, 128),
     *,
     input_dim: int | None = None,
-    activations: str | Sequence[str] = "linear",
-    normalised: Sequence[bool] | None = None,
-    dropout: float = 0.0,
-    input_dropout: float = 0.5,
-    initialiser: str = "identity",
-    seed: int = 0,
+    **layers: Any,
 ) -> keras.Model:
     """Build an untrained head: a frozen front and dense layers, [batch, dim] → [batch, widths[-1]] unit vectors.
 
     Args:
         whitening: the front; None for none.
+        widths: units of the dense layers; the last is the embedding's length.
         input_dim: length of the features, where it does not follow from a whitening.
-        widths, activations, normalised, dropout, input_dropout, initialiser, seed: see `build_trunk`.
+        layers: `activations`, `normalised`, `dropout`, `input_dropout`, `initialiser` and `seed`, see `build_trunk`.
 
     Raises TrainingError where the length of the features is not known, or the layers do not fit together.
     """
@@ -42,17 +39,7 @@ def build_head(
     if dim is None:
         raise TrainingError("input_dim: expected the length of the features, since no whitening has it, got None.")
     model = front.model(dim)
-    trunk = build_trunk(
-        model.output_shape[-1],
-        widths,
-        activations=activations,
-        normalised=normalised,
-        dropout=dropout,
-        input_dropout=input_dropout,
-        initialiser=initialiser,
-        seed=seed,
-    )
-    return join(model, trunk)
+    return join(model, build_trunk(model.output_shape[-1], widths, **layers))
 
 
 def build_trunk(
