@@ -6,7 +6,7 @@ Shapes stay static (masks, no boolean indexing), so that XLA compiles everything
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -39,23 +39,42 @@ class MetricLoss(SerializableLoss):
     """A loss on `labels` [m], any numbers, and `embeddings` [m, dim] of any length, which are normalised first.
 
     A subclass implements `measure`. The loss is a number for each row, whose mean is the loss of the batch; a row that
-    takes no part has 0.
+    takes no part has 0. One that takes the triplets or pairs of a sampler instead of labels implements `measure_drawn`.
+
+    Attributes:
+        drawn_columns: of such targets: 3 of triplets, 4 of pairs, see `facetl.samplers.Sampler.dataset`; None where
+            the loss takes labels alone.
     """
+
+    drawn_columns: ClassVar[int | None] = None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the reduced loss."""
         # Keras casts labels to float32, in which neighbours above 2²⁴ are one number: a row number is exact.
+        if self._drawn(y_true):
+            return super().__call__(y_true, y_pred, sample_weight)
         labels = checked_labels(y_true)
         first = ops.argmax(ops.equal(ops.expand_dims(labels, 1), ops.expand_dims(labels, 0)), axis=1)
         return super().__call__(first, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each row, [m] and [m, dim] → [m]."""
-        return self.measure(checked_labels(y_true), ops.normalize(y_pred, axis=-1))
+        embeddings = ops.normalize(y_pred, axis=-1)
+        if self._drawn(y_true):
+            return self.measure_drawn(ops.cast(y_true, "int32"), embeddings)
+        return self.measure(checked_labels(y_true), embeddings)
 
     def measure(self, labels: Any, embeddings: Any) -> Any:
         """Return the loss of each row as `call` does, the embeddings being unit vectors."""
         raise NotImplementedError
+
+    def measure_drawn(self, drawn: Any, embeddings: Any) -> Any:
+        """Return the loss of each triplet or pair, int32 [n, drawn_columns] and unit vectors [m, dim] → [n]."""
+        raise NotImplementedError
+
+    def _drawn(self, targets: Any) -> bool:
+        shape = tuple(ops.convert_to_tensor(targets).shape)
+        return self.drawn_columns is not None and len(shape) == 2 and shape[1] == self.drawn_columns
 
 
 def constructor_arguments(instance: Any) -> dict[str, Any]:
@@ -75,7 +94,8 @@ def checked_labels(labels: Any) -> Any:
         return labels[:, 0]
     raise ValueError(
         f"Labels are one number per row, shape [m] or [m, 1]. Received: shape {shape}. "
-        "One-hot labels become numbers with argmax(axis=1)."
+        "One-hot labels become numbers with argmax(axis=1); a sampler of triplets goes with TripletLoss, one of pairs "
+        "with ContrastiveLoss."
     )
 
 

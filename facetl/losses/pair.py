@@ -46,12 +46,15 @@ class ContrastiveLoss(PairLoss):
     """½·D² of a positive pair, ½·max(0, margin − D)² of a negative one; D is the Euclidean distance, not squared.
 
     The mean over positive pairs plus that over violating negative ones: most pairs of two people are soon farther apart
-    than the margin, so each kind is averaged by itself, and neither drowns the other.
+    than the margin, so each kind is averaged by itself, and neither drowns the other. Instead of labels it takes the
+    pairs of a sampler, [n, 4].
 
     References:
         Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, equation 4;
         Chopra, Hadsell, LeCun: Learning a Similarity Metric Discriminatively, CVPR 2005.
     """
+
+    drawn_columns = 4
 
     def __init__(
         self,
@@ -66,6 +69,12 @@ class ContrastiveLoss(PairLoss):
     def of_pairs(self, similarity: Any, positive: Any, negative: Any) -> Any:
         """Return the loss of each row, [m, m] → [m]."""
         return self.of_distances(ops.relu(2.0 - 2.0 * similarity), positive, negative)
+
+    def measure_drawn(self, drawn: Any, embeddings: Any) -> Any:
+        """Return the loss of each pair: [n, 4] of two rows, whether of one class and whether of two; [m, dim] → [n]."""
+        first, second = (ops.take(embeddings, drawn[:, part], axis=0) for part in range(2))
+        squared = ops.sum(ops.square(first - second), axis=1)
+        return self.of_distances(squared, drawn[:, 2] == 1, drawn[:, 3] == 1)
 
     def of_distances(self, squared: Any, positive: Any, negative: Any) -> Any:
         """Return the loss of each row: D² [m, …], and bool of that shape which pairs are of each kind → [m]."""

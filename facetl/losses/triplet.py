@@ -20,7 +20,8 @@ from facetl.losses.registry import default
 class TripletLoss(MetricLoss):
     """hinge(d(anchor, positive) − d(anchor, negative) + margin), on the mean over the triplets of a batch.
 
-    Of all triplets (`AllTriplets`) and a hinge, on the mean over those above zero.
+    Of all triplets (`AllTriplets`) and a hinge, on the mean over those above zero. Instead of labels it takes the
+    triplets of a sampler, [n, 3] rows of the batch: then no miner looks for others, and the mean is over all of them.
 
     Args:
         margin: a squared distance.
@@ -31,6 +32,8 @@ class TripletLoss(MetricLoss):
         Schroff, Kalenichenko, Philbin: FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR 2015;
         Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification, 2017.
     """
+
+    drawn_columns = 3
 
     def __init__(
         self,
@@ -48,6 +51,11 @@ class TripletLoss(MetricLoss):
         """Return the loss of each anchor, [m] and [m, dim] → [m]."""
         losses, valid = self.losses_of_triplets(labels, embeddings)
         return spread_mean(losses, self.counted(losses, valid))
+
+    def measure_drawn(self, drawn: Any, embeddings: Any) -> Any:
+        """Return the loss of each triplet, [n, 3] and [m, dim] → [n]."""
+        parts = (ops.take(embeddings, drawn[:, part], axis=0) for part in range(3))
+        return triplet_loss(*parts, margin=self.margin, softness=self.softness)
 
     def losses_of_triplets(self, labels: Any, embeddings: Any) -> tuple[Any, Any]:
         """Return the loss of each triplet [m, k, q] and which of them are triplets, bool of that shape."""

@@ -265,7 +265,7 @@ class _Fit:
         dataset = self.sampler.dataset(self.features, batch_size=size, initial_epoch=start)
         try:
             self.trainer.fit(
-                as_batches(dataset, self.sampler.gives),
+                dataset,
                 epochs=self.settings.epochs,
                 initial_epoch=start,
                 callbacks=callbacks,
@@ -303,13 +303,6 @@ def make_sampler(labels: np.ndarray, settings: TrainingSettings) -> Sampler:
     sampler = SAMPLERS[settings.sampler]
     taken = {name: getattr(settings, name) for name in inspect.signature(sampler).parameters if hasattr(settings, name)}
     return sampler(labels, **taken)
-
-
-def as_batches(dataset: tf.data.Dataset, gives: str) -> tf.data.Dataset:
-    """Return a sampler's data set with the names of what an objective takes."""
-    if gives == "pairs":
-        return dataset.map(lambda x, y: {"features": x, "pairs": y[:, :2], "same": y[:, 2] == 1})
-    return dataset.map(lambda x, y: {"features": x, gives: y})
 
 
 def _digest(*sides: tuple[Rows, np.ndarray]) -> str:

@@ -38,13 +38,13 @@ class Objective:
     seed_generator: keras.random.SeedGenerator | None = None
     collapsed_loss: float | None = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
-        """Measure the embeddings [photos, width] of a batch, as `as_batches` gives it."""
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
+        """Measure the embeddings [photos, width] of a batch, by its targets and features as a sampler gives them."""
         raise NotImplementedError
 
 
 class TripletObjective(Objective):
-    """The triplet loss over a batch's `triplets` [n, 3].
+    """The triplet loss over a batch's triplets, targets [n, 3].
 
     `fraction_active` is the share that violates the margin.
     """
@@ -53,9 +53,9 @@ class TripletObjective(Objective):
         self.loss = loss
         self.collapsed_loss = float(hinge(loss.margin, softness=loss.softness))
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the mean loss."""
-        parts = (tf.gather(embeddings, batch["triplets"][:, part]) for part in range(3))
+        parts = (tf.gather(embeddings, targets[:, part]) for part in range(3))
         losses = triplet_loss(*parts, margin=self.loss.margin, softness=self.loss.softness)
         return self.measured(losses, tf.ones_like(losses, tf.bool), tf.ones_like(losses, tf.bool))
 
@@ -66,7 +66,7 @@ class TripletObjective(Objective):
 
 
 class MinedTripletObjective(TripletObjective):
-    """The triplet loss over those triplets that its miner finds by a batch's `labels` [m]."""
+    """The triplet loss over those triplets that its miner finds by a batch's labels, targets [m]."""
 
     def __init__(self, loss: TripletLoss) -> None:
         super().__init__(loss)
@@ -76,14 +76,14 @@ class MinedTripletObjective(TripletObjective):
             # A semi-hard negative lies within the margin of the positive: that loss is near the margin in health, too.
             self.collapsed_loss = None
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the mean loss; of all triplets and a hinge, the mean over active triplets."""
-        losses, valid = self.loss.losses_of_triplets(batch["labels"], embeddings)
+        losses, valid = self.loss.losses_of_triplets(targets, embeddings)
         return self.measured(losses, valid, self.loss.counted(losses, valid))
 
 
 class PairObjective(Objective):
-    """The contrastive loss over a batch's `pairs` [n, 2] of which `same` [n] show one person.
+    """The contrastive loss over a batch's pairs: targets [n, 4]: two photos, whether of one person, and whether of two.
 
     `fraction_active` is the share of the pairs of two people that are nearer than the margin.
     """
@@ -91,12 +91,12 @@ class PairObjective(Objective):
     def __init__(self, loss: ContrastiveLoss) -> None:
         self.loss = loss
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the loss of the pairs, each kind averaged by itself."""
-        first, second = (tf.gather(embeddings, batch["pairs"][:, part]) for part in range(2))
+        first, second = (tf.gather(embeddings, targets[:, part]) for part in range(2))
         squared = tf.reduce_sum(tf.square(first - second), axis=1)
-        negative = tf.logical_not(batch["same"])
-        loss = tf.reduce_mean(self.loss.of_distances(squared, batch["same"], negative))
+        same, negative = (targets[:, part] == 1 for part in (2, 3))
+        loss = tf.reduce_mean(self.loss.of_distances(squared, same, negative))
         return LossAndStats(loss, _mean_where(negative, squared < self.loss.margin**2), _count(negative))
 
     def of_distances(self, squared: np.ndarray, same: np.ndarray) -> float:
@@ -105,7 +105,7 @@ class PairObjective(Objective):
 
 
 class BatchObjective(Objective):
-    """A loss on embeddings and `labels` of a batch.
+    """A loss on embeddings and labels, targets [m], of a batch.
 
     `fraction_active` is the share of the batch's hardest triplets, one per anchor, that are in the wrong order.
     """
@@ -113,11 +113,11 @@ class BatchObjective(Objective):
     def __init__(self, loss: Any) -> None:
         self.loss = loss
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the mean of what the loss gives."""
-        hardest = BatchHard().triplets(batch["labels"], embeddings)
+        hardest = BatchHard().triplets(targets, embeddings)
         wrong = hardest.to_positive > hardest.to_negative
-        loss = tf.reduce_mean(self.measure(batch["labels"], embeddings))
+        loss = tf.reduce_mean(self.measure(targets, embeddings))
         return LossAndStats(loss, _mean_where(hardest.valid, wrong), _count(hardest.valid))
 
     def measure(self, labels: Any, embeddings: Any) -> Any:
@@ -163,9 +163,9 @@ class HeadTrainer(keras.Model):
         self.seed_generator = objective.seed_generator
         self.active = keras.metrics.Mean(name="active")
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
         """Embed a batch's photos, [photos, dim] → [photos, width]."""
-        return self.head(inputs["features"], training=training)
+        return self.head(inputs, training=training)
 
     def compute_loss(
         self,
@@ -176,7 +176,7 @@ class HeadTrainer(keras.Model):
         training: bool = True,
     ) -> Any:
         """Return the batch's loss and note the share of its triplets that are active."""
-        measured = self.objective(y_pred, x)
+        measured = self.objective(y_pred, y, x)
         self.active.update_state(measured.fraction_active, sample_weight=measured.count)
         return measured.loss
 
@@ -189,11 +189,11 @@ def make_objective(settings: TrainingSettings, labels: np.ndarray, *, width: int
     made = resolve(LOSSES[settings.loss].source)
     if issubclass(made, TripletLoss):
         given["softness"] = settings.softness
-        if settings.sampler != "pk":
+        if settings.sampler_gives == "triplets":
             return TripletObjective(made(**given))
         miner = make_miner(settings.mining, positives=settings.photos_per_person - 1, seed=settings.seed)
         return MinedTripletObjective(made(**given, miner=miner))
-    if settings.sampler == "pairs":
+    if settings.sampler_gives == "pairs":
         return PairObjective(made(**given))
     if issubclass(made, ProxyLoss):
         # The sampler pk takes no one with a single photo.

@@ -28,6 +28,7 @@ from facetl.losses.miners import AllTriplets, BatchHard, DistanceWeighted, SemiH
 from facetl.losses.proxy import ArcFaceLoss, MetricModel, ProxyLoss
 from facetl.losses.registry import register_loss, resolve
 from facetl.losses.triplet import TripletLoss
+from facetl.samplers import PairSampler, RandomSampler
 
 CENTROIDS = np.array([[0.6, 0.8, 0.0], [0.0, -0.6, 0.8], [1.0, 0.0, 0.0]], np.float32)
 NAMED = {name: resolve(spec.source)() for name, spec in LOSSES.items()}
@@ -269,3 +270,45 @@ def test_every_loss_is_the_same_on_the_jax_backend(tmp_path: Path) -> None:
             assert results[name] == pytest.approx(float(loss(*inputs_of(name))), rel=1e-4, abs=1e-6), name
     assert np.isfinite(results["drawn"]).all()
     assert results["proxies"][-1] < results["proxies"][0]
+
+
+class TestDrawn:
+    """Losses that take what a sampler drew instead of labels."""
+
+    ROWS = np.random.default_rng(5).normal(size=(6, 3)).astype(np.float32)
+
+    def squared(self, one: int, other: int) -> float:
+        unit = self.ROWS.astype(np.float64) / np.linalg.norm(self.ROWS, axis=1, keepdims=True)
+        return float(np.sum((unit[one] - unit[other]) ** 2))
+
+    def test_triplets(self) -> None:
+        drawn = np.array([[0, 3, 1], [5, 2, 4], [0, 1, 3], [2, 5, 0]], np.int32)
+        expected = [max(0.0, self.squared(a, p) - self.squared(a, n) + 0.3) for a, p, n in drawn]
+        loss = facetl.losses.TripletLoss(margin=0.3, miner="batch-hard")
+        assert float(loss(drawn, self.ROWS)) == pytest.approx(np.mean(expected), rel=1e-5)
+        assert 0 < sum(value == 0 for value in expected) < 4
+
+    def test_pairs(self) -> None:
+        drawn = np.array([[0, 3, 1, 0], [5, 2, 0, 1], [1, 4, 0, 1], [2, 0, 1, 0], [4, 3, 0, 1]], np.int32)
+        near = [self.squared(a, b) / 2 for a, b, same, _ in drawn if same]
+        far = [max(0.0, 1.2 - self.squared(a, b) ** 0.5) ** 2 / 2 for a, b, same, _ in drawn if not same]
+        assert 0 < sum(value > 0 for value in far) < 3
+        expected = np.mean(near) + np.mean([value for value in far if value])
+        assert float(facetl.losses.ContrastiveLoss(margin=1.2)(drawn, self.ROWS)) == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize(
+        ("sampler", "loss"), [(RandomSampler, facetl.losses.TripletLoss), (PairSampler, facetl.losses.ContrastiveLoss)]
+    )
+    def test_in_a_fit(self, sampler: Any, loss: Any, jit: bool) -> None:
+        x, labels = clusters()
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.Adam(0.05), loss=loss(), jit_compile=jit)
+        drawn = sampler(labels, rounds=3, seed=1)
+        history = model.fit(drawn.dataset(x, batch_size=16), epochs=4, shuffle=False, verbose=0).history["loss"]
+        assert history[-1] < history[0]
+
+    def test_a_loss_of_labels_says_which_takes_them(self) -> None:
+        with pytest.raises(ValueError, match="a sampler of triplets goes with TripletLoss"):
+            facetl.losses.MultiSimilarityLoss()(np.zeros((4, 3), np.int32), self.ROWS)

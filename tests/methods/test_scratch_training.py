@@ -110,7 +110,7 @@ def test_the_softmax_is_the_cross_entropy_of_a_linear_classifier() -> None:
     target[np.arange(4), own] += 0.7
     import tensorflow as tf
 
-    measured = objective(tf.constant(rows), {"labels": tf.constant(labels)})
+    measured = objective(tf.constant(rows), tf.constant(labels))
     assert float(measured.loss) == pytest.approx(-np.mean(np.sum(target * logs, axis=1)), rel=1e-5)
     assert float(measured.fraction_active) == pytest.approx(np.mean(logits.argmax(axis=1) != own))
 
@@ -120,14 +120,14 @@ def test_the_classifier_stands_on_the_penultimate_layer_and_is_chopped_off() -> 
     labels = np.array([0, 0, 1, 1, 4])
     trainer = NetTrainer(net, make_net_objective(SETTINGS, labels, width=8), None)
     photos = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
-    penultimate = np.asarray(trainer({"features": photos}))
+    penultimate = np.asarray(trainer(photos))
     embeddings = penultimate / np.linalg.norm(penultimate, axis=1, keepdims=True)
     np.testing.assert_allclose(net(photos.astype(np.float32)), embeddings, atol=1e-5)
     # Person 4 has one photo and is no class.
     assert [tuple(v.shape) for v in trainer.trainable_variables if v.name == "classifier"] == [(2, 8)]
     assert "classifier" not in {v.name for v in net.variables}
     arcface = NetTrainer(net, make_net_objective(replace(SETTINGS, objective="arcface"), labels, width=8), None)
-    np.testing.assert_allclose(arcface({"features": photos}), net(photos.astype(np.float32)), atol=1e-6)
+    np.testing.assert_allclose(arcface(photos), net(photos.astype(np.float32)), atol=1e-6)
 
 
 def test_augmentation_changes_training_photos_alone() -> None:

@@ -49,7 +49,7 @@ def test_a_pair_loss_has_its_options_and_counts_hardest_triplets(loss: str, give
     objective = make_objective(settings, PEOPLE, width=2)
     assert isinstance(objective, BatchObjective)
     assert objective.proxies is objective.collapsed_loss is None
-    measured = objective(tf.constant(POINTS), {"labels": LABELS})
+    measured = objective(tf.constant(POINTS), LABELS)
     expected = (made(loss, margin=margin, scale=scale) if given else made(loss))(LABELS, POINTS)
     assert float(measured.loss) == pytest.approx(float(expected), rel=1e-6)
     # Anchors 1 and 2 have each other nearer than their mates; 3's mate is 2 away, the nearest stranger 3.2.
@@ -62,7 +62,7 @@ def test_a_proxy_loss_finds_a_photos_person_among_those_with_two_photos(loss: st
     assert isinstance(objective, ProxyObjective)
     assert objective.people.tolist() == [3, 6, 8]
     objective.proxies.assign([[0.0, 2.0], [-0.6, 0.8], [1.0, 1.0]])
-    measured = objective(tf.constant(POINTS), {"labels": LABELS})
+    measured = objective(tf.constant(POINTS), LABELS)
     expected = made(loss)(np.array([2, 2, 0, 0]), cosines_to(objective.proxies, POINTS))
     assert float(measured.loss) == pytest.approx(float(expected), rel=1e-6)
 
@@ -75,7 +75,7 @@ def test_proxies_begin_as_the_mean_directions_of_their_people() -> None:
     expected = np.array([[1.6, 0.8], [-1.0, 1.0], [0.0, 0.0]])
     expected[:2] /= np.linalg.norm(expected[:2], axis=1, keepdims=True)
     np.testing.assert_allclose(objective.proxies, expected, atol=1e-6)
-    measured = objective(tf.constant(POINTS), {"labels": LABELS})
+    measured = objective(tf.constant(POINTS), LABELS)
     assert math.isfinite(measured.loss)
 
 
@@ -83,7 +83,7 @@ def test_proxies_begin_as_the_mean_directions_of_their_people() -> None:
 def test_the_triplet_loss_is_mined_as_asked(mining: str, miner: Miner) -> None:
     objective = make_objective(small_settings(sampler="pk", mining=mining, margin=1.5), PEOPLE, width=2)
     assert isinstance(objective, MinedTripletObjective)
-    measured = objective(tf.constant(POINTS), {"labels": LABELS})
+    measured = objective(tf.constant(POINTS), LABELS)
     expected = np.asarray(TripletLoss(1.5, miner=miner, reduction="none")(LABELS, POINTS))
     assert float(measured.loss) == pytest.approx(float(expected.mean()), rel=1e-6)
     assert float(measured.fraction_active) == pytest.approx(float(np.mean(expected > 0)))
@@ -94,12 +94,12 @@ def test_distance_weighted_draws_go_on_from_the_seed_of_the_settings() -> None:
     rng = np.random.default_rng(0)
     embeddings = rng.normal(size=(30, 4)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    batch = {"labels": np.repeat(np.arange(10, dtype=np.int32), 3)}
+    labels = np.repeat(np.arange(10, dtype=np.int32), 3)
 
     def measured(seed: int) -> list[float]:
         settings = small_settings(sampler="pk", mining="distance-weighted", seed=seed)
-        objective = make_objective(settings, batch["labels"], width=4)
-        return [float(objective(embeddings, batch).loss) for _ in range(3)]
+        objective = make_objective(settings, labels, width=4)
+        return [float(objective(embeddings, labels).loss) for _ in range(3)]
 
     assert len(set(measured(1))) == 3
     assert measured(1) == measured(1) != measured(2)
@@ -123,17 +123,17 @@ def test_pairs_cost_what_the_paper_says() -> None:
     objective = make_objective(small_settings(loss="contrastive", sampler="pairs", margin=1.5), PEOPLE, width=2)
     assert isinstance(objective, PairObjective)
     assert objective.proxies is objective.seed_generator is objective.collapsed_loss is None
-    batch = {"pairs": np.array([[1, 0], [1, 2], [3, 1], [3, 2], [0, 2]]), "same": np.array([1, 0, 0, 1, 0], bool)}
-    measured = objective(POINTS, batch)
+    pairs = np.array([[1, 0, 1, 0], [1, 2, 0, 1], [3, 1, 0, 1], [3, 2, 1, 0], [0, 2, 0, 1]], np.int32)
+    measured = objective(POINTS, pairs)
     # D² 0.8 and 2 of one person; of two people 0.4 and 2 lie within the margin, 3.2 does not.
     near, far = [0.8 / 2, 2.0 / 2], [(1.5 - math.sqrt(0.4)) ** 2 / 2, (1.5 - math.sqrt(2)) ** 2 / 2]
     assert float(measured.loss) == pytest.approx(sum(near) / 2 + sum(far) / 2, rel=1e-6)
     assert (float(measured.fraction_active), float(measured.count)) == (pytest.approx(2 / 3), 3)
     squared = np.array([0.8, 0.4, 3.2, 2.0, 2.0])
-    assert objective.of_distances(squared, batch["same"]) == pytest.approx(float(measured.loss), rel=1e-6)
+    assert objective.of_distances(squared, pairs[:, 2] == 1) == pytest.approx(float(measured.loss), rel=1e-6)
     assert LOSSES["contrastive"].margin == 1.0
     plain = make_objective(small_settings(loss="contrastive", sampler="pairs"), PEOPLE, width=2)
-    assert float(plain(POINTS, batch).fraction_active) == pytest.approx(1 / 3)
+    assert float(plain(POINTS, pairs).fraction_active) == pytest.approx(1 / 3)
 
 
 def trainer(**options: object) -> HeadTrainer:
@@ -145,19 +145,18 @@ def trainer(**options: object) -> HeadTrainer:
     return model
 
 
-def loss_of(model: HeadTrainer, **batch: np.ndarray) -> float:
-    embeddings = model({"features": POINTS, **batch})
-    return float(model.compute_loss({"features": POINTS, **batch}, y_pred=embeddings))
+def loss_of(model: HeadTrainer, targets: np.ndarray) -> float:
+    return float(model.compute_loss(POINTS, targets, model(POINTS)))
 
 
 def test_the_mean_over_triplets_and_the_share_that_is_active() -> None:
     model = trainer(margin=0.2)
     triplets = np.array([[0, 1, 3], [2, 0, 1], [2, 3, 1]], np.int32)
     # −3, 2 − 0.4 + 0.2 = 1.8, 1.8
-    assert loss_of(model, triplets=triplets) == pytest.approx(3.6 / 3, rel=1e-5)
+    assert loss_of(model, triplets) == pytest.approx(3.6 / 3, rel=1e-5)
     assert float(model.active.result()) == pytest.approx(2 / 3)
     # A short last batch counts by its triplets: 2 of 3, then 0 of 1.
-    assert loss_of(model, triplets=triplets[:1]) == 0.0
+    assert loss_of(model, triplets[:1]) == 0.0
     assert float(model.active.result()) == pytest.approx(2 / 4)
 
 
@@ -166,7 +165,7 @@ def test_batch_all_is_the_mean_over_the_active_triplets() -> None:
     labels = np.array([0, 0, 1, 1], np.int32)
     # d(a, p) − d(a, n) + 0.2 for (a, p, n):
     # 012 −1.0, 013 −3.0, 102 0.6, 103 −2.2; 230 0.2, 231 1.8, 320 −1.8, 321 −1.0.
-    assert loss_of(model, labels=labels) == pytest.approx((0.6 + 0.2 + 1.8) / 3, rel=1e-5)
+    assert loss_of(model, labels) == pytest.approx((0.6 + 0.2 + 1.8) / 3, rel=1e-5)
     assert float(model.active.result()) == pytest.approx(3 / 8)
 
 
@@ -174,12 +173,12 @@ def test_batch_hard_is_the_mean_over_the_anchors() -> None:
     model = trainer(margin=0.2, miner="batch-hard")
     labels = np.array([0, 0, 1, 1], np.int32)
     # Nearest negatives: 2.0, 0.4, 0.4, 2 → violations −1.0, 0.6, 1.8, and for 3: 2 − 3.2 + 0.2 = −1.0.
-    assert loss_of(model, labels=labels) == pytest.approx((0.6 + 1.8) / 4, rel=1e-5)
+    assert loss_of(model, labels) == pytest.approx((0.6 + 1.8) / 4, rel=1e-5)
 
 
 def test_a_batch_without_a_triplet_costs_nothing() -> None:
     model = trainer(margin=0.2, miner="batch-hard")
-    assert loss_of(model, labels=np.array([1, 1, 1, 1], np.int32)) == 0.0
+    assert loss_of(model, np.array([1, 1, 1, 1], np.int32)) == 0.0
 
 
 def test_proxies_are_trained_with_the_head_and_are_no_part_of_it() -> None:
@@ -193,7 +192,7 @@ def test_proxies_are_trained_with_the_head_and_are_no_part_of_it() -> None:
     }
     model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
     before = [np.array(variable) for variable in model.trainable_variables]
-    batch = {"features": POINTS, "labels": np.array([1, 1, 4, 4], np.int32)}
+    batch = POINTS, np.array([1, 1, 4, 4], np.int32)
     model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, shuffle=False, verbose=0)
     assert all(np.any(old != np.array(new)) for old, new in zip(before, model.trainable_variables, strict=True))
     assert len(head.variables) == 2

@@ -115,12 +115,12 @@ class _Retaining(Objective):
         self.proxies = base.proxies
         self.seed_generator = base.seed_generator
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the base's measure, its loss increased."""
-        measured = self.base(embeddings, batch)
-        return measured._replace(loss=measured.loss + self.weight * self.added(batch))
+        measured = self.base(embeddings, targets, features)
+        return measured._replace(loss=measured.loss + self.weight * self.added(features))
 
-    def added(self, batch: dict[str, Any]) -> Any:
+    def added(self, features: Any) -> Any:
         """Return what a batch adds, a scalar."""
         raise NotImplementedError
 
@@ -132,10 +132,10 @@ class _Distilling(_Retaining):
         super().__init__(base, trunk, weight=weight)
         self.old = old
 
-    def added(self, batch: dict[str, Any]) -> Any:
+    def added(self, features: Any) -> Any:
         """Return the mean over the batch's photos."""
-        old = tf.stop_gradient(self.old(batch["features"], training=False))
-        return CosineDistillationLoss()(old, self.trunk(batch["features"], training=False))
+        old = tf.stop_gradient(self.old(features, training=False))
+        return CosineDistillationLoss()(old, self.trunk(features, training=False))
 
 
 class _Consolidating(_Retaining):
@@ -145,7 +145,7 @@ class _Consolidating(_Retaining):
         super().__init__(base, trunk, weight=weight)
         self.consolidation = consolidation
 
-    def added(self, batch: dict[str, Any]) -> Any:
+    def added(self, features: Any) -> Any:
         """Return the penalty of the weights as they are."""
         return self.consolidation.penalty(self.trunk)
 
@@ -196,7 +196,7 @@ def _gradient(
     trunk: keras.Model, objective: TripletObjective, rows: Float32s, triplets: np.ndarray
 ) -> list[np.ndarray]:
     unique, inverse = np.unique(triplets, return_inverse=True)
-    batch = {"triplets": tf.constant(inverse.reshape(triplets.shape).astype(np.int32))}
+    places = tf.constant(inverse.reshape(triplets.shape).astype(np.int32))
     with tf.GradientTape() as tape:
-        loss = objective(trunk(rows[unique], training=False), batch).loss
+        loss = objective(trunk(rows[unique], training=False), places).loss
     return [np.asarray(gradient) for gradient in tape.gradient(loss, trunk.trainable_variables)]

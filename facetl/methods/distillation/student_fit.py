@@ -28,7 +28,6 @@ from facetl.methods.scratch.crops import CropRows, make_augmenter
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.samplers import ShuffleSampler
 from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates
-from facetl.training.fit import as_batches
 from facetl.training.head import embed, join
 from facetl.training.objectives import LossAndStats, Objective
 from facetl.training.tensorboard import TensorBoardLog
@@ -68,7 +67,7 @@ class FittedStudent:
 
 
 class DistillationObjective(Objective):
-    """The weighted losses between a batch's embeddings and their targets; `labels` of a batch are rows of `targets`."""
+    """The weighted losses between a batch's embeddings and their targets, by rows [m] of `targets`."""
 
     def __init__(self, settings: DistillationSettings, targets: np.ndarray, centroids: np.ndarray) -> None:
         self.targets = tf.constant(targets, tf.float32)
@@ -81,9 +80,9 @@ class DistillationObjective(Objective):
         }
         self.terms = [(weight, losses[name]) for name, weight in settings.weights.items() if weight]
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Measure the embeddings [photos, width] of a batch."""
-        targets = tf.gather(self.targets, batch["labels"])
+        targets = tf.gather(self.targets, targets)
         loss = sum(weight * term(targets, embeddings) for weight, term in self.terms)
         alike = ops.matmul(embeddings, ops.transpose(targets))
         wrong = ops.cast(ops.max(alike, axis=1) > ops.diagonal(alike), "float32")
@@ -155,7 +154,7 @@ def fit_student(
         jit_compile=False,
     )
     if isinstance(train.rows, CropRows):
-        dataset = as_batches(sampler.dataset(train.rows, batch_size=settings.batch_size), sampler.gives)
+        dataset = sampler.dataset(train.rows, batch_size=settings.batch_size)
     else:
         dataset = _of_features(train.rows, settings)
     try:
@@ -206,6 +205,6 @@ def _augmenter(settings: DistillationSettings) -> keras.Sequential | None:
 
 def _of_features(rows: Rows, settings: DistillationSettings) -> tf.data.Dataset:
     photos = rows.shape[0]
-    elements = {"features": np.asarray(rows), "labels": np.arange(photos, dtype=np.int32)}
+    elements = np.asarray(rows), np.arange(photos, dtype=np.int32)
     shuffled = tf.data.Dataset.from_tensor_slices(elements).shuffle(photos, seed=settings.seed)
     return shuffled.batch(settings.batch_size).prefetch(2)

@@ -28,7 +28,6 @@ from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 from facetl.samplers import PKSampler, Sampler, ShuffleSampler
 from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates, remedies
-from facetl.training.fit import as_batches
 from facetl.training.head import embed
 from facetl.training.objectives import HeadTrainer, LossAndStats, Objective, ProxyObjective, make_objective
 from facetl.training.tensorboard import TensorBoardLog
@@ -161,8 +160,7 @@ def fit_net(
         optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
         jit_compile=False,
     )
-    drawn = sampler.dataset(photos, batch_size=settings.batch_size if sampler.sized else None)
-    dataset = as_batches(drawn, sampler.gives)
+    dataset = sampler.dataset(photos, batch_size=settings.batch_size if sampler.sized else None)
     try:
         trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
     except tf.errors.OpError:
@@ -245,12 +243,12 @@ class SoftmaxObjective(Objective):
         initial = keras.initializers.GlorotUniform()((len(people), width))
         self.proxies: keras.Variable = keras.Variable(initial, name="classifier")
 
-    def __call__(self, embeddings: Any, batch: dict[str, Any]) -> LossAndStats:
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Measure the penultimate layer's outputs [photos, width], not normalised."""
-        own = tf.searchsorted(tf.constant(self.people, batch["labels"].dtype), batch["labels"])
+        own = tf.searchsorted(tf.constant(self.people, targets.dtype), targets)
         logits = ops.matmul(embeddings, ops.transpose(self.proxies))
-        target = ops.one_hot(own, len(self.people)) * (1 - self.smoothing) + self.smoothing / len(self.people)
-        losses = ops.categorical_crossentropy(target, logits, from_logits=True)
+        wanted = ops.one_hot(own, len(self.people)) * (1 - self.smoothing) + self.smoothing / len(self.people)
+        losses = ops.categorical_crossentropy(wanted, logits, from_logits=True)
         wrong = ops.cast(ops.not_equal(ops.argmax(logits, axis=1), ops.cast(own, "int64")), "float32")
         return LossAndStats(ops.mean(losses), ops.mean(wrong), tf.cast(tf.size(wrong), tf.float32))
 
@@ -268,9 +266,9 @@ class NetTrainer(HeadTrainer):
         penultimate = isinstance(objective, SoftmaxObjective)
         self.body = keras.Model(net.input, net.layers[-1].input) if penultimate else net
 
-    def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
         """Embed a batch's photos, [photos, side, side, 3] uint8 → [photos, width]."""
-        photos = ops.cast(inputs["features"], "float32")
+        photos = ops.cast(inputs, "float32")
         if training and self.augmenter is not None:
             photos = self.augmenter(photos, training=True)
         return self.body(photos, training=training)
