@@ -31,7 +31,7 @@ from facetl.training.checkpoint import Checkpoint
 from facetl.training.head import build_trunk, embed, join
 from facetl.training.model_selection import HeadChoice, choose, raw_head
 from facetl.training.objectives import HeadTrainer, Objective, PairObjective, ProxyObjective, make_objective
-from facetl.training.settings import TrainingSettings
+from facetl.training.settings import FitSettings, TrainingSettings
 from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Whitening
 
@@ -104,17 +104,25 @@ def fit_head(
     # Whitened once, the features are small: only the layers behind the projection run at every step.
     reduced = rows is not None and held_out is not None
     objective = make_objective(settings, np.asarray(labels), width=head.output_shape[-1])
-    trainer = HeadTrainer(trunk if reduced else head, objective)
-    fit = _Fit(
-        trainer,
-        rows if rows is not None else features,
-        np.asarray(labels),
-        held_out if held_out is not None else validation[0],
-        np.asarray(validation[1]),
+    fit = Fit(
+        HeadTrainer(trunk if reduced else head, objective),
         settings,
+        validation=(held_out if held_out is not None else validation[0], validation[1]),
+        remedies=remedies(settings),
+    )
+    taken = rows if rows is not None else features
+    if isinstance(objective, ProxyObjective):
+        objective.imprint(embed(fit.trainer.head, taken), np.asarray(labels))
+    fit.run(
+        make_sampler(np.asarray(labels), settings),
+        taken,
+        on_epoch=on_epoch,
+        logs=logs,
+        plot=settings.plot_embeddings,
+        checkpoint=checkpoint,
+        resume=resume,
         data=_digest((features, np.asarray(labels)), (validation[0], np.asarray(validation[1]))),
     )
-    fit.run(on_epoch=on_epoch, checkpoint=checkpoint, resume=resume, logs=logs)
     choice = None
     if settings.fallback:
         raw = Raw().fit(features)
@@ -124,8 +132,8 @@ def fit_head(
             settings.whitening_options,
             raw=raw,
             validation=validation,
-            trained=embed(trainer.head, fit.validate.features),
-            pairs=fit.validate.pairs,
+            trained=embed(fit.trainer.head, fit.verify.features),
+            pairs=fit.verify.pairs,
             layout=layout,
         )
         head = raw_head(raw) if choice.fallback else head
@@ -174,9 +182,10 @@ def fit_trunk(
     began = time.monotonic()
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(settings.seed)
-    trainer = HeadTrainer(trunk, objective)
-    fit = _Fit(trainer, rows, np.asarray(labels), validation[0], np.asarray(validation[1]), settings, data="")
-    fit.run(on_epoch=on_epoch, checkpoint=None, resume=False, logs=None)
+    fit = Fit(HeadTrainer(trunk, objective), settings, validation=validation, remedies=remedies(settings))
+    if isinstance(objective, ProxyObjective):
+        objective.imprint(embed(trunk, rows), np.asarray(labels))
+    fit.run(make_sampler(np.asarray(labels), settings), rows, on_epoch=on_epoch)
     return FittedTrunk(trunk, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
 
 
@@ -188,32 +197,33 @@ def untrained_head(front: Whitening, dim: int, settings: TrainingSettings) -> ke
     return join(plain, build_trunk(plain.output_shape[-1], **options))
 
 
-class _Fit:
-    """One call of Keras' `fit` with everything around it."""
+class Fit:
+    """One call of Keras' `fit` with everything around it, for heads and for nets.
+
+    Attributes:
+        trainer: keeps the weights of the best epoch.
+        verify: of the validation people, by whom that epoch is chosen.
+        stopping: knows which one it is; −1 is the start.
+        history: the logs of each epoch.
+    """
 
     def __init__(
         self,
         trainer: HeadTrainer,
-        features: Rows,
-        labels: np.ndarray,
-        held_out: Rows,
-        held_out_labels: np.ndarray,
-        settings: TrainingSettings,
+        settings: FitSettings,
         *,
-        data: str,
+        validation: tuple[Rows, np.ndarray],
+        remedies: str,
     ) -> None:
+        objective = trainer.objective
         self.trainer = trainer
         self.settings = settings
-        # What a resumed training must share with the interrupted one.
-        self.stated = {**settings.to_json(), "data": data}
-        self.features = features
-        self.labels = labels
+        self.remedies = remedies
         self.history: list[dict[str, float]] = []
-        self.sampler = make_sampler(labels, settings)
-        self.validate = VerifyPairs(
-            (held_out, held_out_labels),
+        self.verify = VerifyPairs(
+            validation,
             seed=settings.seed,
-            loss=trainer.objective.of_distances if isinstance(trainer.objective, PairObjective) else None,
+            loss=objective.of_distances if isinstance(objective, PairObjective) else None,
         )
         self.stopping = EarlyStopping(patience=settings.patience)
         optimizer = keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None)
@@ -222,47 +232,59 @@ class _Fit:
 
     def run(
         self,
+        sampler: Sampler,
+        features: Rows,
         *,
+        dataset: tf.data.Dataset | None = None,
         on_epoch: Callable[[int, dict[str, float]], None],
-        checkpoint: Path | None,
-        resume: bool,
-        logs: Path | None,
+        logs: Path | None = None,
+        plot: bool = False,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+        data: str = "",
     ) -> None:
-        start = self._restore(checkpoint) if checkpoint is not None and resume and checkpoint.is_file() else 0
+        """Train to the last epoch, or until patience runs out.
+
+        Args:
+            sampler, features: of the batches.
+            dataset: the batches, where they are not the sampler's.
+            on_epoch: called after each epoch with its number, from 0, and its logs.
+            logs: folder for TensorBoard; with `plot`, embeddings of validation people, too.
+            checkpoint, resume: see `fit_head`.
+            data: a digest of what is trained on, which a resumed training must share with the interrupted one.
+        """
+        stated = {**self.settings.to_json(), "data": data}
+        going_on = checkpoint is not None and resume and checkpoint.is_file()
+        start = self._restore(checkpoint, stated) if checkpoint is not None and going_on else 0
         if start >= self.settings.epochs or self.stopping.exhausted:
             # It was killed after its last epoch: nothing is left but to take the best weights.
             self.trainer.set_weights(self.stopping.best_weights)
             return
-
         if start == 0:
-            if isinstance(self.trainer.objective, ProxyObjective):
-                self.trainer.objective.imprint(embed(self.trainer.head, self.features), self.labels)
             # The start is an epoch to choose, too: a head that training makes worse on validation is not kept.
-            self.stopping.begin_with(self.validate.auc_of(self.trainer.head), self.trainer.get_weights())
+            self.stopping.begin_with(self.verify.auc_of(self.trainer.head), self.trainer.get_weights())
 
         def note(epoch: int, values: dict[str, float]) -> None:
             self.history.append({"epoch": float(epoch + 1), **values})
             if checkpoint is not None:
-                self._save(checkpoint, epoch + 1)
+                self._save(checkpoint, epoch + 1, stated)
             on_epoch(epoch, values)
 
         callbacks: list[keras.callbacks.Callback] = [
             keras.callbacks.LearningRateScheduler(learning_rates(self.settings)),
-            RefreshNeighbours(self.sampler),
-            self.validate,
+            RefreshNeighbours(sampler),
+            self.verify,
             CollapseGuard(
-                collapsed_loss=self.trainer.objective.collapsed_loss,
-                remedies=remedies(self.settings),
-                history=self.history,
+                collapsed_loss=self.trainer.objective.collapsed_loss, remedies=self.remedies, history=self.history
             ),
             self.stopping,
         ]
         if logs is not None:
-            shown = self.validate.labels if self.settings.plot_embeddings else None
-            callbacks.append(TensorBoardLog(logs, self.validate, plotted=shown))
+            callbacks.append(TensorBoardLog(logs, self.verify, plotted=self.verify.labels if plot else None))
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
-        size = self.settings.batch_size if self.sampler.sized else None
-        dataset = self.sampler.dataset(self.features, batch_size=size, initial_epoch=start)
+        if dataset is None:
+            size = self.settings.batch_size if sampler.sized else None
+            dataset = sampler.dataset(features, batch_size=size, initial_epoch=start)
         try:
             self.trainer.fit(
                 dataset,
@@ -273,22 +295,22 @@ class _Fit:
                 verbose=0,
             )
         except tf.errors.OpError:
-            if self.sampler.error is not None:
-                raise self.sampler.error from None
+            if sampler.error is not None:
+                raise sampler.error from None
             raise
 
     def _variables(self) -> list[Any]:
         # The head's with its dropout seeds, the objective's proxies and seeds, the optimiser's.
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
-    def _save(self, path: Path, epochs: int) -> None:
+    def _save(self, path: Path, epochs: int, stated: dict[str, Any]) -> None:
         memory = self.stopping.memory()
         best_weights = memory.pop("best_weights")
         variables = [np.asarray(variable.value) for variable in self._variables()]
-        Checkpoint(epochs, variables, best_weights, memory, self.history, self.stated).save(path)
+        Checkpoint(epochs, variables, best_weights, memory, self.history, stated).save(path)
 
-    def _restore(self, path: Path) -> int:
-        state = Checkpoint.load(path, settings=self.stated)
+    def _restore(self, path: Path, stated: dict[str, Any]) -> int:
+        state = Checkpoint.load(path, settings=stated)
         for variable, value in zip(self._variables(), state.variables, strict=True):
             variable.assign(value)
         memory = {**state.stopping, "best_weights": state.best_weights}

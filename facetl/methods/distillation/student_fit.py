@@ -27,10 +27,9 @@ from facetl.methods.distillation.distillation_settings import DistillationSettin
 from facetl.methods.scratch.crops import CropRows, make_augmenter
 from facetl.methods.scratch.scratch_training import NetTrainer
 from facetl.samplers import ShuffleSampler
-from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates
+from facetl.training.fit import Fit
 from facetl.training.head import embed, join
 from facetl.training.objectives import LossAndStats, Objective
-from facetl.training.tensorboard import TensorBoardLog
 from facetl.training.whitening import Whitening
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -129,41 +128,12 @@ def fit_student(
     objective = DistillationObjective(settings, train.targets, centroids)
     augmenter = _augmenter(settings) if isinstance(train.rows, CropRows) else None
     trainer = NetTrainer(net, objective, augmenter)
-    validate = VerifyPairs((validation.rows, validation.labels), seed=settings.seed)
-    stopping = EarlyStopping(patience=settings.patience)
-    stopping.begin_with(validate.auc_of(net), trainer.get_weights())
     # A photo is a class of its own: its target.
     sampler = ShuffleSampler(np.arange(train.rows.shape[0]), smallest_class=1, seed=settings.seed)
-    history: list[dict[str, float]] = []
-
-    def note(epoch: int, values: dict[str, float]) -> None:
-        history.append({"epoch": float(epoch + 1), **values})
-        on_epoch(epoch, values)
-
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.LearningRateScheduler(learning_rates(settings)),
-        validate,
-        CollapseGuard(collapsed_loss=None, remedies=_REMEDIES),
-        stopping,
-    ]
-    if logs is not None:
-        callbacks.append(TensorBoardLog(logs, validate))
-    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
-    trainer.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
-        jit_compile=False,
-    )
-    if isinstance(train.rows, CropRows):
-        dataset = sampler.dataset(train.rows, batch_size=settings.batch_size)
-    else:
-        dataset = _of_features(train.rows, settings)
-    try:
-        trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
-    except tf.errors.OpError:
-        if sampler.error is not None:
-            raise sampler.error from None
-        raise
-    return FittedStudent(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began)
+    dataset = None if isinstance(train.rows, CropRows) else _of_features(train.rows, settings)
+    fit = Fit(trainer, settings, validation=(validation.rows, validation.labels), remedies=_REMEDIES)
+    fit.run(sampler, train.rows, dataset=dataset, on_epoch=on_epoch, logs=logs)
+    return FittedStudent(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
 
 
 def fit_projection(

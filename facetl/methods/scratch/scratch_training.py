@@ -27,10 +27,10 @@ from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 from facetl.samplers import PKSampler, Sampler, ShuffleSampler
-from facetl.training.callbacks import CollapseGuard, EarlyStopping, VerifyPairs, learning_rates, remedies
+from facetl.training.callbacks import remedies
+from facetl.training.fit import Fit
 from facetl.training.head import embed
 from facetl.training.objectives import HeadTrainer, LossAndStats, Objective, ProxyObjective, make_objective
-from facetl.training.tensorboard import TensorBoardLog
 
 # Side to which photos are shrunk for the baselines of pixels: finer, they tell people apart no better.
 PIXELS = 32
@@ -132,42 +132,20 @@ def fit_net(
         settings.net, side=crops.rows.shape[1], width=settings.width, grey=settings.grey, seed=settings.seed
     )
     baselines = _baselines(crops, net, settings)
-    sampler = _sampler(labels, settings)
     trainer = NetTrainer(
         net,
         make_net_objective(settings, labels, width=settings.width),
         make_augmenter(settings.seed) if settings.augment else None,
     )
-    validate = VerifyPairs((held_out, held_out_labels), seed=settings.seed)
-    stopping = EarlyStopping(patience=settings.patience)
-    stopping.begin_with(validate.auc_of(net), trainer.get_weights())
-    history: list[dict[str, float]] = []
-
-    def note(epoch: int, values: dict[str, float]) -> None:
-        history.append({"epoch": float(epoch + 1), **values})
-        on_epoch(epoch, values)
-
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.LearningRateScheduler(learning_rates(settings)),
-        validate,
-        CollapseGuard(collapsed_loss=trainer.objective.collapsed_loss, remedies=remedies(settings.training)),
-        stopping,
-    ]
-    if logs is not None:
-        callbacks.append(TensorBoardLog(logs, validate))
-    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=note))
-    trainer.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate, weight_decay=settings.weight_decay or None),
-        jit_compile=False,
+    fit = Fit(
+        trainer,
+        settings,
+        validation=(held_out, held_out_labels),
+        remedies=remedies(settings.training),
     )
-    dataset = sampler.dataset(photos, batch_size=settings.batch_size if sampler.sized else None)
-    try:
-        trainer.fit(dataset, epochs=settings.epochs, callbacks=callbacks, shuffle=False, verbose=0)
-    except tf.errors.OpError:
-        if sampler.error is not None:
-            raise sampler.error from None
-        raise
-    return FittedNet(net, pd.DataFrame(history), stopping.best_epoch + 1, time.monotonic() - began, baselines)
+    fit.run(_sampler(labels, settings), photos, on_epoch=on_epoch, logs=logs)
+    seconds = time.monotonic() - began
+    return FittedNet(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, seconds, baselines)
 
 
 def _sampler(labels: np.ndarray, settings: ScratchSettings) -> Sampler:
