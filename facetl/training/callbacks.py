@@ -115,8 +115,8 @@ class VerifyPairs(keras.callbacks.Callback):
 
 
 def embedder_of(model: Any) -> Any:
-    """Return the part of a trained model that gives embeddings: its `embedder` or `head`, else the model itself."""
-    return getattr(model, "embedder", None) or getattr(model, "head", None) or model
+    """Return the part of a trained model that gives embeddings: its `embedder`, else the model itself."""
+    return getattr(model, "embedder", model)
 
 
 def spread(embeddings: np.ndarray) -> float:
@@ -130,7 +130,8 @@ class CollapseGuard(keras.callbacks.Callback):
     Collapse is, with any loss, a spread that has fallen below `least_spread` and a tenth of its highest. With the
     triplet loss it is also, over `window` epochs, a mean loss within 5% of `collapsed_loss`, that of d(a, p) = d(a, n),
     with 98% of the triplets active and a spread that has not doubled: then the gradient only shrinks the embedding
-    (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head starts at one point and leaves it: its spread grows.
+    (Hermans, Beyer, Leibe, 2017, section 4). A sigmoid head starts at one point and leaves it: its spread grows. Put it
+    after `VerifyPairs`, which logs the spread; a share of active triplets that is not logged counts as all of them.
 
     Args:
         collapsed_loss: mean loss of a head that maps everyone to one point; None where the loss alone does not show it.
@@ -141,8 +142,8 @@ class CollapseGuard(keras.callbacks.Callback):
     def __init__(
         self,
         *,
-        collapsed_loss: float | None,
-        remedies: str,
+        collapsed_loss: float | None = None,
+        remedies: str = "Try a lower learning rate.",
         least_spread: float = 0.02,
         window: int = 5,
         history: Sequence[Mapping[str, float]] = (),
@@ -163,14 +164,20 @@ class CollapseGuard(keras.callbacks.Callback):
         self._note(logs)
         if self._fallen() or self._stuck():
             collapsed = "" if self.collapsed_loss is None else f" (collapsed: {self.collapsed_loss:.3f})"
+            active = f"{logs['active']:.0%} of triplets active, " if "active" in logs else ""
             raise CollapseError(
                 f"training collapsed in epoch {epoch + 1}: loss {logs['loss']:.3f}{collapsed}, "
-                f"{logs['active']:.0%} of triplets active, spread of the embeddings {logs['spread']:.3f}. "
+                f"{active}spread of the embeddings {logs['spread']:.3f}. "
                 f"{self.remedies}"
             )
 
     def _note(self, logs: Mapping[str, float]) -> None:
-        self.recent.append((logs["loss"], logs["active"], logs["spread"]))
+        if "spread" not in logs:
+            raise TrainingError(
+                "CollapseGuard: expected the spread of the embeddings among the logs, got none. "
+                "Put VerifyPairs before it."
+            )
+        self.recent.append((logs["loss"], logs.get("active", 1.0), logs["spread"]))
         self.highest = max(self.highest, logs["spread"])
 
     def _fallen(self) -> bool:

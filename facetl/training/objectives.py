@@ -163,6 +163,11 @@ class HeadTrainer(keras.Model):
         self.seed_generator = objective.seed_generator
         self.active = keras.metrics.Mean(name="active")
 
+    @property
+    def embedder(self) -> keras.Model:
+        """What gives embeddings, for the callbacks."""
+        return self.head
+
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Embed a batch's photos, [photos, dim] → [photos, width]."""
         return self.head(inputs, training=training)

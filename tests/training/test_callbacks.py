@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gaussians import gaussian_people, small_settings
 
-from facetl.errors import CollapseError
+from facetl.errors import CollapseError, TrainingError
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.samplers import NeighbourSampler, RandomSampler
@@ -48,7 +48,7 @@ def test_spread_by_hand() -> None:
 
 def test_validate_logs_what_the_pairs_say() -> None:
     validate = VerifyPairs((POINTS * np.array([[3], [1], [7], [2], [0.5]], np.float32), LABELS), pairs=PAIRS)
-    validate.set_model(SimpleNamespace(head=unit_head()))
+    validate.set_model(SimpleNamespace(embedder=unit_head()))
     logs: dict[str, Any] = {"loss": 0.1}
     validate.on_epoch_end(0, logs)
     np.testing.assert_allclose(validate.distances, [0.4, 0.8, 3.2, 2.0, 4.0], atol=1e-5)
@@ -71,6 +71,14 @@ def guarded(epochs: list[tuple[float, float, float]], *, collapsed_loss: float |
 
 
 class TestCollapseGuard:
+    def test_an_ordinary_fit_needs_no_more_than_the_spread(self) -> None:
+        guard = CollapseGuard()
+        guard.on_epoch_end(0, {"loss": 0.4, "spread": 0.5})
+        with pytest.raises(CollapseError, match=r"loss 0\.300, spread of the embeddings 0\.010\. Try a lower learning"):
+            guard.on_epoch_end(1, {"loss": 0.3, "spread": 0.01})
+        with pytest.raises(TrainingError, match="Put VerifyPairs before it"):
+            guard.on_epoch_end(2, {"loss": 0.3})
+
     def test_everyone_falls_to_one_point(self) -> None:
         assert guarded([(0.1, 0.5, 0.6), (0.1, 0.5, 0.019)]) == 1
         assert guarded([(0.1, 0.5, 0.6)] + [(0.1, 0.5, 0.021)] * 5) == 6
@@ -144,7 +152,7 @@ def test_remedies_name_options_that_have_a_say(changes: dict[str, str], options:
 
 def test_embeddings_that_are_no_numbers_end_the_training() -> None:
     validate = VerifyPairs((np.where(np.arange(5)[:, None] == 3, np.nan, POINTS), LABELS), pairs=PAIRS)
-    validate.set_model(SimpleNamespace(head=unit_head()))
+    validate.set_model(SimpleNamespace(embedder=unit_head()))
     with pytest.raises(CollapseError, match=r"diverged in epoch 3: .*--learning-rate"):
         validate.on_epoch_end(2, {"loss": math.nan})
 
