@@ -51,7 +51,8 @@ class MetricLoss(SerializableLoss):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the reduced loss."""
         # Keras casts labels to float32, in which neighbours above 2²⁴ are one number: a row number is exact.
-        if self._drawn(y_true):
+        # One-hot labels, which are no integers, may have as many columns.
+        if self._drawn(y_true) and "int" in keras.backend.standardize_dtype(ops.convert_to_tensor(y_true).dtype):
             return super().__call__(y_true, y_pred, sample_weight)
         labels = checked_labels(y_true)
         first = ops.argmax(ops.equal(ops.expand_dims(labels, 1), ops.expand_dims(labels, 0)), axis=1)
