@@ -17,7 +17,7 @@ from facetl.calibration.error_rates import ErrorsAt, PeoplePairs, interval_elsew
 from facetl.calibration.identification import Identification, SimulatedEnrolment, simulate_enrolment
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
-from facetl.io.json_fields import StoredFields
+from facetl.io.json import StoredFields
 from facetl.metrics.bootstrap import LEVEL, Interval
 from facetl.metrics.jackknife import jackknife_variance
 from facetl.metrics.roc import Floats

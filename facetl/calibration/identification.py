@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from facetl.calibration.error_rates import RULE_OF_THREE, Distances, ascending, interval_elsewhere
 from facetl.errors import DataError
-from facetl.io.json_fields import StoredFields
+from facetl.io.json import JsonFields, StoredFields
 from facetl.metrics.bootstrap import Interval
 from facetl.metrics.ranking import SHRINKAGE, Gallery, checked_embeddings
 from facetl.metrics.roc import Bools, Floats
@@ -36,7 +36,7 @@ _WIDEST = 4.0
 
 
 @dataclass(frozen=True)
-class Identification:
+class Identification(JsonFields):
     """How to name a face, or to call it unknown.
 
     A photo is the nearest person's if its distance (to the person's centroid, less the person's shift for the
@@ -70,19 +70,6 @@ class Identification:
         if ranked.distances.shape[1] > 1:
             known &= ranked.distances[:, 1] - ranked.distances[:, 0] >= self.margin
         return [gallery.people[p] if sure else None for p, sure in zip(ranked.people[:, 0], known, strict=True)]
-
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain types."""
-        return {
-            "method": self.method,
-            "shrinkage": self.shrinkage,
-            "threshold": self.threshold,
-            "margin": self.margin,
-            "fpir": self.fpir,
-            "dir": self.dir,
-            "enrolled": self.enrolled,
-            "strangers": self.strangers,
-        }
 
     @classmethod
     def from_json(cls, stored: StoredFields) -> Identification:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from facetl.errors import DataError
-from facetl.io.json_fields import StoredFields
+from facetl.io.json import StoredFields
 from facetl.metrics.pairs import identity_folds, sample_pairs
 from facetl.metrics.roc import Bools, Floats, checked_pairs
 from facetl.metrics.verification import pair_distances

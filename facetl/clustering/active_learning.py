@@ -9,7 +9,7 @@ question's gain. What was answered, or follows from answers, is never asked.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -22,6 +22,7 @@ from facetl.clustering.constraints import UNCONSTRAINED, Constraints, Constraint
 from facetl.clustering.neighbours import Float32s, Ints, nearest
 from facetl.clustering.similarity import Evidence
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised
 from facetl.metrics.roc import Floats
 
@@ -32,7 +33,7 @@ _SPARE = 20  # questions about two stacks that are looked at, for one that is wa
 
 
 @dataclass(frozen=True)
-class Question:
+class Question(JsonFields):
     """Do these two rows show one person?
 
     Attributes:
@@ -47,10 +48,6 @@ class Question:
     probability: float
     gain: float
     together: bool
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def questions(

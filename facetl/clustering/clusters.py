@@ -20,6 +20,7 @@ from facetl.clustering.neighbours import NOBODY, Float32s, Ints, neighbours
 from facetl.clustering.similarity import NEIGHBOURS, Evidence
 from facetl.clustering.stacks import StackOf, stacks_of
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.ranking import checked_embeddings
 from facetl.metrics.roc import Floats
 
@@ -27,7 +28,7 @@ __all__ = ["Clustering", "Constraints", "StackOf", "cluster"]
 
 
 @dataclass(frozen=True, eq=False)
-class Clustering:
+class Clustering(JsonFields):
     """Rows in stacks.
 
     Attributes:
@@ -40,14 +41,6 @@ class Clustering:
     stack: Ints
     confidence: Floats
     stacks: tuple[StackOf, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {
-            "stack": self.stack.tolist(),
-            "confidence": self.confidence.tolist(),
-            "stacks": [stack.to_json() for stack in self.stacks],
-        }
 
 
 def cluster(

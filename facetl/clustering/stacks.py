@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from facetl.clustering.constraints import ConstraintSet
 from facetl.clustering.neighbours import Float32s, Ints
+from facetl.io.json import JsonFields
 from facetl.metrics.roc import Floats
 
 _BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class StackOf:
+class StackOf(JsonFields):
     """A stack.
 
     Attributes:
@@ -31,10 +32,6 @@ class StackOf:
     confidence: float
     name: str | None
     suggestion: str | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {**asdict(self), "rows": list(self.rows)}
 
 
 def stacks_of(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from facetl.io.json import JsonFields
 from facetl.data.duplicates import without_copies
 from facetl.data.manifest import Manifest
 from facetl.data.metadata.header import read_header
@@ -17,7 +18,7 @@ SMALL = 32  # pixels of the shorter side below which little of a face is left
 
 
 @dataclass(frozen=True)
-class DataCheck:
+class DataCheck(JsonFields):
     """What a folder of people holds.
 
     Attributes:
@@ -37,10 +38,6 @@ class DataCheck:
     small: int
     sides: Mapping[str, Mapping[str, int]]
     skipped: Mapping[str, int]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {**asdict(self), "sides": {side: dict(counts) for side, counts in self.sides.items()}}
 
 
 def check(manifest: Manifest, *, progress: Callable[[int, int], None] | None = None) -> DataCheck:

@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from facetl.io.json import JsonFields
 from facetl.data.manifest import Manifest
 from facetl.data.quota import dealt_evenly
 from facetl.errors import DataError
@@ -39,7 +40,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class Coverage(JsonFields):
     """How much of a set its triplets show.
 
     people and photos are those in at least one triplet, of people_in_set and photos_in_set; anchor_people have
@@ -56,10 +57,6 @@ class Coverage:
     negative_people: int
     per_person: Spread
     per_photo: Spread
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields as plain Python types."""
-        return asdict(self)
 
 
 def make_triplets(manifest: Manifest, *, count: int, seed: int) -> list[Triplet]:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import CachedExtractor
 from facetl.errors import CacheError
+from facetl.io.json import JsonFields
 from facetl.io.vector_file import vector_file
 
 _BATCH = 512  # rows read at a time: 14 MB of 14,112 numbers
 
 
 @dataclass(frozen=True)
-class FeatureExport:
+class FeatureExport(JsonFields):
     """What was written: the extractor's fingerprint, rows, those of them that have a path, numbers in a row."""
 
     fingerprint: str
     rows: int
     with_path: int
     dim: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def export_features(folder: Path, out: Path, *, fingerprint: str | None = None) -> FeatureExport:

@@ -15,6 +15,7 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
 from facetl.images.reader import Decode, ReadPhoto, read_batches
 from facetl.io.digests import digests
+from facetl.io.json import JsonFields
 
 if TYPE_CHECKING:
     from facetl.backbones.photo_net import PhotoNet
@@ -27,7 +28,7 @@ class Fingerprinted(Protocol):
 
 
 @dataclass(frozen=True)
-class FillReport:
+class FillReport(JsonFields):
     """What a fill did.
 
     `photos` were looked at: `computed` got a row now, `reused` had one (or share another's bytes), the rest
@@ -43,9 +44,6 @@ class FillReport:
     seconds: float
     rate: float
     flagged: dict[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
 from facetl.io.digests import digests
 from facetl.io.files import checksum, disk_bytes, sync_folder, translate_disk_errors
+from facetl.io.json import JsonFields
 from facetl.io.lock import WriterLock
 
 _BLOCK = 2**24  # bytes copied, and synced, at a time while compacting
 
 
 @dataclass(frozen=True)
-class ExtractorInfo:
+class ExtractorInfo(JsonFields):
     """One extractor of a cache: what it is, numbers in a row, rows, shards and their bytes on disk."""
 
     fingerprint: str
@@ -32,9 +33,6 @@ class ExtractorInfo:
     rows: int
     shards: int
     bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class VerifyReport:
 
 
 @dataclass(frozen=True)
-class GcReport:
+class GcReport(JsonFields):
     """Rows dropped (corrupt and torn among them) and kept, photos forgotten, bytes before and after.
 
     `faces_dropped` counts the photos whose found faces were dropped.
@@ -103,9 +101,6 @@ class GcReport:
     bytes_before: int
     bytes_after: int
     faces_dropped: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def info(folder: Path) -> InfoReport:

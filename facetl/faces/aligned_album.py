@@ -12,9 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +29,7 @@ from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
 from facetl.io.files import csv_bytes, remove_partial, sync_folder, write_atomic
+from facetl.io.json import JsonFields
 from facetl.io.lock import WriterLock, holder_of
 
 TABLE = "faces.csv"
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignSettings:
+class AlignSettings(JsonFields):
     """How faces are written.
 
     Attributes:
@@ -61,13 +61,9 @@ class AlignSettings:
     def __post_init__(self) -> None:
         template(self.size, zoom=self.zoom)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class AlignReport:
+class AlignReport(JsonFields):
     """What an alignment did.
 
     `photos` were found: `aligned` now, `known` from an earlier run, `copies` of the bytes of others, the rest in
@@ -88,10 +84,6 @@ class AlignReport:
     skipped: dict[str, int]
     seconds: float
     rate: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def align_album(

@@ -6,17 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from facetl.faces.detectors import DetectorSpec
 from facetl.faces.landmark_store import Faces, LandmarkStore, MissingLandmarksError
 from facetl.images.reader import Decode, read_batches
+from facetl.io.json import JsonFields
 
 
 @dataclass(frozen=True)
-class DetectionReport:
+class DetectionReport(JsonFields):
     """What a search for faces did.
 
     `photos` were asked for: `searched` now, `reused` from an earlier search (or as another photo with the same
@@ -33,10 +34,6 @@ class DetectionReport:
     skipped: dict[str, int]
     seconds: float
     rate: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

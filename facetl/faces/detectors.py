@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 
 # The modules that register a detector, each imported when one is first named.
 MODULES = ("yunet", "whole_photo")
@@ -27,7 +28,7 @@ _CASCADE = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Face:
+class Face(JsonFields):
     """A face in a photo; pixel (0, 0) is the centre of the photo's top left pixel.
 
     Attributes:
@@ -50,10 +51,6 @@ class Face:
     def height(self) -> float:
         """The height of the box, pixels."""
         return self.box[3] - self.box[1]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return {"box": list(self.box), "landmarks": self.landmarks.tolist(), "confidence": self.confidence}
 
 
 class Detector(Protocol):

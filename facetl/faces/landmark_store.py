@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,7 @@ import numpy as np
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.faces.detectors import Face
 from facetl.io.files import checksum, make_private_folder, open_private, translate_disk_errors
+from facetl.io.json import JsonFields
 from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
 
 FILE_NAME = "landmarks.sqlite"
@@ -54,7 +55,7 @@ class MissingLandmarksError(CacheError):
 
 
 @dataclass(frozen=True)
-class DetectorInfo:
+class DetectorInfo(JsonFields):
     """One detector: its settings, the photos it searched, those without a face, and the faces it found."""
 
     fingerprint: str
@@ -62,9 +63,6 @@ class DetectorInfo:
     photos: int
     without_face: int
     faces: int
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class LandmarkStore:

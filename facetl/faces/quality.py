@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from facetl.errors import DataError
 from facetl.faces.alignment import align
 from facetl.faces.detectors import Face
+from facetl.io.json import JsonFields
 
 # Left eye (mean of its inner and outer corner), right eye, tip of the nose, left and right corner of the mouth of a
 # mean face in centimetres: x to the right of the picture, y down, z towards the camera. Vertices 133 and 33, 1, 61
@@ -30,7 +31,7 @@ _SIDE = 112  # sharpness is judged on faces of one size, or large photos would a
 
 
 @dataclass(frozen=True)
-class Pose:
+class Pose(JsonFields):
     """How a head is turned, degrees, 0 when it faces the camera upright.
 
     `yaw` is positive when the nose points to the right of the picture, `pitch` when it points up, `roll` when the
@@ -41,13 +42,9 @@ class Pose:
     pitch: float
     roll: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class FaceQuality:
+class FaceQuality(JsonFields):
     """A face's quality: shorter side of its box in pixels, the detector's score, `sharpness`, and `pose`."""
 
     size: float
@@ -55,13 +52,9 @@ class FaceQuality:
     sharpness: float
     pose: Pose
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class QualityRule:
+class QualityRule(JsonFields):
     """Which faces are too poor to be told apart: kept, but apart from the good ones.
 
     The defaults come from half of LFW's people, with the default extractor and a discriminant learnt on the others: how
@@ -98,10 +91,6 @@ class QualityRule:
     def kind(self, quality: FaceQuality) -> Literal["good", "poor"]:
         """Say whether a face is `good` or `poor`."""
         return "poor" if self.reasons(quality) else "good"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def face_quality(image: NDArray[np.uint8], face: Face) -> FaceQuality:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.pairs import Ints
 from facetl.metrics.roc import Floats
 
@@ -28,7 +29,7 @@ class PrecisionRecall:
 
 
 @dataclass(frozen=True)
-class ClusterScores:
+class ClusterScores(JsonFields):
     """How well clusters agree with people.
 
     bcubed is averaged over photos (Amigó et al., 2009), pairwise over pairs of photos, ari is the adjusted Rand
@@ -44,22 +45,14 @@ class ClusterScores:
     clusters: int
     noise: int
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Elbow:
+class Elbow(JsonFields):
     """Within-cluster sum of squares of k-means: sse[i] for ks[i]; elbow is the k of the bend, None without one."""
 
     ks: tuple[int, ...]
     sse: tuple[float, ...]
     elbow: int | None
-
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {"ks": list(self.ks), "sse": list(self.sse), "elbow": self.elbow}
 
 
 def score_clusters(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> ClusterScores:

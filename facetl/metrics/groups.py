@@ -17,6 +17,7 @@ import numpy.typing as npt
 import scipy
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.bootstrap import LEAST_PEOPLE, LEVEL, REPLICATES, Interval, PersonRate, person_rate
 from facetl.metrics.roc import checked_pairs
 
@@ -24,7 +25,7 @@ _RATES = {"far": ("FAR", "different people"), "frr": ("FRR", "one person")}
 
 
 @dataclass(frozen=True)
-class GroupRate:
+class GroupRate(JsonFields):
     """A rate of one group, or why it has none.
 
     value: errors / pairs, None without pairs; interval: by person, None where the group is too small to say;
@@ -37,26 +38,18 @@ class GroupRate:
     pairs: int
     people: int
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {**vars(self), "interval": None if self.interval is None else self.interval.to_json()}
-
 
 @dataclass(frozen=True)
-class GroupRates:
+class GroupRates(JsonFields):
     """The two error rates of one group at the threshold."""
 
     group: str
     far: GroupRate
     frr: GroupRate
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {"group": self.group, "far": self.far.to_json(), "frr": self.frr.to_json()}
-
 
 @dataclass(frozen=True)
-class GroupDifference:
+class GroupDifference(JsonFields):
     """The rate ("far" or "frr") of `higher` less that of `lower`.
 
     interval: of this difference alone; p_value: two-sided, after Holm's correction for all the differences looked at.
@@ -68,10 +61,6 @@ class GroupDifference:
     difference: float
     interval: Interval
     p_value: float
-
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {**vars(self), "interval": self.interval.to_json()}
 
 
 @dataclass(frozen=True)

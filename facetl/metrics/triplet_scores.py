@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.pairs import Ints, Pairs, identity_folds
 from facetl.metrics.roc import Bools, Floats, accuracy_at, best_threshold, far_frr_at
 from facetl.metrics.verification import pair_distances
 
 
 @dataclass(frozen=True)
-class TripletScores:
+class TripletScores(JsonFields):
     """How well anchors are told from negatives and joined with positives.
 
     accuracy is of the 2 × triplets decisions at `threshold`, far_at_threshold and frr_at_threshold its two kinds of
@@ -39,10 +40,6 @@ class TripletScores:
     frr_at_threshold: float
     folds: int
     folds_of: str
-
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return asdict(self)
 
 
 def score_triplets(

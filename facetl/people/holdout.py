@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.ranking import Gallery
@@ -117,7 +117,7 @@ _OTHERS = 200  # of other people that a face is compared with
 
 
 @dataclass(frozen=True)
-class HeadComparison:
+class HeadComparison(JsonFields):
     """Old and new head on held-out faces, each compared with the faces of everybody that were not.
 
     Attributes:
@@ -150,10 +150,6 @@ class HeadComparison:
             f"nearest to their own person, AUC {self.auc_before:.4f} → {self.auc_after:.4f} "
             f"({self.gain:+.4f} ± {self.stderr:.4f})."
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def compare_heads(

@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from facetl.clustering.active_learning import Question, questions
 from facetl.clustering.clusters import Clustering, cluster
 from facetl.clustering.constraints import Constraints
 from facetl.clustering.incremental import NEW, assign_new
+from facetl.io.json import JsonFields
 from facetl.people.library import Library
 from facetl.people.library_embeddings import library_vectors
 from facetl.people.store.models import ResolvedAnswers, StackDraft
@@ -30,7 +30,7 @@ _NOTHING = Clustering(np.empty(0, np.int64), np.empty(0), ())
 
 
 @dataclass(frozen=True)
-class StackReport:
+class StackReport(JsonFields):
     """What was stacked.
 
     Attributes:
@@ -45,10 +45,6 @@ class StackReport:
     alone: int
     named: int
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def restack(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> StackReport:

@@ -6,14 +6,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError, LibraryError
 from facetl.io.files import csv_bytes, write_atomic
+from facetl.io.json import JsonFields
 from facetl.people.library import Library
 from facetl.people.store.models import LibraryFace, LibraryPhoto
 
@@ -28,7 +28,7 @@ _FORBIDDEN = frozenset('/\\:*?"<>|')
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(JsonFields):
     """What an export wrote.
 
     `people` and `photos` are those exported; `files` are links or copies in folders, `rows` of the table, `sidecars`
@@ -43,10 +43,6 @@ class ExportReport:
     rows: int
     sidecars: int
     skipped: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def export(

@@ -10,9 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -33,6 +32,7 @@ from facetl.images.perceptual_hash import perceptual_hash
 from facetl.images.reader import read_batches
 from facetl.io.digests import digests
 from facetl.io.files import write_atomic
+from facetl.io.json import JsonFields
 from facetl.people import ingest
 from facetl.people.ingest import SearchedPhoto
 from facetl.people.library import Library
@@ -47,7 +47,7 @@ _QUALITY = 88
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(JsonFields):
     """What an import did.
 
     `photos` were found: `added` now, `known` before (of which `moved` were seen elsewhere then, and `searched_again`
@@ -73,10 +73,6 @@ class ImportReport:
     named_from_regions: int
     damaged_metadata: int
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def import_photos(

@@ -25,6 +25,7 @@ from facetl.faces.aligner import NO_FACE
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.images.decode import read_photo
 from facetl.io.digests import sha256_of_file
+from facetl.io.json import JsonFields
 from facetl.metrics.roc import squared_distances
 from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto, FaceFinder, own_detector, quality_of
 from facetl.recognition.face_embeddings import Box, FaceBatch, FaceEmbeddings, Photos, read_photos
@@ -257,7 +258,7 @@ class Recognizer:
 
 
 @dataclass(frozen=True)
-class VerifiedPair:
+class VerifiedPair(JsonFields):
     """Two photos compared.
 
     Attributes:
@@ -272,10 +273,6 @@ class VerifiedPair:
     threshold: float
     probability: float | None
     faces: tuple[int, int]
-
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {**vars(self), "faces": list(self.faces)}
 
 
 def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ LFW, and on average better with a head from 16 people on; dlib's were better raw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -26,6 +26,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import DataError
 from facetl.io.arrays import Rows
+from facetl.io.json import JsonFields
 from facetl.metrics.baselines import Raw
 from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.linalg import Float32s, normalised
@@ -44,7 +45,7 @@ _PHOTOS = 10
 
 
 @dataclass(frozen=True)
-class HeadChoice:
+class HeadChoice(JsonFields):
     """Whether the trained head or the raw features are a run's head, and why.
 
     Attributes:
@@ -81,10 +82,6 @@ class HeadChoice:
         """What was chosen and on what evidence."""
         what = "the raw features, since no trained head is better" if self.fallback else "the trained one"
         return f"{what}: {self.evidence}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the choice as plain types."""
-        return asdict(self)
 
 
 def choose(

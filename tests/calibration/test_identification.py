@@ -12,7 +12,7 @@ from scipy.special import logit
 from facetl.calibration import identification
 from facetl.calibration.identification import Identification, _Answers, simulate_enrolment
 from facetl.errors import DataError, RunError
-from facetl.io.json_fields import StoredFields
+from facetl.io.json import StoredFields
 from facetl.metrics.ranking import Gallery
 
 CENTROID = Identification("centroid", 5.0, 0.5, 0.1, 0.05, 0.75, 10, 30)

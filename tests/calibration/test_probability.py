@@ -21,7 +21,7 @@ from facetl.calibration.probability import (
     reliability,
 )
 from facetl.errors import DataError, RunError
-from facetl.io.json_fields import StoredFields
+from facetl.io.json import StoredFields
 from facetl.metrics.verification import pair_distances, sample_pairs
 from facetl.report.plots import figure_png, reliability_plot
 

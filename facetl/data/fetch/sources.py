@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facetl.io.json import JsonFields
 from facetl.data.fetch import orl, tfds
 from facetl.data.manifest import Manifest
 from facetl.data.walk import TERMS_FILE
@@ -19,7 +20,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Fetched(JsonFields):
     """A folder of people: where it lies, how much it holds, and the terms under which it may be used."""
 
     name: str
@@ -28,17 +29,6 @@ class Fetched:
     photos: int
     terms: str
     skipped: Mapping[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields as plain Python types."""
-        return {
-            "name": self.name,
-            "root": str(self.root),
-            "people": self.people,
-            "photos": self.photos,
-            "terms": self.terms,
-            "skipped": dict(self.skipped),
-        }
 
 
 def fetch(name: str, out: Path | str, *, progress: Progress | None = None) -> Fetched:

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from facetl.io.json import JsonFields
 from facetl.data.boxes import overlaps
 from facetl.data.metadata import xmp
 from facetl.data.metadata.header import PhotoHeader, read_header
@@ -38,7 +39,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True)
-class Region:
+class Region(JsonFields):
     """A part of a photo that somebody has marked.
 
     Attributes:
@@ -68,10 +69,6 @@ class Region:
         left, top, right, bottom = box
         edges = ((left + 0.5) / width, (top + 0.5) / height, (right + 0.5) / width, (bottom + 0.5) / height)
         return cls(name, tuple(min(max(edge, 0.0), 1.0) for edge in edges))  # type: ignore[arg-type]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return {"name": self.name, "box": list(self.box), "kind": self.kind}
 
 
 def read_regions(photo: Path | bytes, *, sidecar: Path | None = None) -> list[Region]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.continual_scores import Compatibility, compatibility, cross_distances, found_by_nearest_mean
 from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.linalg import Float32s
@@ -82,7 +83,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(JsonFields):
     """Share of new people's held-out photos that lie nearest to their own person's mean among all people known.
 
     Attributes:
@@ -97,10 +98,6 @@ class Found:
     among: int
     before: float
     after: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 def verified(photos: Twice, *, validation: Twice, seed: int, of: frozenset[str] | None = None) -> Verified | None:

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,13 @@ from facetl.faces.detection import detect_all
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.whole_photo import CroppedSpec
 from facetl.images.decode import read_photo
+from facetl.io.json import JsonFields
 from facetl.recognition.embedded_face import EmbeddedFace, own_detector
 from facetl.recognition.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Enrolment:
+class Enrolment(JsonFields):
     """What enrolling did: `people` and `faces` that are new, and how many `known` the gallery had already.
 
     `total` people can be named now. `skipped` counts photos by the reason why they could not be enrolled.
@@ -33,16 +33,6 @@ class Enrolment:
     known: int
     total: int
     skipped: Mapping[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return {
-            "people": self.people,
-            "faces": self.faces,
-            "known": self.known,
-            "total": self.total,
-            "skipped": dict(self.skipped),
-        }
 
 
 def enrol(

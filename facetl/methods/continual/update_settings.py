@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from facetl.errors import TrainingError
+from facetl.io.json import JsonFields
 from facetl.training.settings import check_bounds, setting
 
 PARTS = ("replay", "distillation", "ewc")
@@ -13,7 +13,7 @@ DEFAULT = "replay+distillation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateSettings:
+class UpdateSettings(JsonFields):
     """How a head takes up new people; shrinkage and memory were chosen on LFW, the others are customary.
 
     Attributes:
@@ -59,7 +59,3 @@ class UpdateSettings:
     def solved(self) -> bool:
         """Whether the method has a closed form for linear heads; the others, and other heads, take gradient descent."""
         return (self.has("replay") or self.has("distillation")) and not self.has("ewc")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain types."""
-        return asdict(self)

@@ -6,13 +6,13 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facetl.errors import LibraryError
+from facetl.io.json import JsonFields
 
 _BLOCK = 8 * 2**20
 # From this length on a text's first four bytes tell it from most others.
@@ -20,16 +20,12 @@ _LONG = 4
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(JsonFields):
     """Something that was looked for and is there: in which file, relative to the folder, what, and how often."""
 
     file: str
     what: str
     times: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from facetl.faces.detectors import Face
+from facetl.io.json import JsonFields
 
 Kind = Literal["good", "poor"]
 
@@ -36,7 +37,7 @@ class LibraryPhoto:
 
 
 @dataclass(frozen=True)
-class LibraryFace:
+class LibraryFace(JsonFields):
     """A face in a photo.
 
     Attributes:
@@ -103,7 +104,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(JsonFields):
     """Faces that seem to be one person's.
 
     Attributes:
@@ -121,13 +122,9 @@ class Stack:
     name: str | None
     suggestion: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Member:
+class Member(JsonFields):
     """A face in a stack, and how surely it belongs there, in [0, 1]."""
 
     face: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from facetl.errors import FacetlError
+from facetl.io.json import JsonFields
 
 OnProgress = Callable[[int, int], None]
 
@@ -18,7 +18,7 @@ class Cancelled(Exception):  # noqa: N818 - no error: the user asked for it
 
 
 @dataclass(frozen=True)
-class State:
+class State(JsonFields):
     """The state of the work.
 
     Attributes:
@@ -40,10 +40,6 @@ class State:
     message: str = ""
     failed: bool = False
     seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self)
 
 
 class Work:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from facetl.backbones.extractor import Extractor
 from facetl.errors import RunError
+from facetl.io.json import JsonFields
 from facetl.recognition.recognizer import Recognizer
 
 # What a process of its own is asked to embed before it is timed.
@@ -23,7 +24,7 @@ PHOTOS = 30
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(JsonFields):
     """What a fresh process measured, the photo being decoded, aligned and in memory already.
 
     Attributes:
@@ -35,10 +36,6 @@ class Cost:
     milliseconds: float
     ram_peak: int
     ram_start: int
-
-    def to_json(self) -> dict[str, float]:
-        """Return all of it as plain types."""
-        return asdict(self)
 
 
 def measure(model: Path, *, photos: int = PHOTOS) -> Cost:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from facetl.data.manifest import Manifest
 from facetl.data.published_layouts import read_layout
 from facetl.errors import DataError, RunError
+from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised
 from facetl.recognition.recognizer import Recognizer, save_model
 from facetl.recognition.run_folder import RunFolder
@@ -32,7 +33,7 @@ Progress = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(JsonFields):
     """A run in another form.
 
     Attributes:
@@ -49,18 +50,6 @@ class Exported:
     takes: str
     needs: tuple[str, ...]
     parity: Parity | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return all of it as plain types."""
-        return {
-            "path": str(self.path),
-            "format": self.format,
-            "quantise": self.quantise,
-            "bytes": self.bytes,
-            "takes": self.takes,
-            "needs": list(self.needs),
-            "parity": None if self.parity is None else self.parity.to_json(),
-        }
 
 
 def export(
