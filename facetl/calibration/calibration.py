@@ -17,7 +17,7 @@ from facetl.calibration.error_rates import ErrorsAt, PeoplePairs, interval_elsew
 from facetl.calibration.identification import Identification, SimulatedEnrolment, simulate_enrolment
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
-from facetl.io.json import StoredFields
+from facetl.io.json import JsonFields, StoredFields
 from facetl.metrics.bootstrap import LEVEL, Interval
 from facetl.metrics.jackknife import jackknife_variance
 from facetl.metrics.roc import Floats
@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Rate:
+class Rate(JsonFields):
     """An error rate at the threshold on the people of the calibration, and how well it is known.
 
     interval is where the rate will be found, with the probability `LEVEL`, when it is measured on as many other
@@ -69,11 +69,6 @@ class Rate:
     value: float
     variance: float | None
     interval: Interval | None
-
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain types."""
-        interval = None if self.interval is None else self.interval.to_json()
-        return {"value": self.value, "variance": self.variance, "interval": interval}
 
     @classmethod
     def from_json(cls, stored: StoredFields) -> Rate:

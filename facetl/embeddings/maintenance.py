@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,13 @@ class ExtractorInfo(JsonFields):
 
 
 @dataclass(frozen=True)
-class InfoReport:
+class InfoReport(JsonFields):
     """A cache's extractors, the photos that it knows, the bytes it takes on disk, and the detectors of faces."""
 
     extractors: tuple[ExtractorInfo, ...]
     photos: int
     bytes: int
     detectors: tuple[DetectorInfo, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        extractors = [extractor.to_json() for extractor in self.extractors]
-        detectors = [detector.to_json() for detector in self.detectors]
-        return {**asdict(self), "extractors": extractors, "detectors": detectors}
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class ExtractorCheck:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(JsonFields):
     """What `verify` found: sums over all extractors, each extractor, and a line for each damage.
 
     `corrupt` also counts the photos whose found faces were changed on the disk.
@@ -82,8 +77,8 @@ class VerifyReport:
         return not self.damage
 
     def to_json(self) -> dict[str, Any]:
-        extractors = [asdict(extractor) for extractor in self.extractors]
-        return {**asdict(self), "sound": self.sound, "extractors": extractors, "damage": list(self.damage)}
+        """Return the fields as plain types, and `sound`."""
+        return super().to_json() | {"sound": self.sound}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from facetl.errors import DataError
 from facetl.faces.detectors import Face
 from facetl.faces.quality import FaceQuality, Pose
 from facetl.io.files import open_bytes, open_private, sync_folder, write_fully
+from facetl.io.json import JsonFields
 
 FILE_NAME = ".facetl-align.jsonl"
 POOR = "_poor"
@@ -59,18 +60,13 @@ class AlignedFace:
 
 
 @dataclass(frozen=True)
-class DonePhoto:
+class DonePhoto(JsonFields):
     """A photo that was searched: its sha256, its path below the album, the name its faces go by, and the faces."""
 
     sha: str
     path: str
     base: str
     faces: tuple[AlignedFace, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        faces = [face.to_json() for face in self.faces]
-        return {"sha": self.sha, "path": self.path, "base": self.base, "faces": faces}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

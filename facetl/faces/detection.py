@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from facetl.faces.detectors import DetectorSpec
 from facetl.faces.landmark_store import Faces, LandmarkStore, MissingLandmarksError

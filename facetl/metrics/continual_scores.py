@@ -7,11 +7,13 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.ranking import Gallery, checked_names
 from facetl.metrics.roc import Floats, auc
@@ -19,7 +21,7 @@ from facetl.metrics.verification import pair_distances
 
 
 @dataclass(frozen=True)
-class Compatibility:
+class Compatibility(JsonFields):
     """How well pairs of photos are told apart, AUC in [0, 1], by which model embeds the probe and the gallery.
 
     Attributes:
@@ -37,9 +39,9 @@ class Compatibility:
         """Shen et al.'s criterion: the new model on the old gallery is better than the old one."""
         return self.cross > self.old
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types, and `compatible`."""
-        return {"old": self.old, "cross": self.cross, "new": self.new, "compatible": self.compatible}
+        return super().to_json() | {"compatible": self.compatible}
 
 
 def compatibility(old: npt.ArrayLike, new: npt.ArrayLike, pairs: Pairs) -> Compatibility:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class GroupDifference(JsonFields):
 
 
 @dataclass(frozen=True)
-class GroupReport:
+class GroupReport(JsonFields):
     """Rates of every group, sorted by name, and all differences between two groups large enough to compare.
 
     level: of all intervals; pairs_left_out: pairs across groups or of people without a group.
@@ -104,16 +105,9 @@ class GroupReport:
             if getattr(each, rate).interval is None
         )
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {
-            "groups": [each.to_json() for each in self.groups],
-            "differences": [each.to_json() for each in self.differences],
-            "warnings": list(self.warnings),
-            "too_small": list(self.too_small),
-            "level": self.level,
-            "pairs_left_out": self.pairs_left_out,
-        }
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, `warnings` and `too_small`."""
+        return super().to_json() | {"warnings": list(self.warnings), "too_small": list(self.too_small)}
 
 
 def group_rates(

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
 from facetl.io.files import csv_bytes, write_atomic
+from facetl.io.json import JsonFields, plain
 from facetl.metrics.ranking import SHRINKAGE, Gallery, checked_embeddings, checked_names
 from facetl.metrics.roc import Bools, Floats, negatives_needed, tar_at_far
 
@@ -31,7 +33,7 @@ GUESSES = "guesses.csv"
 
 
 @dataclass(frozen=True)
-class Guess:
+class Guess(JsonFields):
     """What was said about one probe: the best candidates with their distances, and the answer at the threshold.
 
     person is who it is, known whether the gallery has photos of that person; answer is a name or "unknown".
@@ -47,6 +49,11 @@ class Guess:
     def right(self) -> bool:
         """Whether the answer is the person, or "unknown" for a stranger."""
         return self.answer == (self.person if self.known else UNKNOWN)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, and `right`."""
+        candidates = [{"person": name, "distance": distance} for name, distance in self.candidates]
+        return super().to_json() | {"right": self.right, "candidates": candidates}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class SweepPoint:
 
 
 @dataclass(frozen=True)
-class OpenSetReport:
+class OpenSetReport(JsonFields):
     """How well a gallery's people are named and strangers are not.
 
     top1 and top6 are of the known people's probes alone, without a threshold (closed-set, ranks 1 and 6).
@@ -123,38 +130,12 @@ class OpenSetReport:
             for name, rate in self.dir_at_fpir.items()
         }
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {
-            "method": self.method,
-            "people": self.people,
-            "gallery_photos": self.gallery_photos,
-            "known_probes": self.known_probes,
-            "stranger_probes": self.stranger_probes,
-            "strangers": self.strangers,
-            "top1": self.top1,
-            "top6": self.top6,
-            "threshold": self.threshold,
-            "threshold_from": self.threshold_from,
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, and what follows from them."""
+        return super().to_json() | {
             "accuracy_with_unknown": self.accuracy_with_unknown,
-            "at_threshold": asdict(self.at_threshold),
-            "dir_at_fpir": dict(self.dir_at_fpir),
             "strangers_needed": self.strangers_needed,
-            "best_on_probes": asdict(self.best),
-            "sweep": [asdict(point) for point in self.sweep],
-            "confusion": {person: dict(answers) for person, answers in self.confusion.items()},
-            "guesses": [
-                {
-                    "photo": guess.photo,
-                    "person": guess.person,
-                    "known": guess.known,
-                    "answer": guess.answer,
-                    "right": guess.right,
-                    "candidates": [{"person": name, "distance": distance} for name, distance in guess.candidates],
-                }
-                for guess in self.guesses
-            ],
-            "personal_thresholds": dict(self.personal_thresholds),
+            "best_on_probes": plain(self.best),
         }
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs, identity_folds, sample_pairs
 from facetl.metrics.roc import (
@@ -55,7 +57,7 @@ _NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by abou
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(JsonFields):
     """How well distances tell pairs of one person from pairs of two.
 
     accuracy is the mean over folds, accuracy_stderr its standard error (of the pairs, as independent draws,
@@ -111,24 +113,12 @@ class Verification:
         """The mean of the folds' thresholds."""
         return float(np.mean(self.thresholds))
 
-    def to_json(self) -> dict[str, object]:
-        """All of it as plain Python types."""
-        return {
-            "accuracy": self.accuracy,
-            "accuracy_stderr": self.accuracy_stderr,
-            "auc": self.auc,
-            "eer": self.eer,
-            "tar_at_far": dict(self.tar_at_far),
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, and what follows from them."""
+        return super().to_json() | {
             "negatives": self.negatives,
             "negatives_needed": self.negatives_needed,
-            "pairs": self.pairs,
-            "positives": self.positives,
-            "folds": self.folds,
             "threshold": self.threshold,
-            "thresholds": list(self.thresholds),
-            "fold_accuracies": list(self.fold_accuracies),
-            "far_at_threshold": self.far_at_threshold,
-            "frr_at_threshold": self.frr_at_threshold,
         }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from facetl import __version__
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import assign
 from facetl.errors import LibraryError
-from facetl.io.json import write_json
+from facetl.io.json import JsonFields, write_json
 from facetl.people.holdout import HeadComparison, compare_heads, hold_out
 from facetl.people.library import Library
 from facetl.people.library_clusters import draft_stacks, restack
@@ -45,7 +45,7 @@ _SHOWN = 60  # faces listed of each kind
 
 
 @dataclass(frozen=True)
-class StackChanges:
+class StackChanges(JsonFields):
     """How a library's stacks would differ.
 
     Attributes:
@@ -65,10 +65,6 @@ class StackChanges:
     named: int
     moved_faces: tuple[int, ...]
     named_faces: tuple[int, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

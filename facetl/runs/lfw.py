@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from facetl.data.pair_lists import PairsProtocol, lfw_photo
 from facetl.data.splits import assign
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.verification import Verification, pair_distances, threshold_from, verify_at
@@ -28,7 +30,7 @@ from facetl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class FoldReport:
+class FoldReport(JsonFields):
     """One fold: how the trained head did on it, and what it was trained on."""
 
     fold: int
@@ -42,10 +44,9 @@ class FoldReport:
     seconds: float
     choice: HeadChoice | None = None
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the fold as plain types; `fallback` says whether its head is the raw features."""
-        fallback = self.choice is not None and self.choice.fallback
-        return {**vars(self), "fallback": fallback, "choice": None if self.choice is None else self.choice.to_json()}
+        return super().to_json() | {"fallback": self.choice is not None and self.choice.fallback}
 
 
 @dataclass(frozen=True)

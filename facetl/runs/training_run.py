@@ -15,7 +15,7 @@ from facetl.backbones.extractor import make_extractor
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.embeddings.dataset import Collection
-from facetl.io.json import write_json
+from facetl.io.json import JsonFields, write_json
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.verification import Verification
 from facetl.recognition.recognizer import Recognizer, signatures_of
@@ -30,7 +30,7 @@ from facetl.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class RunReport:
+class RunReport(JsonFields):
     """What a run gave.
 
     Attributes:
@@ -51,18 +51,14 @@ class RunReport:
     choice: HeadChoice | None
     signatures: tuple[str, ...]
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the report as plain types, `verification` by method."""
+        report = super().to_json()
         return {
-            "run": str(self.folder),
-            "epochs": self.epochs,
-            "best_epoch": self.best_epoch,
+            "run": report.pop("folder"),
             "fallback": self.choice is not None and self.choice.fallback,
-            "choice": None if self.choice is None else self.choice.to_json(),
-            "signatures": list(self.signatures),
-            "split": {side: dict(counts) for side, counts in self.split.items()},
-            "verification": {name: scores.to_json() for name, scores in self.verifications.items()},
-            "seconds": self.seconds,
+            "verification": report.pop("verifications"),
+            **report,
         }
 
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from facetl.errors import DataError
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, read_batches
 from facetl.io.digests import digests
+from facetl.io.json import JsonFields
 from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe
 
 Progress = Callable[[int, int], None]
@@ -36,7 +37,7 @@ _TIMED = 8  # photos, three times each: the best of the three, since other progr
 
 
 @dataclass(frozen=True)
-class TapRow:
+class TapRow(JsonFields):
     """One feature: where it is tapped, how well PCA→LDA tells people apart by it, and its cost alone.
 
     `ms_per_photo` is on this machine, of the net from pixels to the feature; ratios between rows are what holds.
@@ -51,7 +52,8 @@ class TapRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types, the score's among them."""
-        return {name: value for name, value in asdict(self).items() if name != "score"} | self.score.to_json()
+        row = super().to_json()
+        return row | row.pop("score")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
+from facetl.io.json import JsonFields
 from facetl.io.lock import holder_of
 from facetl.recognition.run_folder import CONFIG, GALLERY, GALLERY_LOCK, RunFolder
 
@@ -26,7 +27,7 @@ VERSIONS = "versions"
 
 
 @dataclass(frozen=True)
-class Version:
+class Version(JsonFields):
     """A version of a run.
 
     Attributes:
@@ -41,9 +42,10 @@ class Version:
     in_use: bool
     update: dict[str, Any] | None
 
-    def to_json(self) -> dict[str, object]:
-        """Return the fields as plain types."""
-        return {"version": self.number, "folder": str(self.folder), "in_use": self.in_use, "update": self.update}
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, the number as `version`."""
+        version = super().to_json()
+        return {"version": version.pop("number"), **version}
 
 
 def history(folder: Path) -> tuple[Version, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verified(JsonFields):
     """Two heads on pairs of people's photos.
 
     Attributes:
@@ -79,7 +79,7 @@ class Verified:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types, and `forgetting`."""
-        return {**asdict(self), "compatibility": self.compatibility.to_json(), "forgetting": self.forgetting}
+        return super().to_json() | {"forgetting": self.forgetting}
 
 
 @dataclass(frozen=True)

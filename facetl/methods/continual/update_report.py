@@ -11,7 +11,7 @@ from typing import Any
 
 from facetl.calibration.calibration import Calibrated
 from facetl.io.files import write_atomic
-from facetl.io.json import write_json
+from facetl.io.json import JsonFields, write_json
 from facetl.methods.continual.head_comparison import Found, Gain, Verified
 from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.update_enrolment import Enrolment
@@ -22,7 +22,7 @@ from facetl.runs.run_baselines import BASELINES, UNTRAINED
 
 
 @dataclass(frozen=True)
-class UpdateReport:
+class UpdateReport(JsonFields):
     """What an update did.
 
     Attributes:
@@ -64,30 +64,9 @@ class UpdateReport:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        gains_of = {"own_gain": self.own_gain, "gallery_gain": self.gallery_gain}
-        parts = {"old": self.old, "new": self.new, "found": self.found}
-        return {
-            "run": str(self.folder),
-            "method": self.method,
-            "version": self.version,
-            "in_place": self.in_place,
-            "why_not": self.why_not,
-            "enrolment": self.enrolment.to_json(),
-            "people": self.people,
-            "photos": self.photos,
-            "held_out": self.held_out,
-            "seen": self.seen,
-            **{name: None if part is None else part.to_json() for name, part in parts.items()},
-            **{
-                name: None if gain is None else {"value": gain.value, "stderr": gain.stderr}
-                for name, gain in gains_of.items()
-            },
-            "gallery_kept": self.gallery_kept,
-            "memory_bytes_per_person": self.memory_bytes_per_person,
-            "way": self.way,
-            "seconds": self.seconds,
-        }
+        """Return the fields as plain types, the folder as `run`."""
+        report = super().to_json()
+        return {"run": report.pop("folder"), **report}
 
 
 _QUALITY = re.compile(r"^## How good it is\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from facetl.data.manifest import Manifest
 from facetl.data.triplet_files import triplet_rows
 from facetl.data.triplets import make_triplets
 from facetl.errors import RunError
-from facetl.io.json import write_json
+from facetl.io.json import plain, write_json
 from facetl.methods.distillation.teacher import Teacher
 from facetl.metrics.triplet_scores import Share, class_accuracy, match_accuracy
 from facetl.metrics.verification import Verification, evaluate_embeddings
@@ -75,12 +75,9 @@ class ComparedModel:
             "parameters": self.parameters,
             "multiply_accumulates": self.multiply_accumulates,
             "bytes": {name: None if one is None else one.bytes for name, one in self.forms.items()},
-            "parity": {
-                name: None if one is None or one.parity is None else one.parity.to_json()
-                for name, one in self.forms.items()
-            },
-            "cost": None if self.cost is None else asdict(self.cost),
-            "cost_litert": None if self.cost_litert is None else asdict(self.cost_litert),
+            "parity": {name: None if one is None else plain(one.parity) for name, one in self.forms.items()},
+            "cost": plain(self.cost),
+            "cost_litert": plain(self.cost_litert),
         }
 
 

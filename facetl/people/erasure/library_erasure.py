@@ -8,9 +8,8 @@ import os
 import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -25,6 +24,7 @@ from facetl.errors import CacheError, LibraryError
 from facetl.faces.detectors import Face
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
+from facetl.io.json import JsonFields
 from facetl.io.sqlite_file import Execute
 from facetl.people.erasure.byte_search import Trace, Wanted, trace
 from facetl.people.library import FILE_NAME, Library
@@ -57,7 +57,7 @@ class PersonData:
 
 
 @dataclass(frozen=True)
-class ForgetReport:
+class ForgetReport(JsonFields):
     """What was forgotten of somebody, and what is left.
 
     `faces` and `photos` that show nobody else are out of the library, with `thumbnails`, `rows` of features, and
@@ -73,10 +73,6 @@ class ForgetReport:
     remains: tuple[Trace, ...]
     advice: tuple[str, ...]
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self) | {"remains": [one.to_json() for one in self.remains], "advice": list(self.advice)}
 
 
 def forget(library: Library, name: str) -> ForgetReport:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from facetl.data.names import person_name
 from facetl.data.published_layouts import FOLDERS, read_layout
@@ -16,6 +15,7 @@ from facetl.embeddings.maintenance import keep
 from facetl.errors import DataError
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
+from facetl.io.json import JsonFields
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.people.erasure.byte_search import Trace, Wanted, trace
 from facetl.people.erasure.library_erasure import spellings
@@ -36,7 +36,7 @@ _NUMBERS = 64  # bytes of an embedding that are looked for
 
 
 @dataclass(frozen=True)
-class RunForgotten:
+class RunForgotten(JsonFields):
     """What was forgotten of somebody in a run, and what is left.
 
     Attributes:
@@ -56,11 +56,6 @@ class RunForgotten:
     rows: int
     remains: tuple[Trace, ...]
     advice: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        lists = {"deleted": list(self.deleted), "advice": list(self.advice)}
-        return {**asdict(self), **lists, "remains": [one.to_json() for one in self.remains]}
 
 
 def forget_in_run(

@@ -14,7 +14,7 @@ Kind = Literal["good", "poor"]
 
 
 @dataclass(frozen=True)
-class LibraryPhoto:
+class LibraryPhoto(JsonFields):
     """A photo, known by the sha256 of its bytes.
 
     Attributes:
@@ -149,7 +149,7 @@ class StackDraft:
 
 
 @dataclass(frozen=True)
-class LibraryAnswer:
+class LibraryAnswer(JsonFields):
     """An answer of the user.
 
     Attributes:
@@ -172,10 +172,6 @@ class LibraryAnswer:
     undone: bool
     old: str | None = None
     origin: str = "user"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain types."""
-        return asdict(self) | {"left": list(self.left), "right": list(self.right)}
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from facetl.io.json import JsonFields
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import accuracy_at
 from facetl.metrics.verification import pair_distances
 
 
 @dataclass(frozen=True)
-class Parity:
+class Parity(JsonFields):
     """How far a copy's embeddings are from the original's.
 
     Attributes:
@@ -37,9 +39,9 @@ class Parity:
             return None
         return self.accuracy - self.accuracy_original
 
-    def to_json(self) -> dict[str, object]:
-        """Return all of it as plain types."""
-        return {**asdict(self), "accuracy_change": self.accuracy_change}
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, and `accuracy_change`."""
+        return super().to_json() | {"accuracy_change": self.accuracy_change}
 
 
 def compare(original: np.ndarray, copy: np.ndarray, labels: np.ndarray, *, threshold: float, seed: int = 0) -> Parity:
