@@ -32,7 +32,7 @@ _PACKAGE = "face_recognition_models"
 # The detector sees faces from 80 pixels on. Small photos are doubled, as face_recognition does; large ones shrunk.
 _DOUBLED_UP_TO = 512
 _LONGEST = 1024
-# Side of the box that stands for a face where none is found, as a share of the shorter side.
+# Side of the box that is taken where no face is found, as a share of the shorter side.
 _CENTRE = 0.6
 _AT_ONCE = 16
 NO_FACE = "no face found"
@@ -75,7 +75,7 @@ class DlibExtractor:
     """Finds, aligns and embeds the face of each photo.
 
     Of several faces the one nearest to the middle is taken, a larger one being allowed to be further away. Where none
-    is found, the centre of the photo stands for it, and the photo is counted in `flagged`.
+    is found, the centre of the photo is taken, and the photo is counted in `flagged`.
 
     Attributes:
         spec, weights: its settings, and the digest of the models.
@@ -149,7 +149,7 @@ class DlibExtractor:
 
 
 def _remoteness(box: Any, image: np.ndarray) -> float:
-    """Distance from the middle of the photo, less a share of the width: a bystander is small and at the side."""
+    """Return the distance from the middle, less a share of the width: a bystander is small and at the side."""
     height, width = image.shape[:2]
     centre = box.center()
     return float(np.hypot(centre.x - width / 2, centre.y - height / 2) - 0.3 * box.width())

@@ -2,7 +2,7 @@
 
 A SavedModel that a facetl run left behind prepares photos itself: its signature `serve` gets them as they are. Other
 models get a square of their own size, RGB, as (x − 127.5) / 127.5 unless they scale pixels themselves or their name
-says otherwise: `net.keras?mean=0&std=255&channels=bgr&size=112`.
+has other values: `net.keras?mean=0&std=255&channels=bgr&size=112`.
 """
 
 from __future__ import annotations

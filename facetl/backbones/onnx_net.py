@@ -1,7 +1,7 @@
 """An ONNX file as an extractor, for nets of the ArcFace kind: one aligned face in, one vector out.
 
 The layout of the input, NCHW or NHWC, and its size are read from the graph. Pixels are RGB and become
-(x − 127.5) / 127.5, as InsightFace's nets take them; a name may say otherwise: `onnx:FILE?std=128&channels=bgr`.
+(x − 127.5) / 127.5, as InsightFace's nets take them; a name may set other values: `onnx:FILE?std=128&channels=bgr`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(u
     file_prefix=PREFIX,
 )
 class OnnxExtractor:
-    """Runs an ONNX file on prepared photos; mirror images are averaged where `spec.mirror` says so.
+    """An ONNX file as a net of prepared photos; mirror images are averaged where `spec.mirror` is set.
 
     Attributes:
         spec, weights: its settings, and the file.
@@ -119,7 +119,7 @@ def _session(weights: Weights) -> Any:
 
 
 def _layout(weights: Weights, entries: Sequence[Any]) -> tuple[bool, int | None]:
-    """Return whether channels come first, and the side of the input where the graph says it."""
+    """Return whether channels come first, and the side of the input where the graph fixes it."""
     shape = entries[0].shape if len(entries) == 1 else []
     if len(shape) == 4 and shape[1] == 3:
         first, sides = True, set(shape[2:])

@@ -256,7 +256,7 @@ class ExtractorSpec:
         return family_of(self.name)
 
     def fingerprint(self, weights_sha256: str) -> str:
-        """Return the hex digest that tells features of this extractor and weights from all others."""
+        """Return the hex digest that distinguishes features of this extractor and weights from all others."""
         settings = self.to_json() | {"name": self.family.identity(self.name)}
         if not self.grey:
             # As it was before there was a choice: features in colour stay what they are.
@@ -289,7 +289,7 @@ class InputForm:
     Attributes:
         size: side of the square input, pixels; None where photos of any size go in.
         mean, std: of the pixels in 0–255, one number or one for each of red, green, blue; (x − 127.5) / 127.5 unless
-            the file or its name says otherwise.
+            the file or its name has other values.
         channels: `rgb` or `bgr`.
     """
 
@@ -299,7 +299,7 @@ class InputForm:
     channels: str = "rgb"
 
     def with_options(self, name: str) -> InputForm:
-        """Return the form with what a name says behind its `?`, as `net.keras?mean=0&std=255&channels=bgr&size=112`.
+        """Return the form with the options behind a name's `?`, as `net.keras?mean=0&std=255&channels=bgr&size=112`.
 
         Raises WeightsError for an option that is not known or cannot be.
         """

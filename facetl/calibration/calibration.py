@@ -72,7 +72,7 @@ class Rate(JsonFields):
 
     @classmethod
     def from_json(cls, stored: StoredFields) -> Rate:
-        """From its JSON form; RunError where it is damaged."""
+        """Rebuild it from JSON; RunError where it is damaged."""
         return cls(
             stored.number("value", low=0.0, high=1.0),
             stored.optional("variance", low=0.0, high=math.inf),
@@ -119,14 +119,14 @@ class Calibration:
     seed: int
 
     def probability(self, distances: npt.ArrayLike, *, prior: float | None = None) -> Floats:
-        """The probability that pairs at these distances show one person: float64, of the shape of `distances`.
+        """Return the probability that pairs at these distances show one person: float64, of the shape of `distances`.
 
         prior: how likely that is beforehand, by default the calibration's. DataError unless it is in (0, 1).
         """
         return at_prior(self.same_person(distances), self.prior if prior is None else prior)
 
     def to_json(self) -> dict[str, object]:
-        """All of it as plain types; the form of calibration.json."""
+        """Return all of it as plain types."""
         return {
             "version": VERSION,
             "threshold": self.threshold,
@@ -156,7 +156,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: object, *, name: str = "calibration.json") -> Calibration:
-        """From its JSON form; RunError, naming the file and the field, where it is damaged or of another version."""
+        """Rebuild it from JSON; RunError, naming the file and the field, where it is damaged or of another version."""
         stored = StoredFields(content, name)
         if not stored.has("version") or stored.count("version") != VERSION:
             raise stored.wrong("version", str(VERSION))
@@ -288,13 +288,13 @@ def _threshold(
 
 
 def f1_score(far: npt.ArrayLike, frr: npt.ArrayLike, prior: float) -> Floats:
-    """F1 of "one person" where a share `prior` of the pairs is: 2·TP / (2·TP + FP + FN), float64."""
+    """Return the F1 of "one person" where a share `prior` of the pairs is: 2·TP / (2·TP + FP + FN), float64."""
     found = prior * (1.0 - np.asarray(frr, np.float64))
     return np.asarray(2.0 * found / (found + (1.0 - prior) * np.asarray(far) + prior))
 
 
 def _best_f1(pairs: PeoplePairs, prior: float) -> float:
-    """The threshold of highest F1, in the middle of the gap to the next distance."""
+    """Return the threshold of highest F1, in the middle of the gap to the next distance."""
     steps = np.unique(np.concatenate([pairs.same.distances, pairs.different.distances]))
     scores = f1_score(pairs.different.accepted(steps), 1.0 - pairs.same.accepted(steps), prior)
     best = int(np.argmax(scores))
@@ -326,7 +326,7 @@ def _target_interval(
 
 
 def _threshold_interval(pairs: PeoplePairs, far: Rate) -> Interval | None:
-    """The distances at which the FAR on these people is what the true one may be."""
+    """Return the distances at which the FAR on these people is what the true one may be."""
     if far.variance is None:
         return None
     rates = interval_elsewhere(far.value, far.variance, people=pairs.people, elsewhere=math.inf)

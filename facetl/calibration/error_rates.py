@@ -43,12 +43,12 @@ class Distances(NamedTuple):
     shares: Floats
 
     def accepted(self, thresholds: npt.ArrayLike) -> Floats:
-        """The share of pairs with a distance of at most each threshold: float64 [thresholds]."""
+        """Return the share of pairs with a distance of at most each threshold: float64 [thresholds]."""
         sums = np.concatenate([[0.0], np.cumsum(self.shares)])
         return np.asarray(sums[np.searchsorted(self.distances, thresholds, side="right")])
 
     def loosest(self, share: float) -> float | None:
-        """The largest observed distance up to which at most `share` is accepted; None where there is none."""
+        """Return the largest observed distance up to which at most `share` is accepted; None where there is none."""
         accepted = self.accepted(self.distances)
         within = int(np.searchsorted(accepted, share + _ROUNDING, side="right"))
         return float(self.distances[within - 1]) if within else None
@@ -123,7 +123,7 @@ class PeoplePairs:
         return ascending(self._squared[two], shares)
 
     def errors_at(self, threshold: float) -> ErrorsAt:
-        """FAR and FRR at a threshold, and without each of the people."""
+        """Return FAR and FRR at a threshold, and without each of the people."""
         accepted = (self._squared <= threshold).astype(np.float64)
         of_people = np.add.reduceat(np.add.reduceat(accepted, self._starts, axis=0), self._starts, axis=1)
         of_people /= np.outer(self._counts, self._counts)
@@ -162,12 +162,12 @@ class PeoplePairs:
             )
 
     def effective_negatives(self, errors: ErrorsAt) -> float:
-        """How many independent pairs would show the FAR as precisely; at most all pairs of photos."""
+        """Return how many independent pairs would show the FAR as precisely; at most all pairs of photos."""
         variance = jackknife_variance(errors.far_without)
         return min(errors.far * (1.0 - errors.far) / variance, self.negatives) if variance else float(self.negatives)
 
     def threshold_at(self, far: float) -> float:
-        """The loosest distance whose FAR does not exceed `far`; DataError where different people coincide."""
+        """Return the loosest distance whose FAR does not exceed `far`; DataError where different people coincide."""
         threshold = self.different.loosest(far)
         if threshold is None:
             raise DataError(
@@ -177,7 +177,7 @@ class PeoplePairs:
         return threshold
 
     def _own(self, p: int) -> Floats:
-        """Distances of the pairs of one person."""
+        """Return the distances of the pairs of one person."""
         part = slice(self._starts[p], self._starts[p] + self._counts[p])
         return self._squared[part, part][np.triu_indices(self._counts[p], 1)]
 
@@ -191,7 +191,7 @@ def interval_elsewhere(
     pairs: int | None = None,
     level: float = LEVEL,
 ) -> Interval:
-    """Where a rate estimated on some people will be found when it is measured on others (prediction interval).
+    """Return where a rate estimated on some people will be found when it is measured on others (prediction interval).
 
     variance: of the estimate on `people`. elsewhere: how many people it is measured on, math.inf for the true rate.
     pairs: how many pairs, drawn at random from them; None for all. All of them: on the logit scale, on which rates
@@ -214,13 +214,13 @@ def interval_elsewhere(
 
 
 def ascending(distances: Floats, shares: Floats) -> Distances:
-    """Pairs put in order of their distance."""
+    """Return sort pairs by their distance."""
     order = np.argsort(distances)
     return Distances(distances[order], shares[order])
 
 
 def _thinned(labels: npt.NDArray, seed: int) -> Ints:
-    """Rows to keep: all of them, or as many of each person as a common cap allows. int64 [kept], ascending."""
+    """Return the rows to keep: all, or as many of each person as a common cap allows. int64 [kept], ascending."""
     rng = np.random.default_rng(seed)
     people, person = np.unique(labels, return_inverse=True)
     if len(people) > _MOST_PEOPLE:

@@ -55,16 +55,16 @@ class Identification(JsonFields):
     strangers: int
 
     def gallery(self, embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> Gallery:
-        """A gallery of known people by this method: float [photos, dim] of unit norm, str [photos]."""
+        """Return a gallery of known people by this method: float [photos, dim] of unit norm, str [photos]."""
         return Gallery(embeddings, labels, method=self.method, shrinkage=self.shrinkage)
 
     def personal_thresholds(self, embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-        """Each person's own threshold on the distance to the centroid; the common one for the method "centroid"."""
+        """Return each person's threshold on the distance to the centroid; the common one for "centroid"."""
         gallery = self.gallery(embeddings, labels)
         return {name: self.threshold + float(shift) for name, shift in zip(gallery.people, gallery.shifts, strict=True)}
 
     def names(self, gallery: Gallery, probes: npt.ArrayLike) -> list[str | None]:
-        """The name of each probe, None for unknown. probes: float [probes, dim] of unit norm."""
+        """Return the name of each probe, None for unknown. probes: float [probes, dim] of unit norm."""
         ranked = gallery.rank(probes, top=2)
         known = ranked.distances[:, 0] <= self.threshold
         if ranked.distances.shape[1] > 1:
@@ -73,7 +73,7 @@ class Identification(JsonFields):
 
     @classmethod
     def from_json(cls, stored: StoredFields) -> Identification:
-        """From its JSON form; RunError where it is damaged."""
+        """Rebuild it from JSON; RunError where it is damaged."""
         return cls(
             method=stored.choice("method", METHODS),
             shrinkage=stored.number("shrinkage", low=0.0, high=math.inf),
@@ -113,7 +113,7 @@ class _Answers(NamedTuple):
     shares: Floats
 
     def rates(self, threshold: float, margin: float) -> tuple[float, float]:
-        """FPIR and DIR."""
+        """Return FPIR and DIR."""
         named = (self.distance <= threshold) & (self.gap >= margin)
         return (
             float(self.shares[named & ~self.known].sum()),
@@ -164,7 +164,7 @@ def simulate_enrolment(
 def _simulations(
     rows: npt.NDArray[np.float32], person: npt.NDArray, method: str, shrinkage: float, seed: int
 ) -> list[_Answers]:
-    """The same splits for every method: they depend on labels and seed alone."""
+    """Return the same splits for every method: they depend on labels and seed alone."""
     return [
         _simulation(rows, person, method, shrinkage, np.random.default_rng([seed, number]))
         for number in range(REHEARSALS)
@@ -199,7 +199,7 @@ def _simulation(
 
 
 def _places(person: npt.NDArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """The number of each photo among its person's, from 0, in random order: int64 [photos]."""
+    """Return the number of each photo among its person's, from 0, in random order: int64 [photos]."""
     order = rng.permutation(len(person))
     order = order[np.argsort(person[order], kind="stable")]
     counts = np.bincount(person)
@@ -225,13 +225,13 @@ def _threshold(simulations: Sequence[_Answers], fpir: float | None) -> float:
 
 
 def _detections(simulations: Sequence[_Answers], fpir: float | None) -> Floats:
-    """DIR of each simulation at the threshold that keeps all of them together to an FPIR: float64 [simulations]."""
+    """Return each simulation's DIR at the threshold that keeps all together to an FPIR: float64 [simulations]."""
     threshold = _threshold(simulations, fpir or _USUAL_FPIR)
     return np.array([answers.rates(threshold, 0.0)[1] for answers in simulations])
 
 
 def _margin(simulations: Sequence[_Answers], threshold: float) -> float:
-    """The margin that makes answers right most often, known people and strangers weighing the same."""
+    """Return the margin that makes answers right most often, known people and strangers weighing the same."""
 
     def right(margin: float) -> Floats:
         return np.array([detected - named for named, detected in (a.rates(threshold, margin) for a in simulations)])
@@ -246,13 +246,13 @@ def _margin(simulations: Sequence[_Answers], threshold: float) -> float:
 
 
 def _better(tried: Floats, known: Floats) -> bool:
-    """Whether a score is higher by more than the error of the difference, simulation by simulation."""
+    """Return whether a score is higher by more than the error of the difference, simulation by simulation."""
     gain = tried - known
     return bool(gain.mean() > gain.std(ddof=1))
 
 
 def _distances(simulations: Sequence[_Answers], which: Sequence[Bools]) -> Distances:
-    """Nearest distances of some probes of all simulations, with their shares of all probes of the kind."""
+    """Return the nearest distances of some probes of all simulations, with their shares of all probes of the kind."""
     distances = np.concatenate([answers.distance[mask] for answers, mask in zip(simulations, which, strict=True)])
     shares = np.concatenate([answers.shares[mask] for answers, mask in zip(simulations, which, strict=True)])
     return ascending(distances, shares / len(simulations))

@@ -41,11 +41,11 @@ class Platt:
     intercept: float
 
     def __call__(self, distances: npt.ArrayLike) -> Floats:
-        """Probabilities of distances, float64 of the same shape."""
+        """Return probabilities of distances, float64 of the same shape."""
         return np.asarray(expit(self.intercept + self.slope * np.asarray(distances, np.float64)))
 
     def to_json(self) -> dict[str, object]:
-        """The curve as plain types."""
+        """Return the curve as plain types."""
         return {"method": "platt", "slope": self.slope, "intercept": self.intercept}
 
 
@@ -57,11 +57,11 @@ class Isotonic:
     probabilities: tuple[float, ...]
 
     def __call__(self, distances: npt.ArrayLike) -> Floats:
-        """Probabilities of distances, float64 of the same shape; level beyond the outer knots."""
+        """Return probabilities of distances, float64 of the same shape; level beyond the outer knots."""
         return np.asarray(np.interp(np.asarray(distances, np.float64), self.distances, self.probabilities))
 
     def to_json(self) -> dict[str, object]:
-        """The knots as plain types."""
+        """Return the knots as plain types."""
         return {"method": "isotonic", "distances": list(self.distances), "probabilities": list(self.probabilities)}
 
 
@@ -182,7 +182,7 @@ def reliability(
     weights: npt.ArrayLike | None = None,
     bins: int | None = BINS,
 ) -> Reliability:
-    """Predicted against observed in bins of equal weight (Nixon et al., 2019), of which empty ones are left out.
+    """Compare predicted with observed frequencies in bins of equal weight (Nixon et al., 2019), without empty ones.
 
     probabilities: float [pairs]; same: bool [pairs]; weights: float [pairs], None for all the same. Pairs of one
     probability stay together. bins None takes as many, up to 15, as still show a frequency that rises with the
@@ -201,7 +201,7 @@ def reliability(
 
 
 def map_from_json(stored: StoredFields) -> ProbabilityMap:
-    """A map from its JSON form; RunError where it is damaged."""
+    """Return a map from its JSON form; RunError where it is damaged."""
     if stored.choice("method", METHODS) == "platt":
         return Platt(
             stored.number("slope", low=-_STEEPEST, high=0.0),
@@ -228,7 +228,7 @@ def _binned(values: Floats, same: Bools, shares: Floats, bins: int) -> Reliabili
 
 
 def _weighted_pairs(embeddings: npt.NDArray, photos: npt.NDArray, seed: int) -> tuple[Floats, Bools, Floats]:
-    """Distances, kinds and weights of pairs; the weights sum to 1."""
+    """Return distances, kinds and weights of pairs; the weights sum to 1."""
     pairs = sample_pairs(photos, seed=seed, positives=_MOST_PAIRS, negatives=_MOST_PAIRS)
     distances = pair_distances(embeddings, pairs)
     own = photos[pairs.first[pairs.same]]

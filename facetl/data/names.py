@@ -22,5 +22,5 @@ def person_name(text: str) -> str:
     if not name or len(name) > _LONGEST or odd:
         raise DataError(f"a name has 1 to {_LONGEST} characters and no control characters, got {text[:60]!r}.")
     if name.casefold() == UNKNOWN:
-        raise DataError(f"nobody can be called {name!r}, which stands for strangers. Choose another name.")
+        raise DataError(f"nobody can be called {name!r}, the answer for strangers. Choose another name.")
     return name

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from facetl.metrics.openset import dir_at_fpir, identify_openset
     from facetl.metrics.pairs import fold_pairs, identity_folds, sample_pairs
     from facetl.metrics.ranking import Gallery
+    from facetl.metrics.retrieval import map_at_r, r_precision, recall_at_k
     from facetl.metrics.roc import (
         accuracy_at,
         auc,
@@ -31,6 +32,7 @@ _MODULES = {
     "ranking": ("Gallery",),
     "openset": ("dir_at_fpir", "identify_openset"),
     "pairs": ("fold_pairs", "identity_folds", "sample_pairs"),
+    "retrieval": ("map_at_r", "r_precision", "recall_at_k"),
     "roc": (
         "accuracy_at",
         "auc",
@@ -59,6 +61,9 @@ __all__ = [
     "fold_pairs",
     "identify_openset",
     "identity_folds",
+    "map_at_r",
+    "r_precision",
+    "recall_at_k",
     "roc_curve",
     "sample_pairs",
     "score_clusters",

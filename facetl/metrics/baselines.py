@@ -42,7 +42,7 @@ class Raw:
         return self
 
     def transform(self, features: Rows) -> Float32s:
-        """Unit-norm float32 [photos, dim]; a photo that equals the centre stays a row of zeros."""
+        """Return unit-norm float32 [photos, dim]; a photo that equals the centre stays a row of zeros."""
         if self.centre is None:
             raise DataError("The raw baseline must be fitted before use. Received: no call of fit.")
         check_dim(features, len(self.centre))
@@ -108,7 +108,7 @@ class Whitened:
         return self
 
     def transform(self, features: Rows) -> Float32s:
-        """Unit-norm float32 [photos, components]; a photo that equals the mean stays a row of zeros."""
+        """Return unit-norm float32 [photos, components]; a photo that equals the mean stays a row of zeros."""
         if self.projection is None or self.offset is None:
             raise DataError("The whitened baseline must be fitted before use. Received: no call of fit.")
         check_dim(features, len(self.projection))
@@ -156,7 +156,7 @@ class Lda:
         return self
 
     def transform(self, features: Rows) -> Float32s:
-        """Unit-norm float32 [photos, discriminants]."""
+        """Return unit-norm float32 [photos, discriminants]."""
         if self.projection is None or self.offset is None:
             raise DataError("The PCA→LDA baseline must be fitted before use. Received: no call of fit.")
         check_dim(features, len(self.projection))
@@ -165,7 +165,7 @@ class Lda:
     def _discriminants(
         self, reduced: npt.NDArray[np.float64], person: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """Directions of the most scatter between people for a unit of scatter within: [components, dim]."""
+        """Return the directions of the most scatter between people for a unit of scatter within: [components, dim]."""
         sums = np.zeros((len(counts), reduced.shape[1]))
         np.add.at(sums, person, reduced)
         means = sums / counts[:, None]

@@ -1,7 +1,7 @@
 """Confidence intervals of verification by resampling people: pairs that share a person are not independent draws.
 
 A replicate draws as many people as there are, with replacement (Snijders and Borgatti, Non-parametric standard
-errors and tests for network statistics, 1999). A person drawn k times brings k copies of the pairs of his own, and
+errors and tests for network statistics, 1999). A person drawn k times brings k copies of their own pairs, and
 a pair of people drawn k and l times counts k·l times. Such products vary three times as much as single pairs of two
 people do, so this excess, measured by resampling the pairs of two people alone, is taken off the variance (Owen, The
 pigeonhole bootstrap, 2007; Cameron, Gelbach and Miller, Robust inference with multiway clustering, 2011, subtract
@@ -42,12 +42,12 @@ class Interval(NamedTuple):
     high: float
 
     def to_json(self) -> list[float]:
-        """The two ends."""
+        """Return the two ends."""
         return [self.low, self.high]
 
 
 class VerificationIntervals(TypedDict):
-    """An interval for each measure of `Verification`, None where pairs or people are too few to tell."""
+    """An interval for each measure of `Verification`, None where pairs or people are too few."""
 
     level: float
     people: int
@@ -78,7 +78,7 @@ class PersonRate:
         return variance / self.stderr**2 if variance > 0.0 and self.stderr > 0.0 else self.people
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Wilson's score interval for `draws`, with Student's quantile for `people`."""
+        """Return Wilson's score interval for `draws`, with Student's quantile for `people`."""
         z = float(scipy.stats.t.ppf(0.5 + level / 2.0, max(self.people - 1.0, 1.0)))
         shrunk = z * z / self.draws
         centre = (self.value + shrunk / 2.0) / (1.0 + shrunk)
@@ -98,7 +98,7 @@ def verification_intervals(
     replicates: int = REPLICATES,
     level: float = LEVEL,
 ) -> VerificationIntervals:
-    """Intervals by person of what `verify_folds` and `verify_at` score.
+    """Return intervals, by person, of what `verify_folds` and `verify_at` score.
 
     threshold: a number or float [pairs] (`pair_thresholds`), taken as given: how it was found adds nothing to
     the width. fold: [pairs], accuracy being the mean over folds; None for one fold. first_person, second_person:
@@ -148,7 +148,7 @@ def person_rate(
     seed: int,
     replicates: int = REPLICATES,
 ) -> PersonRate:
-    """The share of pairs of one kind that are errors, with its standard error by person.
+    """Return the share of pairs of one kind that are errors, with its standard error by person.
 
     errors: bool [pairs]; people: [pairs], the same two everywhere (FRR) or nowhere (FAR). Raises DataError for no
     pairs.
@@ -207,12 +207,12 @@ class _PeopleOfPairs:
         return min(self.positive_people, self.negative_people)
 
     def by_person(self, replicates: int, rng: np.random.Generator) -> Floats:
-        """Weights of pairs when people are drawn with replacement: float64 [replicates, pairs]."""
+        """Return the weights of pairs when people are drawn with replacement: float64 [replicates, pairs]."""
         counts = rng.multinomial(self.people, np.full(self.people, 1.0 / self.people), size=replicates)
         return np.where(self.same, 1, counts[:, self.second]) * counts[:, self.first].astype(np.float64)
 
     def by_couple(self, replicates: int, rng: np.random.Generator) -> Floats:
-        """Weights when only couples of two people are drawn anew, each for itself: float64 [replicates, pairs]."""
+        """Return the weights when pairs of two people alone are drawn, each by itself: float64 [replicates, pairs]."""
         couple = np.minimum(self.first, self.second) * self.people + np.maximum(self.first, self.second)
         couples, number = np.unique(couple, return_inverse=True)
         counts = rng.poisson(1.0, size=(replicates, len(couples)))
@@ -260,6 +260,6 @@ def _in_blocks(
 
 
 def _effective(counts: Ints) -> float:
-    """How many equal counts are as uneven as these: (Σn)² / Σn², 0 for none."""
+    """Return how many equal counts are as uneven as these: (Σn)² / Σn², 0 for none."""
     total = float(counts.sum())
     return total**2 / float(np.sum(counts.astype(np.float64) ** 2)) if total else 0.0

@@ -102,7 +102,7 @@ def bcubed(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> PrecisionRecall:
 
 
 def elbow(embeddings: npt.ArrayLike, ks: Sequence[int], *, seed: int) -> Elbow:
-    """The sum of squared distances to the nearest of k centres over k, and where it bends.
+    """Return the sum of squared distances to the nearest of k centres over k, and where it bends.
 
     embeddings: float [photos, dim]; ks: numbers of clusters, each 1 to the number of different photos. The bend is
     the point farthest below the chord from the first to the last (Satopää et al., 2011: Kneedle). It shows a
@@ -125,7 +125,7 @@ def elbow(embeddings: npt.ArrayLike, ks: Sequence[int], *, seed: int) -> Elbow:
 
 
 def elbow_ks(photos: int, *, points: int = 20) -> tuple[int, ...]:
-    """About `points` numbers of clusters from 1 to half of the photos, closer together where they are small."""
+    """Return about `points` numbers of clusters from 1 to half of the photos, closer together where they are small."""
     last = max(1, photos // 2)
     return tuple(int(k) for k in np.unique(np.rint(np.geomspace(1, last, points)).astype(np.int64)))
 

@@ -22,7 +22,7 @@ from facetl.metrics.verification import pair_distances
 
 @dataclass(frozen=True)
 class Compatibility(JsonFields):
-    """How well pairs of photos are told apart, AUC in [0, 1], by which model embeds the probe and the gallery.
+    """How well pairs of photos are separated, AUC in [0, 1], by which model embeds the probe and the gallery.
 
     Attributes:
         old: both by the old model.
@@ -78,8 +78,8 @@ def found_by_nearest_mean(
     """Return the share of probes that lie nearest to the mean embedding of their own person, people weighing alike.
 
     Nearest class mean, as in iCaRL (Rebuffi, Kolesnikov, Sperl, Lampert, CVPR 2017). probes, gallery: unit embeddings
-    float [photos, dim]; names, gallery_names: str [photos]. A probe of somebody who is not in the gallery is not
-    found.
+    float [photos, dim]; names, gallery_names: str [photos]. A probe whose person is not in the gallery counts as
+    not found.
     """
     means = Gallery(gallery, gallery_names)
     rows = np.asarray(probes)

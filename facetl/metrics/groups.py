@@ -96,7 +96,7 @@ class GroupReport(JsonFields):
 
     @property
     def too_small(self) -> tuple[str, ...]:
-        """A sentence for each rate of a group of which nothing can be said."""
+        """A sentence for each rate of a group that is too small for a conclusion."""
         return tuple(
             f"{label} of {each.group}: too small a group to say, {getattr(each, rate).pairs:,} pairs of {kind} with "
             f"{getattr(each, rate).people:,} people; it takes {LEAST_PEOPLE} or more, in about as many pairs each."
@@ -123,7 +123,7 @@ def group_rates(
     replicates: int = REPLICATES,
     level: float = LEVEL,
 ) -> GroupReport:
-    """FAR and FRR of each group at a threshold, with intervals by person, and every difference tested.
+    """Return FAR and FRR of each group at a threshold, with intervals by person, and every difference tested.
 
     distances: float [pairs]; same: bool [pairs]; groups: str [pairs], "" for none; people: [pairs];
     threshold: a number or float [pairs]. Two groups share no person, so their rates are independent: a score test
@@ -162,7 +162,7 @@ def group_rates(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values that hold for all tests together, in the given order (Holm, 1979)."""
+    """Return P-values that hold for all tests together, in the given order (Holm, 1979)."""
     ascending = np.argsort(p_values, kind="stable")
     raised = np.asarray(p_values, np.float64)[ascending] * np.arange(len(p_values), 0, -1)
     corrected = np.empty(len(p_values))
@@ -198,7 +198,7 @@ def _differences(known: dict[tuple[str, str], PersonRate], level: float) -> tupl
 
 
 def _p_value(high: PersonRate, low: PersonRate) -> float:
-    """Two-sided, of the score test that both rates are one, pooled over their independent draws."""
+    """Return the two-sided P of the score test that both rates are one, pooled over their independent draws."""
     pooled = (high.value * high.draws + low.value * low.draws) / (high.draws + low.draws)
     variance = pooled * (1.0 - pooled) * (1.0 / high.draws + 1.0 / low.draws)
     if variance <= 0.0:

@@ -1,4 +1,4 @@
-"""How well features could tell people apart, in seconds: PCA→LDA in closed form, scored on people it never saw."""
+"""A quick measure of features: PCA→LDA in closed form, scored on people it was not fitted on."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def gain_stderr(one: ProbeScore, other: ProbeScore) -> float:
 def _auc_without(
     distances: npt.NDArray[np.float64], same: npt.NDArray[np.bool_], first: Ints, second: Ints, seed: int
 ) -> tuple[float, ...]:
-    """The AUC without the pairs of each part of the people that are in pairs of one person."""
+    """Return the AUC without the pairs of each part of the people that are in pairs of one person."""
     tested = np.unique(first[same])
     people = max(int(first.max()), int(second.max())) + 1
     parts = min(_PARTS, len(tested))

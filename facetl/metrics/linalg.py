@@ -26,7 +26,7 @@ _FEW = 6000  # photos up to which their inner products (144 MB) are cheaper than
 
 
 def moments(features: Rows) -> tuple[Float32s, Float32s]:
-    """Mean and standard deviation of each column, float32 [dim] each; constant columns have deviation 1."""
+    """Return the mean and standard deviation of each column, float32 [dim] each; constant columns have deviation 1."""
     photos, dim = _checked_shape(features)
     total, squares = np.zeros(dim), np.zeros(dim)
     pivot: Float32s | None = None
@@ -54,7 +54,7 @@ def principal_axes(
     *,
     near: Float32s | None = None,
 ) -> tuple[Float32s, Float32s]:
-    """Leading right singular vectors of the standardised features and the deviation along each.
+    """Return the leading right singular vectors of the standardised features and the deviation along each.
 
     features: float [photos, dim]; mean, scale: float32 [dim]. Returns float32 [dim, components] orthonormal and
     float32 [components], both falling. Of few photos by their inner products (Sirovich and Kirby, 1987), exactly up
@@ -111,9 +111,9 @@ def _by_inner_products(features: Rows, mean: Float32s, scale: Float32s, componen
 
 
 def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[Float32s, Float32s]:
-    """Leading eigenvectors [n, components] of a positive semidefinite matrix [n, n] and their values; float32, falling.
+    """Return the leading eigenvectors [n, components] of a positive semidefinite matrix [n, n], and their values.
 
-    Exact for a small matrix, else by randomised subspace iteration, to which a matrix in memory is cheap.
+    Both float32, falling. Exact for a small matrix, else by randomised subspace iteration, to which a matrix in memory is cheap.
     """
     if len(gram) <= _EXACT:
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
@@ -157,7 +157,7 @@ def projected(features: Rows, axes: Float32s, offset: Float32s) -> Float32s:
 
 
 def blocks(features: Rows) -> Iterator[tuple[slice, Float32s]]:
-    """Blocks of rows as float32, free to be written over; taken by an int array, as a cache wants it."""
+    """Yield blocks of rows as float32, free to be written over; taken by an int array, as a cache wants it."""
     photos = features.shape[0]
     for start in range(0, photos, _BLOCK):
         stop = min(start + _BLOCK, photos)
@@ -165,7 +165,7 @@ def blocks(features: Rows) -> Iterator[tuple[slice, Float32s]]:
 
 
 def signed(features: Rows) -> bool:
-    """Tell whether features lie around the origin, as the embeddings of a trained metric do, and not above it.
+    """Return whether features lie around the origin, as the embeddings of a trained metric do, and not above it.
 
     features: float [photos, dim]. Judged by the share of negative values in the sum of magnitudes of the first rows:
     0 for maps behind a ReLU, a few hundredths behind a swish, one half for a centred embedding.

@@ -34,7 +34,7 @@ GUESSES = "guesses.csv"
 
 @dataclass(frozen=True)
 class Guess(JsonFields):
-    """What was said about one probe: the best candidates with their distances, and the answer at the threshold.
+    """The result of one probe: the best candidates with their distances, and the answer at the threshold.
 
     person is who it is, known whether the gallery has photos of that person; answer is a name or "unknown".
     """
@@ -77,7 +77,7 @@ class OpenSetReport(JsonFields):
 
     top1 and top6 are of the known people's probes alone, without a threshold (closed-set, ranks 1 and 6).
     at_threshold has the rates at `threshold`, which comes from the gallery alone or from the caller. dir_at_fpir
-    is None where strangers' probes are too few to see the rate, strangers_needed says how many it takes. best is
+    is None where strangers' probes are too few to see the rate, strangers_needed has how many it takes. best is
     the best point of the sweep: chosen on the probes, hence an upper bound and no result. confusion counts true
     person (or "unknown") → answer → probes. personal_thresholds is empty for other methods than "personal".
     """
@@ -111,7 +111,7 @@ class OpenSetReport(JsonFields):
 
     @property
     def strangers_needed(self) -> dict[str, int]:
-        """How many strangers' photos each rate takes that is None for want of them."""
+        """How many strangers' photos each rate needs that is None because there are too few."""
         return {
             name: negatives_needed(fpir)
             for name, fpir in FPIRS.items()
@@ -119,7 +119,7 @@ class OpenSetReport(JsonFields):
         }
 
     def dir_cells(self) -> dict[str, str]:
-        """DIR at each FPIR as a table has it: three decimals, or what is missing."""
+        """Return the DIR at each FPIR as a table has it: three decimals, or what is missing."""
         needed = self.strangers_needed
         return {
             name: f"needs {needed[name]:,} strangers' photos, got {self.stranger_probes:,}"
@@ -169,7 +169,7 @@ def identify_openset(
     people = Gallery(gallery, gallery_labels, method=method, k=k, shrinkage=shrinkage)
     if UNKNOWN in people.people:
         raise DataError(
-            f"Nobody in the gallery can be called {UNKNOWN!r}, which stands for strangers. Rename the folder."
+            f"Nobody in the gallery can be called {UNKNOWN!r}, the answer for strangers. Rename the folder."
         )
     used = people.threshold() if threshold is None else float(threshold)
     ranked = people.rank(probes, top=_GUESSES)
@@ -211,7 +211,7 @@ def identify_openset(
 
 
 def dir_at_fpir(nearest: Floats, right: Bools, known: Bools, fpir: float) -> float | None:
-    """Detection and identification rate at the loosest threshold whose FPIR does not exceed `fpir`.
+    """Return the detection and identification rate at the loosest threshold whose FPIR does not exceed `fpir`.
 
     nearest: float [probes], the distance to the best candidate; right: bool [probes], whether that is the person;
     known: bool [probes], whether the gallery has the person. None where the rate cannot be seen in so few strangers.

@@ -41,7 +41,7 @@ def sample_pairs(
     negatives: int | None = None,
     per_person: int = PER_PERSON,
 ) -> Pairs:
-    """Distinct pairs of photos, balanced over people: no photo with itself, no pair twice.
+    """Draw distinct pairs of photos, balanced over people: no photo with itself, no pair twice.
 
     labels: [photos], anything that numpy can sort. At most `positives` pairs of one person are dealt
     evenly: a person gives `per_person` at most, and the cap falls for all alike until the pairs fit. The two
@@ -73,7 +73,7 @@ def sample_pairs(
 
 
 def identity_folds(labels: npt.ArrayLike, *, folds: int, seed: int | np.random.Generator) -> Ints:
-    """The fold of each photo, all photos of a person in one: int64 [photos], in 0 … folds − 1.
+    """Return the fold of each photo, all photos of a person in one: int64 [photos], in 0 … folds − 1.
 
     People are dealt by falling number of photos, one to each fold a round, the largest to the fold with
     fewest photos: folds hold the same number of people to one, also of people with two photos or more.
@@ -104,7 +104,7 @@ def fold_pairs(
     positives: int = 3000,
     per_person: int = PER_PERSON,
 ) -> FoldedPairs:
-    """Balanced pairs whose two photos lie in the same fold of people, so that folds share nobody.
+    """Draw balanced pairs whose two photos lie in the same fold of people, so that folds share nobody.
 
     Folds shrink to as many as hold 2 people with 2 photos each. Depends on labels and seed alone: every
     method that is compared meets the same pairs. Raises DataError where not even one fold can be made.
@@ -133,7 +133,7 @@ def fold_pairs(
 
 
 def _pairs_of_one(rows: Ints, pairs: int, rng: np.random.Generator) -> Ints:
-    """Distinct pairs of the rows of one person: int64 [pairs, 2]."""
+    """Draw distinct pairs of the rows of one person: int64 [pairs, 2]."""
     number = np.sort(rng.choice(len(rows) * (len(rows) - 1) // 2, pairs, replace=False))
     # Pair number k is (i, j), j < i, of the lower triangle read row by row: k = i(i − 1)/2 + j.
     # float64 finds i exactly below 10^8 photos of one person.
@@ -142,7 +142,7 @@ def _pairs_of_one(rows: Ints, pairs: int, rng: np.random.Generator) -> Ints:
 
 
 def _pairs_of_two(rows: Ints, starts: Ints, pairs: int, different: int, rng: np.random.Generator) -> Ints:
-    """Distinct pairs of rows of two people, the people drawn uniformly: int64 [pairs, 2]."""
+    """Draw distinct pairs of rows of two people, the people drawn uniformly: int64 [pairs, 2]."""
     people, photos = len(starts) - 1, len(rows)
     counts = np.diff(starts)
     if different <= 4 * pairs:  # drawing and rejecting would take long: write all of them down

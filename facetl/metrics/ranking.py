@@ -80,7 +80,7 @@ class Gallery:
             self.shifts = self._personal_shifts(shrinkage)
 
     def rank(self, probes: npt.ArrayLike, *, top: int) -> Ranked:
-        """The `top` best candidates of each probe, or all people where there are fewer, best first.
+        """Return the `top` best candidates of each probe, or all people where there are fewer, best first.
 
         probes: float [probes, dim] of unit norm. Equally good candidates stand in order of their names.
         """
@@ -94,7 +94,7 @@ class Gallery:
         return Ranked(people, distances)
 
     def threshold(self) -> float:
-        """The distance up to which the best candidate is believed, learnt from the gallery alone.
+        """Return the distance up to which the best candidate is believed, learnt from the gallery alone.
 
         Each photo is held out and asked for twice: with its person's other photos in the gallery, when that
         person should be believed (unless somebody else is nearer, when no threshold helps), and with its person
@@ -116,12 +116,12 @@ class Gallery:
         return best_threshold(distances, np.arange(len(distances)) < len(right))
 
     def _distances(self, probes: npt.NDArray[np.float32]) -> Floats:
-        """Distances to everything that stands for people: [probes, photos] for "nearest", else [probes, people]."""
+        """Return distances to all photos, [probes, photos], for "nearest", else to the centroids, [probes, people]."""
         stored = self._rows if self.method == "nearest" else self._centroids
         return np.asarray(cdist(probes, stored, "sqeuclidean"))
 
     def _candidates(self, distances: Floats) -> tuple[Ints, Floats]:
-        """All people of each probe, best first, and everybody's distance: both [probes, people]."""
+        """Return all people of each probe, best first, and everybody's distance: both [probes, people]."""
         if self.method != "nearest":
             shifted = distances - self.shifts
             return np.argsort(shifted, axis=1, kind="stable"), shifted
@@ -132,7 +132,7 @@ class Gallery:
         return np.lexsort((nearest, -votes), axis=1), nearest
 
     def _held_out(self) -> Iterator[tuple[Floats, Floats]]:
-        """For blocks of photos whose person has others: the distance to that person, and to the best of the rest."""
+        """Yield, for blocks of photos whose person has others, distances to that person and to the best of the rest."""
         several = np.flatnonzero(self._counts[self._person] > 1)
         for block in self._blocks(len(several)):
             rows = several[block]
@@ -149,7 +149,7 @@ class Gallery:
             yield own, np.take_along_axis(distance, order[:, :1], axis=1)[:, 0]
 
     def _own_distances(self, rows: Ints) -> Floats:
-        """Distance of each photo to the centroid of its person's other photos, as if that centroid had them all."""
+        """Return each photo's distance to the centroid of its person's others, as if that centroid had them all."""
         person, photos = self._person[rows], self._rows[rows].astype(np.float64)
         others = normalised((self._sums[person] - photos).astype(np.float32))
         n = self._counts[person]
@@ -157,7 +157,7 @@ class Gallery:
         return np.asarray(np.sum((photos - others) ** 2, axis=1) * (1.0 - 1.0 / n**2))
 
     def _personal_shifts(self, shrinkage: float) -> Floats:
-        """How much each person's threshold exceeds the common one: float64 [people].
+        """Return how much each person's threshold exceeds the common one: float64 [people].
 
         A person's own threshold lies halfway between the mean distance of the own photos, each held out, and
         that of as many of other people's photos, the nearest ones; the common one is the mean of them.
@@ -181,7 +181,7 @@ class Gallery:
 
 
 def checked_embeddings(embeddings: npt.ArrayLike, what: str, *, dim: int | None = None) -> npt.NDArray[np.float32]:
-    """Embeddings as float32 [photos, dim], or a DataError that says what is wrong with those of the `what`."""
+    """Return the embeddings as float32 [photos, dim], or raise a DataError that names them as `what`."""
     rows = np.asarray(embeddings, np.float32)
     if rows.ndim != 2 or not rows.size or (dim is not None and rows.shape[1] != dim):
         raise DataError(f"The {what}'s embeddings must be [photos, {dim or 'dim'}]. Received: shape {rows.shape}.")
@@ -197,7 +197,7 @@ def checked_embeddings(embeddings: npt.ArrayLike, what: str, *, dim: int | None 
 
 
 def checked_names(labels: npt.ArrayLike, photos: int) -> npt.NDArray[np.str_]:
-    """Names as str [photos], or a DataError that says what is wrong."""
+    """Return the names as str [photos], or raise a DataError with what is wrong."""
     names = np.asarray(labels)
     if names.shape != (photos,) or names.dtype.kind not in "UO" or not all(isinstance(n, str) and n for n in names):
         raise DataError(f"Each of {photos} photos needs a person's name. Received: {names.dtype} {names.shape}.")

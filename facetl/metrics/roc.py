@@ -44,7 +44,7 @@ class ErrorRates(NamedTuple):
 
 
 def squared_distances(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
-    """Squared Euclidean distance of each row of `a` to the same row of `b`.
+    """Return the squared Euclidean distance of each row of `a` to the same row of `b`.
 
     a, b: float [pairs, dim]; returns float64 [pairs], in [0, 4] where the rows have unit norm.
     The difference is squared, never 2 − 2·cos: that loses the digits of small distances.
@@ -62,7 +62,7 @@ def squared_distances(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def roc_curve(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
-    """The ROC with one point for each distinct distance, so that ties are accepted together.
+    """Return the ROC with one point for each distinct distance, so that ties are accepted together.
 
     Raises DataError unless there are pairs of both kinds.
     """
@@ -78,7 +78,7 @@ def roc_curve(distances: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
 
 
 def weighted_roc(distances: npt.ArrayLike, same: npt.ArrayLike, weights: npt.ArrayLike) -> Roc:
-    """The ROC under each of several weightings of the pairs, as resampling needs it.
+    """Return the ROC under each of several weightings of the pairs, as resampling needs it.
 
     weights: float [weightings, pairs], none negative. A weighting that leaves no pairs of a kind has NaN for
     its rate. Raises DataError where the shapes differ, or without pairs of both kinds.
@@ -99,22 +99,22 @@ def weighted_roc(distances: npt.ArrayLike, same: npt.ArrayLike, weights: npt.Arr
 
 
 def auc(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    """Area under the ROC: how often a pair of one person is nearer than a pair of two, ties counting half."""
+    """Return the area under the ROC: how often a pair of one person is nearer than one of two, ties counting half."""
     return float(roc_area(roc_curve(distances, same)))
 
 
 def roc_area(curve: Roc) -> Floats:
-    """Area under each curve: float64 [] or [weightings]."""
+    """Return the area under each curve: float64 [] or [weightings]."""
     return np.asarray(np.trapezoid(curve.tar, curve.far, axis=-1))
 
 
 def eer(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    """Equal error rate: where FAR = FRR on the ROC, its points joined by straight lines."""
+    """Return the equal error rate: where FAR = FRR on the ROC, its points joined by straight lines."""
     return float(roc_eer(roc_curve(distances, same)))
 
 
 def roc_eer(curve: Roc) -> Floats:
-    """Equal error rate of each curve: float64 [] or [weightings]."""
+    """Return the equal error rate of each curve: float64 [] or [weightings]."""
     excess = curve.far + curve.tar - 1.0  # FAR − FRR: never falls, −1 at the first point, 1 at the last
     right = np.argmax(excess >= 0.0, axis=-1, keepdims=True)
     at = np.concatenate([right - 1, right], axis=-1)
@@ -124,14 +124,14 @@ def roc_eer(curve: Roc) -> Floats:
 
 
 def negatives_needed(far: float) -> int:
-    """How many pairs of different people it takes for one false accept to be at most a share `far`."""
+    """Return how many pairs of different people it takes for one false accept to be at most a share `far`."""
     if not 0.0 < far <= 1.0:
         raise DataError(f"A false accept rate must be in (0, 1]. Received: {far}.")
     return math.ceil(1.0 / far - _ROUNDING)
 
 
 def tar_at_far(distances: npt.ArrayLike, same: npt.ArrayLike, far: float) -> float | None:
-    """True accept rate at the loosest observed threshold whose FAR does not exceed `far`.
+    """Return the true accept rate at the loosest observed threshold whose FAR does not exceed `far`.
 
     None where there are fewer than `negatives_needed(far)` pairs of different people: a rate of 0.001 cannot
     be seen in 200 pairs. Nothing is interpolated: the operating point is one that the pairs really reached.
@@ -145,13 +145,13 @@ def tar_at_far(distances: npt.ArrayLike, same: npt.ArrayLike, far: float) -> flo
 
 
 def roc_tar(curve: Roc, far: float) -> Floats:
-    """True accept rate of each curve at its loosest point whose FAR does not exceed `far`: [] or [weightings]."""
+    """Return each curve's true accept rate at its loosest point whose FAR does not exceed `far`: [] or [weightings]."""
     within = np.count_nonzero(curve.far <= far * (1.0 + _ROUNDING), axis=-1, keepdims=True)
     return np.asarray(np.take_along_axis(curve.tar, within - 1, -1)[..., 0])
 
 
 def best_threshold(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    """The threshold of highest accuracy, in the middle of the gap between two neighbouring distances.
+    """Return the threshold of highest accuracy, in the middle of the gap between two neighbouring distances.
 
     Where several gaps are equally good the widest wins, then the one of smaller distance.
     Raises DataError unless there are pairs of both kinds.
@@ -173,7 +173,7 @@ def best_threshold(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
 
 
 def smooth_threshold(distances: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    """The threshold of highest accuracy on pairs of either kind alike, were both kinds' distances spread smoothly.
+    """Return the threshold of highest accuracy on either kind of pairs alike, of smoothly spread distances.
 
     The accuracy of a sample has many chance peaks near its top; of two kernel density estimates (Gaussian, bandwidths
     by the rule of Silverman 1986, equation 3.31) it has one, and is more accurate on other people. Where a kind's
@@ -207,13 +207,13 @@ def _bandwidth(values: Floats) -> float:
 
 
 def accuracy_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.ArrayLike) -> float:
-    """Share of pairs judged rightly at `threshold`, a number or float [pairs]."""
+    """Return the share of pairs judged rightly at `threshold`, a number or float [pairs]."""
     distances, same = checked_pairs(distances, same)
     return float(np.mean((distances <= np.asarray(threshold)) == same))
 
 
 def far_frr_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.ArrayLike) -> ErrorRates:
-    """False accept and false reject rate at `threshold`, a number or float [pairs].
+    """Return the false accept and false reject rate at `threshold`, a number or float [pairs].
 
     Raises DataError unless there are pairs of both kinds.
     """
@@ -223,7 +223,7 @@ def far_frr_at(distances: npt.ArrayLike, same: npt.ArrayLike, threshold: npt.Arr
 
 
 def checked_pairs(distances: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: bool = False) -> tuple[Floats, Bools]:
-    """Distances as float64 [pairs] and kinds as bool [pairs], or a DataError that says what is wrong."""
+    """Return the distances as float64 [pairs] and kinds as bool [pairs], or raise a DataError with what is wrong."""
     distances = np.asarray(distances, np.float64)
     same = np.asarray(same).astype(np.bool_)
     if distances.ndim != 1 or distances.shape != same.shape:
@@ -248,7 +248,7 @@ def checked_pairs(distances: npt.ArrayLike, same: npt.ArrayLike, *, both_kinds: 
 
 
 def _cumulative(distances: Floats, same: Bools) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Distinct distances ascending, and how many same pairs and pairs in all are accepted at each."""
+    """Return the distinct distances, ascending, and how many same pairs and pairs in all are accepted at each."""
     order = np.argsort(distances, kind="stable")
     ascending = distances[order]
     last_of_tie = _last_of_ties(ascending)
@@ -257,5 +257,5 @@ def _cumulative(distances: Floats, same: Bools) -> tuple[Floats, npt.NDArray[np.
 
 
 def _last_of_ties(ascending: Floats) -> npt.NDArray[np.int64]:
-    """The place of the last of each run of equal distances."""
+    """Return the place of the last of each run of equal distances."""
     return np.append(np.flatnonzero(np.diff(ascending) > 0), len(ascending) - 1).astype(np.int64)

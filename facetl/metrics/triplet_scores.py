@@ -18,12 +18,12 @@ from facetl.metrics.verification import pair_distances
 
 @dataclass(frozen=True)
 class TripletScores(JsonFields):
-    """How well anchors are told from negatives and joined with positives.
+    """How well anchors are separated from negatives and joined with positives.
 
     accuracy is of the 2 × triplets decisions at `threshold`, far_at_threshold and frr_at_threshold its two kinds of
     mistakes; loss the mean of max(0, d(a, p) − d(a, n) + margin); order the share of rows with d(a, p) < d(a, n).
     accuracy_kfold is the mean over folds at thresholds from elsewhere in the list, accuracy_kfold_stderr its
-    standard error; both None where the list cannot give one. folds_of says what a fold is made of: "people", who
+    standard error; both None where the list cannot give one. folds_of is what a fold is made of: "people", who
     are then in no decision that gave their threshold, or "rows", blocks of them, when nobody knows who is who and
     the same people may stand on both sides.
     """
@@ -95,13 +95,13 @@ def score_triplets(
 
 
 def _row_blocks(triplets: int, folds: int) -> Ints:
-    """Both sides of a row in one block of rows: int64 [triplets, 2]."""
+    """Put both sides of a row in one block of rows: int64 [triplets, 2]."""
     blocks = np.arange(triplets) * min(folds, triplets) // triplets
     return np.stack([blocks, blocks], axis=1).astype(np.int64)
 
 
 def _people_sides(people: npt.ArrayLike, triplets: int, folds: int, seed: int) -> Ints:
-    """The fold of the anchor's person and of the negative's: int64 [triplets, 2].
+    """Return the fold of the anchor's person and of the negative's: int64 [triplets, 2].
 
     People with anchors are dealt first, so that every fold has as many rows as can be.
     """
@@ -121,7 +121,7 @@ def _people_sides(people: npt.ArrayLike, triplets: int, folds: int, seed: int) -
 
 
 def _fold_accuracies(to_positive: Floats, to_negative: Floats, sides: Ints) -> list[float]:
-    """Accuracy of each fold of anchors, each row at the best threshold of rows that touch neither of its folds.
+    """Return each fold's accuracy, each row judged at the best threshold of rows that touch neither of its folds.
 
     Empty where there are fewer than 2 folds, or a row for which no such rows are left.
     """
@@ -147,7 +147,7 @@ class Share(NamedTuple):
 
 
 def match_accuracy(embeddings: npt.ArrayLike, triplets: npt.ArrayLike, labels: npt.ArrayLike) -> Share:
-    """Share of triplets whose positive is nearer to the anchor than the negative: "right order".
+    """Return the share of triplets whose positive is nearer to the anchor than the negative: "right order".
 
     embeddings: float [photos, dim]; triplets: int [n, 3], rows of anchor, positive, negative; labels: [photos], who is
     on them. The standard error takes a person's triplets together. Raises DataError for another shape, or none.
@@ -161,7 +161,7 @@ def match_accuracy(embeddings: npt.ArrayLike, triplets: npt.ArrayLike, labels: n
 
 
 def class_accuracy(embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> Share:
-    """Share of photos that are nearest to the mean of their own person's other photos.
+    """Return the share of photos that are nearest to the mean of their own person's other photos.
 
     embeddings: float [photos, dim]; labels: [photos]. Every person with two photos or more is a class; a photo's own
     mean is taken without it. Raises DataError for fewer than two such people.

@@ -58,7 +58,7 @@ _NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by abou
 
 @dataclass(frozen=True)
 class Verification(JsonFields):
-    """How well distances tell pairs of one person from pairs of two.
+    """How well distances separate pairs of one person from pairs of two.
 
     accuracy is the mean over folds, accuracy_stderr its standard error (of the pairs, as independent draws,
     where there is one fold only); auc, eer and tar_at_far are of all folds' pairs together, a rate None
@@ -105,7 +105,7 @@ class Verification(JsonFields):
 
     @property
     def negatives_needed(self) -> dict[str, int]:
-        """How many pairs of different people each rate takes that is None for want of them."""
+        """How many pairs of different people each rate needs that is None because there are too few."""
         return {name: negatives_needed(FARS[name]) for name, tar in self.tar_at_far.items() if tar is None}
 
     @property
@@ -123,7 +123,7 @@ class Verification(JsonFields):
 
 
 def verify(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, folds: int = 5, seed: int = 0) -> Verification:
-    """Measure how well embeddings tell people apart, or any other classes, that the embedding was not trained on.
+    """Measure how well embeddings separate people, or other classes, that the embedding was not trained on.
 
     Balanced pairs are drawn within folds that share no person, and each fold is judged at the best threshold of the
     other folds: no pair has a part in the choice of its own threshold.
@@ -210,13 +210,13 @@ def evaluate_embeddings(
 
 
 def threshold_from(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: int) -> float:
-    """The threshold of highest smoothed accuracy on balanced pairs of these people: float [photos, dim], [photos]."""
+    """Return the threshold of highest smoothed accuracy on balanced pairs of people: float [photos, dim], [photos]."""
     pairs = sample_pairs(labels, seed=seed)
     return smooth_threshold(pair_distances(embeddings, pairs), pairs.same)
 
 
 def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Floats:
-    """Squared distances of the pairs of rows, in [0, 4]: float64 [pairs].
+    """Return the squared distances of the pairs of rows, in [0, 4]: float64 [pairs].
 
     embeddings: float [photos, dim] of unit norm. Raises DataError where they are not, or not finite.
     """
@@ -238,7 +238,7 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Flo
 
 
 def pair_thresholds(thresholds: Sequence[float], fold: npt.ArrayLike) -> Floats:
-    """Each pair's own threshold, of `Verification.thresholds`: float64 [pairs]; fold: int [pairs]."""
+    """Return each pair's own threshold, of `Verification.thresholds`: float64 [pairs]; fold: int [pairs]."""
     numbers, place = np.unique(np.asarray(fold), return_inverse=True)
     if len(numbers) != len(thresholds):
         raise DataError(f"Every fold needs a threshold. Received: {len(thresholds)} for {len(numbers)} folds.")
@@ -252,7 +252,7 @@ def hardest_mistakes(
     threshold: npt.ArrayLike,
     limit: int = 12,
 ) -> Ints:
-    """The pairs judged wrongly by the widest margin, of both kinds, widest first: int64 [at most limit].
+    """Return the pairs judged wrongly by the widest margin, of both kinds, widest first: int64 [at most limit].
 
     distances: float [pairs]; same: bool [pairs]; threshold: a number or float [pairs]. One kind has more than
     half of the places only where the other has too few mistakes.
@@ -302,7 +302,7 @@ def _checked_fold(fold: npt.ArrayLike, pairs: int) -> Ints:
 
 
 def _refuse_shared_names(held_out: npt.ArrayLike, validation: npt.ArrayLike) -> None:
-    """Numbers may index two different lists of people; names cannot."""
+    """Raise DataError for names on both sides; numbers may index two different lists of people."""
     held_out, validation = np.asarray(held_out), np.asarray(validation)
     if held_out.dtype.kind not in "UO" or validation.dtype.kind not in "UO":
         return

@@ -181,7 +181,7 @@ def test_personal_thresholds_are_the_common_one_shifted() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gallery_labels": ["Al", "Al", "Bo", "Bo", UNKNOWN]}, "'unknown', which stands for strangers"),
+        ({"gallery_labels": ["Al", "Al", "Bo", "Bo", UNKNOWN]}, "'unknown', the answer for strangers"),
         ({"probe_labels": PROBE_NAMES[:5]}, "Each of 6 photos needs a person's name"),
         ({"probes": PROBES[:0], "probe_labels": []}, "probe's embeddings"),
         ({"probes": PROBES * 2}, "probe's embeddings must have unit norm"),

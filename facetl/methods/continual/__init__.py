@@ -1,1 +1,1 @@
-"""People arrive over time: a head that learns them from cached features and keeps what it knew."""
+"""Continual learning: a head learns new people from cached features and keeps what it knew."""

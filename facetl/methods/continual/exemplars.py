@@ -74,7 +74,7 @@ class Exemplars:
         return self._of(herd_each(self.embeddings.astype(np.float32), self.names, per_person))
 
     def joined(self, others: Exemplars) -> Exemplars:
-        """Return these and others, people sorted; of somebody in both, these come first."""
+        """Return these and others, people sorted; of a person in both, these come first."""
         return Exemplars.of(
             np.concatenate([self.rows, others.rows]),
             np.concatenate([self.embeddings, others.embeddings]),

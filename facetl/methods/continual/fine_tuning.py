@@ -69,7 +69,7 @@ def learn(
 ) -> Learnt:
     """Return a trunk that has learnt new people by gradient descent; the one given stays as it is.
 
-    The loss is the run's own; it ends where people of the validation are told apart best.
+    The loss is the run's own; it ends where validation people are separated best.
 
     Args:
         trunk: [batch, dim] → [batch, width] unit vectors, the layers in use.

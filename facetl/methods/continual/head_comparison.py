@@ -1,4 +1,4 @@
-"""An old head and an updated one on people whom neither was trained on, and on new people's held-out photos."""
+"""An old head and an updated one on people that neither was trained on, and on new people's held-out photos."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _OTHERS, _PRIOR = 500, 100
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """A basis, and a few photos of everybody whom the run has learnt."""
+    """A basis, and a few photos of everybody that the run has learnt."""
 
     basis: Basis
     exemplars: Exemplars
@@ -51,7 +51,7 @@ class Memory:
         """Make it from all photos of a run: features [photos, dim] float, and who is on them.
 
         Args:
-            others: features of people from whom nothing is learnt, the first few hundred of which are looked at.
+            others: features of people that nothing is learnt from; the first few hundred are used.
             anchor: the head whose embeddings fill galleries.
             layout: of whose maps regions are made; None for none.
             components: directions kept of each region, at most.
@@ -107,7 +107,7 @@ class Memory:
 def _spread(rows: NDArray[np.float16]) -> Float32s:
     """Return how far others' photos spread along each component, where those that it was learnt from spread by 1.
 
-    Of few photos it is drawn to 1, as by the prior of a variance: chance alone would tell components apart.
+    Of few photos it is drawn to 1, as by the prior of a variance: chance alone would make components differ.
     """
     squares = np.sum(np.square(rows, dtype=np.float32), axis=0)
     return np.asarray(np.sqrt((squares + _PRIOR) / (len(rows) + _PRIOR)), np.float32)
@@ -124,7 +124,7 @@ def solve(
     """Return a map [components, width] of each region: their joined discriminants, turned to old embeddings.
 
     The leading directions are turned by the rotation that brings their embeddings nearest to the old ones: distillation
-    of where people lie, which costs nothing of how they are told apart.
+    of where people lie, which does not change how well they are separated.
 
     Args:
         parts: rows of each region, [photos, components] float.

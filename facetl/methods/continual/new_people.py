@@ -1,4 +1,4 @@
-"""Who a run knows and who arrives: rows, names and sides of both, and nothing that the run has seen before."""
+"""The people a run knows and the new ones: rows, names and sides of both, without photos that the run has seen."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class NewPeople:
-    """Who arrives.
+    """People who are new to a run.
 
     Attributes:
         collection: their photos that the run has not seen; a photo that stands under several people is nobody's.
         contents: sha256 of each.
-        sides: side → people; one whom the run knows stays where he is.
+        sides: side → people; people that the run knows stay on their side.
         seen: how many photos were left out, the run having seen them.
     """
 
@@ -157,7 +157,7 @@ class NewPeople:
         return People(embed(model, self.collection.features.subset(rows)), self.names[rows])
 
     def on_side(self, which: str) -> NDArray[np.bool_]:
-        """Tell which photos are of people on a side, bool [photos]."""
+        """Return which photos are of people on a side, bool [photos]."""
         return np.isin(self.names, sorted(self.sides[which]))
 
 
@@ -199,7 +199,7 @@ def held_back(names: ArrayLike, *, seed: int, held_out: float = 0.25, most: int 
 
 
 def held_out_rows(rows: NDArray[np.int64], held_out: float, most: int) -> NDArray[np.int64]:
-    """Return the rows of a person, int64 [photos], that are held out; none of somebody with fewer than 3 photos."""
+    """Return the rows of a person, int64 [photos], that are held out; none of a person with fewer than 3 photos."""
     if len(rows) < _HELD_OUT_FROM:
         return rows[:0]
     return rows[: min(max(1, round(held_out * len(rows))), most, len(rows) - 2)]

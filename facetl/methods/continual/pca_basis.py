@@ -1,6 +1,6 @@
 """What linear heads are made of: principal components of each region of the feature, which know nobody's name.
 
-A head's front keeps of these the few hundred directions that tell its first people apart. Whoever arrives later may
+A head's front keeps of these the few hundred directions that separate its first people. New people may
 differ in others, so an update begins from all of them.
 """
 

@@ -1,12 +1,12 @@
-"""A run takes up people who arrive: at once by their means, then by a new head, which must not be worse than the old.
+"""A run takes up new people: at once by their means, then by a new head, which must not be worse than the old.
 
     models/NAME/            the version in use, as train writes it, but for the report and its pictures
       exemplars.npz         a few photos of each of the people it was trained on, as their components
       basis.npz             the components' directions
       versions/N/           every other version: see facetl.runs.versions
 
-Nobody whom the run was measured or chosen by is ever learnt from. The new head is compared with the old one on the
-validation people, which decide whether it is put in place; what is reported is of the test people.
+The people that the run was measured or chosen by are never learnt from. The new head is compared with the old one on
+the validation people, which decide whether it is put in place; what is reported is of the test people.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def update_run(
 
     Args:
         folder: the run's.
-        photos: a folder per person; of people whom the run knows, new photos are taken.
+        photos: a folder per person; of people that the run knows, new photos are taken.
         method: `none` (enrol only), `joint` (train all anew on everybody), or that of `update`.
         update: settings of the other methods, and the memory and seed of all.
         cache: of features.
@@ -62,7 +62,7 @@ def update_run(
         force: whether a head is put in place that is worse than the old one on validation people, or for which the
             run's gallery means nothing.
         on_progress: called with photos done and photos in all, of features that are missing.
-        say: told what the user should know meanwhile.
+        say: called with lines for the user.
 
     Raises DataError where no photo is new or photos of the run are gone, RunError for a run that cannot be updated,
     TrainingError for too few people, WeightsError, CacheError.
@@ -109,7 +109,7 @@ class _Groups:
 
 
 class _Job:
-    """One update under way: the run, who it knows and who arrives."""
+    """One update under way: the run, the people it knows and the new people."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class _Job:
         self.learner = Learner(folder, self.recognizer, self.known, self.arrivals, self.taken, update, say)
 
     def enrol(self, head: keras.Model) -> Enrolment:
-        """Enrol everybody who arrives, as a head embeds them."""
+        """Enrol the new people, as a head embeds them."""
         collection = self.arrivals.collection
         return enrol(
             self.folder,
@@ -224,7 +224,7 @@ class _Job:
         )
         kept = put_in_place(self.folder, lambda partial: version.write(partial, self.folder), head=self.digest)
         if not kept:
-            # Its rows mean nothing to the new head: those who arrive can be named by it at least.
+            # Its rows mean nothing to the new head: the new people can be named by it at least.
             self.enrol(candidate.head)
         return replace(report, gallery_kept=kept)
 
@@ -255,10 +255,10 @@ class _Job:
 
 
 def _why_not(own: Gain, gallery: Gain, *, enrolled: int) -> str | None:
-    """Say why a new head is not put in place; None where nothing speaks against it."""
+    """Return why a new head is not put in place; None where nothing speaks against it."""
     if own.worse:
         return (
-            "on validation people the new head tells people apart worse than the old one, by more than one standard "
+            "on validation people the new head separates people worse than the old one, by more than one standard "
             f"error: AUC {own.value:+.4f} ± {own.stderr:.4f}"
         )
     if gallery.worse and enrolled:

@@ -43,6 +43,6 @@ def _chain(dim: int, layers: list[keras.layers.Layer], name: str) -> keras.Model
 
 
 def same_weights(one: keras.Model, other: keras.Model) -> bool:
-    """Tell whether two models hold the same numbers in the same order."""
+    """Return whether two models hold the same numbers in the same order."""
     first, second = one.get_weights(), other.get_weights()
     return len(first) == len(second) and all(map(np.array_equal, first, second))

@@ -1,4 +1,4 @@
-"""A head that might take the place of a run's: learnt from those who arrive, or trained anew on everybody."""
+"""Strategies for a new head: learnt from the new people alone, or trained again on everybody."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Learner:
-    """A run, whom it knows, who arrives, and which of their photos are learnt from, bool [photos]."""
+    """A run, the people it knows, the new people, and which of their photos are learnt from, bool [photos]."""
 
     folder: Path
     recognizer: Recognizer

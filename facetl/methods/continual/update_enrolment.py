@@ -47,7 +47,7 @@ def enrol(
     """Put photos with one person each into the gallery of a run: all of them, or none where it cannot be written.
 
     A person's mean in the gallery is what a face is compared with (nearest class mean; Rebuffi et al., CVPR 2017), so
-    that nothing needs to be trained. A person is enrolled under the name of his folder.
+    that nothing needs to be trained. A person is enrolled under the name of their folder.
 
     Args:
         contents: sha256 of each photo.

@@ -29,7 +29,7 @@ class UpdateReport(JsonFields):
         folder: the run's.
         method: as asked for.
         version: the run's version now.
-        in_place: whether a new head is in use; `why_not` says why it is not.
+        in_place: whether a new head is in use; `why_not` is the reason where it is not.
         enrolment: who can be named since; they can be even where the new head was refused.
         people, photos: new ones that were learnt from; `held_out` new people never were.
         seen: photos left out, the run having seen them.
@@ -81,7 +81,7 @@ class NewVersion:
         calibrated: on the validation people.
         memory: what is remembered for the next update; None for nothing.
         people: side → people, those who arrived among them.
-        config: of the run; `update` says how the version came about.
+        config: of the run; `update` is how the version was made.
     """
 
     recognizer: Recognizer
@@ -121,7 +121,7 @@ def _lines(config: Mapping[str, Any]) -> list[str]:
         "",
         f"Version {config['version']}, updated from version {update['from']} by {update['method']} with "
         f"{update['photos']:,} photos of {update['people']:,} people, {update['made']}. Verification of test people, "
-        "whom neither training nor any choice has seen; thresholds from the validation people.",
+        "used neither for training nor for any choice; thresholds from the validation people.",
         "",
         "| people | pairs | accuracy before | after | AUC before | after | new head on the old gallery |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -52,7 +52,7 @@ class UpdateSettings(JsonFields):
             raise TrainingError("distillation and consolidation: expected weights from 0.")
 
     def has(self, part: str) -> bool:
-        """Tell whether the method takes part in."""
+        """Return whether the method has a part."""
         return part in self.method.split("+")
 
     @property

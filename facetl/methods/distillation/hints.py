@@ -1,8 +1,8 @@
 """Hints: a student's inner maps first learn the teacher's cached maps, and a discriminant of them becomes its start.
 
-An embedding says little about a training photo that its name does not say, and a net from random weights learns the
-names by heart. A map says what is to be seen at each place of the photo: dozens of examples a photo, which are as true
-of people whom nobody was trained on.
+An embedding adds little to the name of a training photo, and a net from random weights learns the
+names by heart. A map has what is to be seen at each place of the photo: dozens of examples a photo, which are as true
+of people that no net was trained on.
 
 References:
     Romero, Ballas, Kahou, Chassang, Gatta, Bengio: FitNets: Hints for Thin Deep Nets, ICLR 2015.

@@ -28,7 +28,7 @@ COMPARISON = "distillation.json"
 TRIPLETS = 10_000
 # Photos that a copy is compared with its original on, and that an int8 copy takes its scales from.
 _COMPARED, _REPRESENTATIVE = 64, 100
-# What a run is handed over as: the name, and format and quantisation.
+# The forms that a run is exported in: the name, and format and quantisation.
 FORMS: Mapping[str, tuple[str, str]] = {
     "keras": ("keras", "none"),
     "saved_model": ("saved_model", "none"),
@@ -207,7 +207,7 @@ def _triplets(test: Manifest, seed: int) -> np.ndarray:
 
 
 def _forms(recognizer: Recognizer, manifest: Manifest, room: Path, *, cache: Path) -> dict[str, Exported | None]:
-    """Hand a run over in every form that it has."""
+    """Export a run in every form that it has."""
     align = recognizer.backbone.spec.align
     faces = Faces.of(first_people(manifest.subset("test"), _COMPARED), align, cache=cache)
     shown = Faces.of(first_people(manifest.subset("train"), _REPRESENTATIVE), align, cache=cache)

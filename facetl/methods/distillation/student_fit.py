@@ -91,7 +91,7 @@ class DistillationObjective(Objective):
 def centroids_of(targets: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the unit mean embedding of each person with two photos or more, [people, width] float32.
 
-    [photos, width] and [photos]. One photo tells a net nothing of what a person looks like in others.
+    [photos, width] and [photos]. One photo teaches a net nothing of what a person looks like in others.
     """
     people, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.zeros((len(people), targets.shape[1]), np.float64)

@@ -42,7 +42,7 @@ class Teacher:
         name: of the run, or of the extractor.
         description: what it is, a phrase.
         recognizer: the teacher itself, for photos that a student is compared on.
-        manifest: the photos, each on a side; the training side also holds those of people whom the run did not know.
+        manifest: the photos, each on a side; the training side also holds those of people that the run did not know.
         embeddings: [photos, width] float32 unit vectors, in the manifest's order.
         features: [photos, dim] float16, what they were made of, in the same order, read from the cache.
         layout: of which maps a feature is made.
@@ -175,7 +175,7 @@ class Teacher:
 
 
 def is_run(run: str, models: Path) -> bool:
-    """Tell whether a name means a run, by its folder or below `models`."""
+    """Return whether a name means a run, by its folder or below `models`."""
     return any(RunFolder(folder).is_run for folder in (Path(run).expanduser(), models / run))
 
 
