@@ -113,7 +113,7 @@ def _by_inner_products(features: Rows, mean: Float32s, scale: Float32s, componen
 def leading(gram: Float32s, components: int, rng: np.random.Generator) -> tuple[Float32s, Float32s]:
     """Return the leading eigenvectors [n, components] of a positive semidefinite matrix [n, n], and their values.
 
-    Both float32, falling. Exact for a small matrix, else by randomised subspace iteration, to which a matrix in memory is cheap.
+    Both float32, falling. Exact for a small matrix, else by randomised subspace iteration, cheap for one in memory.
     """
     if len(gram) <= _EXACT:
         values, vectors = np.linalg.eigh(gram.astype(np.float64))
