@@ -137,7 +137,7 @@ def stream(
             taken = [parts[name][passed] for name in brought]
         else:
             brought = arriving
-            # Somebody who comes after steps that brought photos brings the photos of those steps along.
+            # A person who comes after steps that brought photos brings the photos of those steps along.
             taken = [np.concatenate(parts[name][: passed + 1]) for name in brought]
             known += brought
         if not brought:
@@ -224,7 +224,7 @@ def verified_against_gallery(
     *,
     threshold: float,
 ) -> float:
-    """Return how often probe and gallery photo are rightly told to show one person or two, both kinds weighing alike.
+    """Return how often probe and gallery photo are rightly judged to show one person or two, both kinds weighing alike.
 
     Of pairs of one person, each probe's person weighs the same; of pairs of two people, each pair. probes, gallery:
     unit embeddings float [photos, dim]; names, gallery_names: str [photos]; threshold: a squared distance up to which
@@ -237,7 +237,7 @@ def verified_against_gallery(
     people = np.unique(owners[same.any(axis=1)])
     if not len(people) or same.all():
         raise DataError(
-            "Verifying against a gallery needs a probe's person in it, and somebody else. "
+            "Verifying against a gallery needs a probe's person in it, and another person. "
             f"Received: {len(people)} people of the probes, {len(np.unique(kept))} in the gallery."
         )
     right = [accepted[owners == person][same[owners == person]].mean() for person in people]

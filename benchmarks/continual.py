@@ -1,17 +1,17 @@
 """People who arrive in ten steps: what each way to take them up gains, forgets and costs, beside training anew.
 
 Run: python benchmarks/continual.py [LFW_FOLDER] [--kinds people,...] [--joint every|last] [--only METHOD,...]
-[--seeds 0,1,2]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is taken, without either the benchmark says so and
+[--seeds 0,1,2]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is taken, without either it prints this and
 ends. Half of the people are in the first step; each further one brings as many new people (`people`), new photos of
 known people (`photos`), or new people in another domain (`grey`, `low-light`; their photos are written to a temporary
 folder, and their features take minutes).
 
 Three tenths of the people choose epochs and thresholds; the update's own settings were chosen on them, too. Fifteen
-hundredths are strangers, whom no step brings. All figures are of these strangers and of held-out photos of people who
+hundredths are strangers, which no step brings. All figures are of these strangers and of held-out photos of people who
 arrive. Accuracy is that of telling whether a held-out photo and a photo of the gallery show one person. Everybody who
 will ever arrive is in the gallery from the start, so that a column of the matrix changes with the head alone. Seconds
 are of learning; cached features and enrolment are common to all. Of the closed form, what the first update learns once
-for all is told apart. Prints a table, the mean over seeds ± its standard error, and a JSON line.
+for all is separated. Prints a table, the mean over seeds ± its standard error, and a JSON line.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, fl
 
 
 def _strangers(scene: Scene, last: After) -> dict[str, Any]:
-    """Return how well pairs of strangers are told apart by the first head, the last one, and one against the other."""
+    """Return how well pairs of strangers are separated by the first head, the last one, and one against the other."""
     from facetl.metrics.continual_scores import compatibility
     from facetl.metrics.pairs import sample_pairs
 
@@ -357,8 +357,8 @@ def _labels(names: np.ndarray) -> np.ndarray:
 
 def _put(results: dict[str, list[dict[str, Any]]]) -> None:
     def mean(values: Sequence[float], digits: str) -> str:
-        told = format(float(np.mean(values)), digits)
-        return f"{told} ± {np.std(values, ddof=1) / len(values) ** 0.5:.4f}" if len(values) > 1 else told
+        mean = format(float(np.mean(values)), digits)
+        return f"{mean} ± {np.std(values, ddof=1) / len(values) ** 0.5:.4f}" if len(values) > 1 else mean
 
     names = ("accuracy", "forgetting", "BWT", "FWT", "found", "strangers", "old gallery")
     print(f"{'':22s}" + "".join(f"{name:>18s}" for name in names))

@@ -1,8 +1,8 @@
-"""Distilled students beside their teacher: how right, how large, how long, on people whom nobody was trained on.
+"""Distilled students beside their teacher: how right, how large, how long, on people that no net was trained on.
 
 Run: python benchmarks/distillation.py [LFW_FOLDER] [--teacher RUN_FOLDER] [--students mobilenet_v3_small,…]
 [--size 112] [--hint-epochs 30] [--epochs 20] [--no-costs]. LFW_FOLDER holds images/; without it FACETL_LFW_DEV is
-taken, without either the benchmark says so and ends. The teacher is the default recipe on aligned faces unless a
+taken, without either it prints this and ends. The teacher is the default recipe on aligned faces unless a
 run's folder is given; its features come from the cache. Students learn from its training people, their epoch is
 chosen by its validation people, and all are measured on its test people. Aim: MobileNetV3-Small within 2 points of
 the teacher's match accuracy at a tenth of its multiply-accumulates a photo. Prints a table and a JSON line.
@@ -82,8 +82,8 @@ def main() -> None:
     goals = _goals(compared)
     for line in goals:
         print(line)
-    told = {"benchmark": "distillation", "models": [one.to_json() for one in compared], "seconds": seconds}
-    print(json.dumps(told))
+    result = {"benchmark": "distillation", "models": [one.to_json() for one in compared], "seconds": seconds}
+    print(json.dumps(result))
 
 
 def _teacher(images: Path, models: Path, cache: Path, seed: int) -> Path:

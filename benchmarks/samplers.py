@@ -4,7 +4,7 @@ Once with as many gradient steps, once with as much time: neighbours have to be 
 take more epochs meanwhile.
 
 Run: python benchmarks/samplers.py [LFW_FOLDER] [--seeds 5] [--folds 5] [--sweep]. LFW_FOLDER holds images/ and
-pairs.txt; without it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. A head per fold of View 2
+pairs.txt; without it FACETL_LFW_DEV is taken, without either it prints this and ends. A head per fold of View 2
 and seed; epoch and threshold from validation people. `--sweep` tries neighbours at other temperatures, candidates,
 shares and warm-ups with one seed, on validation people alone. Prints a table and a JSON line.
 """

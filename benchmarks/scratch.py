@@ -62,7 +62,7 @@ def main() -> None:
 def _strangers(
     name: str, folder: Path, align: str, objective: str, epochs: int, size: int | None, cache: Path, room: Path
 ) -> dict[str, Any]:
-    """Train the small net and print how it and what it has to beat tell test people apart."""
+    """Train the small net and print how well it and the baselines separate test people."""
     from facetl.data.manifest import Manifest
     from facetl.methods.scratch.nets import build_net, layer_table
     from facetl.methods.scratch.scratch_settings import ScratchSettings

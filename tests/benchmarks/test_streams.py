@@ -138,5 +138,5 @@ def test_verification_against_a_gallery_by_hand() -> None:
     threshold = 2 - 2 * np.cos(np.deg2rad(45.001))
     found = verified_against_gallery(probes, owners, gallery, names, threshold=threshold)
     assert found == pytest.approx((0.75 + 7 / 11) / 2)
-    with pytest.raises(DataError, match="somebody else"):
+    with pytest.raises(DataError, match="another person"):
         verified_against_gallery(probes, ["eve"] * 4, gallery, names, threshold=threshold)
