@@ -17,8 +17,7 @@ from facetl.metrics.groups import GroupReport
 from facetl.report.tables import method_title, results_table
 
 if TYPE_CHECKING:
-    from facetl.runs.evaluated_run import EvaluatedRun, TrainingOverlap
-    from facetl.runs.evaluation import ClusterEvaluation, OpenSetEvaluation
+    from facetl.runs.evaluated_run import EvaluatedRun
 
 
 app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
@@ -50,11 +49,9 @@ def pairs(
     verbose: options.Verbose = False,
 ) -> None:
     """Verify pairs: accuracy by folds and at the run's threshold, with intervals by person."""
-    folder = run_folder(run, models)
-
     protocol = read_pairs(file)
     grouping = None if groups is None else read_groups(groups)
-    evaluated = _load(folder)
+    evaluated = _load(run, models)
     from facetl.runs.pair_evaluation import evaluate_pairs
     from facetl.runs.pretrained import ReferenceNet
 
@@ -71,7 +68,6 @@ def pairs(
             seed=seed,
             on_progress=progress,
         )
-    _warn(result.overlap_with_training)
     if result.shared:
         say(
             "warning: a fold's threshold comes from the other folds, and people in more than one fold: "
@@ -79,8 +75,7 @@ def pairs(
         )
     for warning in () if result.groups is None else result.groups.warnings:
         say(f"warning: {warning}")
-    if json:
-        put_json(result.to_json())
+    if _is_shown(result, json):
         return
     trained, at, intervals = result.trained, result.at_threshold, result.intervals_at_threshold
     where = f"{trained.folds} folds" if trained.folds > 1 else "one fold, at each method's own threshold"
@@ -119,16 +114,14 @@ def triplets(
     verbose: options.Verbose = False,
 ) -> None:
     """Judge triplets: same/different decisions, triplet loss, order."""
-    evaluated = _load(run_folder(run, models))
+    evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_triplets
 
     with photo_progress("embedding") as progress:
         result = evaluate_triplets(
             evaluated, file, images, cache=cache_folder(cache), unseen=unseen, on_progress=progress
         )
-    _warn(result.overlap_with_training)
-    if json:
-        put_json(result.to_json())
+    if _is_shown(result, json):
         return
     first = next(iter(result.scores.values()))
     rows = [["Method", "Accuracy", "by folds", "Loss", "Right order", "Threshold"]]
@@ -140,7 +133,7 @@ def triplets(
         )
         rows.append(
             [
-                _title(name),
+                method_title(name),
                 f"{scores.accuracy:.3f}",
                 by_folds,
                 f"{scores.loss:.3f}",
@@ -172,7 +165,7 @@ def openset(
     verbose: options.Verbose = False,
 ) -> None:
     """Name the people of a gallery, and strangers as unknown."""
-    evaluated = _load(run_folder(run, models))
+    evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_openset
 
     with photo_progress("embedding") as progress:
@@ -186,16 +179,13 @@ def openset(
             unseen=unseen,
             on_progress=progress,
         )
-    _warn(result.overlap_with_training)
-    _write(result, out)
-    if json:
-        put_json(result.to_json())
+    if _is_shown(result, json, out):
         return
     trained = result.trained
     rows = [["Method", "Top 1", "Top 6", "with unknown", *(f"DIR@FPIR {name}" for name in trained.dir_at_fpir)]]
     for name, report in result.reports.items():
         cells = [_share(report.top1), _share(report.top6), _share(report.accuracy_with_unknown)]
-        rows.append([_title(name), *cells, *report.dir_cells().values()])
+        rows.append([method_title(name), *cells, *report.dir_cells().values()])
     put_table(
         rows,
         title=f"{trained.known_probes:,} photos of {trained.people:,} known people, {trained.stranger_probes:,} of "
@@ -222,7 +212,7 @@ def clusters(
     verbose: options.Verbose = False,
 ) -> None:
     """Group photos by person, and compare with the folders. At most 10,000 photos."""
-    evaluated = _load(run_folder(run, models))
+    evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_clusters
 
     with photo_progress("embedding") as progress:
@@ -235,16 +225,13 @@ def clusters(
             seed=seed,
             on_progress=progress,
         )
-    _warn(result.overlap_with_training)
-    _write(result, out)
-    if json:
-        put_json(result.to_json())
+    if _is_shown(result, json, out):
         return
     people = result.overlap_with_training.people
     rows = [["Method", "BCubed P", "R", "F", "Pairs P", "R", "F", "ARI", "Clusters"]]
     for name, scores in result.scores.items():
         shares = [*_prf(scores.bcubed), *_prf(scores.pairwise), f"{scores.ari:.3f}"]
-        rows.append([_title(name), *shares, f"{scores.clusters:,}"])
+        rows.append([method_title(name), *shares, f"{scores.clusters:,}"])
     put_table(rows, title=f"{len(result.photos):,} photos of {people:,} people, average linkage at each threshold")
     _put_if_no_baselines(evaluated)
     if result.elbow is not None:
@@ -254,30 +241,28 @@ def clusters(
     put(f"skipped     {counted(result.skipped)}")
 
 
-def _load(folder: Path) -> EvaluatedRun:
+def _load(run: str, models: Path) -> EvaluatedRun:
+    folder = run_folder(run, models)
     start_tensorflow()
     from facetl.runs.evaluated_run import EvaluatedRun
 
     return EvaluatedRun.load(folder)
 
 
-def _warn(overlap_with_training: TrainingOverlap) -> None:
-    if overlap_with_training.warning:
-        say(overlap_with_training.warning)
-
-
-def _write(result: OpenSetEvaluation | ClusterEvaluation, out: Path | None) -> None:
+def _is_shown(result: Any, json: bool, out: Path | None = None) -> bool:
+    """Warn, write the tables and print JSON, each where it is asked for; whether nothing is left to print."""
+    if result.overlap_with_training.warning:
+        say(result.overlap_with_training.warning)
     for path in () if out is None else result.write(out):
         say(f"written {path}")
+    if json:
+        put_json(result.to_json())
+    return json
 
 
 def _put_if_no_baselines(evaluated: EvaluatedRun) -> None:
     if evaluated.baselines is None:
         put(_NO_BASELINES)
-
-
-def _title(name: str) -> str:
-    return method_title(name)
 
 
 def _within(interval: Interval | None) -> str:
