@@ -87,9 +87,9 @@ class Reliability:
 
 @dataclass(frozen=True)
 class FittedProbability:
-    """A map, and what folds of people left out said of both: log loss by method, reliability of the one taken.
+    """A map, and the scores of both on folds of people left out: log loss by method, reliability of the one taken.
 
-    Without 2 folds (4 people with 2 photos) nothing can be said: `log_loss` is empty, `reliability` None, and the
+    Without 2 folds (4 people with 2 photos) nothing is measured: `log_loss` is empty, `reliability` None, and the
     map is Platt's, which two numbers determine.
     """
 

@@ -102,7 +102,7 @@ class GalleryFile:
     def with_faces(self, name: str, faces: Sequence[tuple[str, EmbeddedFace]]) -> tuple[GalleryFile, Enrolled]:
         """Return a gallery in which these faces, each with its photo's sha256, are this person's; and what changed.
 
-        A face that stood under another name moves: what was said last counts. Raises DataError for a name that
+        A face that stood under another name moves: the last name counts. Raises DataError for a name that
         cannot be one.
         """
         name = person_name(name)

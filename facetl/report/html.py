@@ -27,7 +27,7 @@ from facetl.report.tables import MISSING, NEEDS, method_title, results_table
 
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 _TEMPLATES = Path(__file__).parent / "templates"
-_NOTABLE = 2.0  # standard errors of a difference below which two methods are not told apart
+_NOTABLE = 2.0  # standard errors of a difference below which two methods count as equal
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from facetl.calibration.probability import Reliability
 from facetl.errors import DataError
+from facetl.metrics.cluster_scores import Elbow
+from facetl.metrics.openset import OpenSetReport
 from facetl.metrics.roc import auc, roc_curve
 from facetl.report.tables import method_title
 
-# Colours on white; each is told from every other by its digits, which `figure_svg` searches for.
+# Colours on white; each differs from every other in its digits, which `figure_svg` searches for.
 THEME: Mapping[str, str] = {
     "ink": "#1f2430",
     "muted": "#6b7280",
@@ -87,12 +89,12 @@ _STYLE: Mapping[str, object] = {
 }
 
 
-PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
-PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")  # no power of ten above the axis
+_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
+_PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")  # no power of ten above the axis
 
 
 def person_label(name: str, *, limit: int = 40) -> str:
-    """A person's name as one reads it: no underscores, control or direction characters, shortened."""
+    """Return a person's name as one reads it: no underscores, control or direction characters, shortened."""
     kept = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _UNSEEN else c for c in name)
     shown = " ".join("".join(kept).split()) or "?"
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
@@ -102,7 +104,7 @@ _UNSEEN = frozenset("_\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u20
 
 
 def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figure:
-    """The ROC of each method, false accepts on a logarithmic axis where the differences are.
+    """Draw the ROC of each method, false accepts on a logarithmic axis where the differences are.
 
     curves: name → (distances float [pairs], same bool [pairs]).
     """
@@ -129,15 +131,15 @@ def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figur
         axes.plot(chance, chance, color=THEME["grey"], linewidth=1.0, linestyle=":", label="Chance")
         axes.set(xscale="log", xlim=(left, 1.0), ylim=(0.0, 1.01))
         axes.set(xlabel="False accept rate", ylabel="True accept rate")
-        axes.xaxis.set_major_formatter(PERCENT)
+        axes.xaxis.set_major_formatter(_PERCENT)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(_PERCENT)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9.5, columnspacing=2.0)
     return figure
 
 
 def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, threshold: float | None = None) -> Figure:
-    """Squared distances, float [pairs], of pairs of one person and of two, with the threshold between."""
+    """Draw squared distances, float [pairs], of pairs of one person and of two, with the threshold between."""
     positives, negatives = np.asarray(positives, np.float64), np.asarray(negatives, np.float64)
     if not len(positives) or not len(negatives):
         raise DataError(
@@ -163,7 +165,7 @@ def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, thres
                 linewidth=1.6,
                 label=label,
             )
-        axes.yaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(_PERCENT)
         axes.set(xlabel="Squared distance of the embeddings", ylabel="Share of pairs")
         axes.set_ylim(top=axes.get_ylim()[1] * 1.16)
         if threshold is not None:
@@ -190,7 +192,7 @@ def tsne_plot(
     named: int = len(PEOPLE),
     limit: int = 1000,
 ) -> Figure:
-    """Embeddings of people laid out in the plane by t-SNE (van der Maaten and Hinton, 2008).
+    """Draw embeddings of people, laid out in the plane by t-SNE (van der Maaten and Hinton, 2008).
 
     embeddings: float [photos, dim]; labels: int [photos], index into names. The `named` people with most
     photos have a colour and their name; at most `limit` photos are laid out, of the people with most first.
@@ -257,7 +259,7 @@ def history_plot(history: pd.DataFrame) -> Figure:
                 axes.set_title(_column_title(name) + ": training and validation")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.yaxis.set_major_formatter(PLAIN)
+            axes.yaxis.set_major_formatter(_PLAIN)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         for axes in grid[-1]:
@@ -304,7 +306,7 @@ def figure_svg(figure: Figure, *, name: str) -> str:
 
 
 def _laid_out(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
-    """t-SNE coordinates, float32 [photos, 2]; copies of one photo everywhere are left where they are."""
+    """Return t-SNE coordinates, float32 [photos, 2]; copies of one photo everywhere are left where they are."""
     from sklearn.manifold import TSNE  # slow to import, and only the report draws it
 
     if float(np.ptp(embeddings, axis=0).max()) == 0.0:
@@ -348,7 +350,65 @@ def reliability_plot(reliability: Reliability) -> Figure:
         )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="Predicted probability of one person", ylabel="Share of pairs that are of one person")
-        axes.xaxis.set_major_formatter(PERCENT)
-        axes.yaxis.set_major_formatter(PERCENT)
+        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend(loc="upper left", fontsize=9.5)
+    return figure
+
+
+def openset_sweep_plot(report: OpenSetReport) -> Figure:
+    """Draw accuracy over known people plus "unknown", DIR, misidentification and FPIR over the threshold."""
+    lines = {
+        "accuracy": ('Accuracy with "unknown"', THEME["accent"], "-", 2.2),
+        "dir": ("Known, named rightly (DIR)", THEME["cool"], "-", 1.5),
+        "misidentified": ("Known, named wrongly", THEME["grey"], "-", 1.5),
+        "fpir": ("Strangers, named (FPIR)", THEME["warm"], (0, (4, 2)), 1.5),
+    }
+    thresholds = [point.threshold for point in report.sweep]
+    with styled():
+        figure, axes = new_axes(5.6, 4.2)
+        for name, (label, colour, dashes, width) in lines.items():
+            rates = [getattr(point, name) for point in report.sweep]
+            if None not in rates:  # there are no known people, or no strangers
+                axes.plot(thresholds, rates, color=colour, linestyle=dashes, linewidth=width, label=label)
+        axes.axvline(report.threshold, color=THEME["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"threshold {report.threshold:.2f}",
+            (report.threshold, 1.02),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            fontsize=9.5,
+        )
+        axes.set(ylim=(0.0, 1.01), xlabel="Largest squared distance that is believed", ylabel="Share of photos")
+        axes.margins(x=0.0)
+        axes.yaxis.set_major_formatter(_PERCENT)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9.5, columnspacing=2.0)
+    return figure
+
+
+def elbow_plot(elbow: Elbow, *, people: int | None = None) -> Figure:
+    """Draw the sum of squares of k-means over k, its bend, and the true number of people where it is known."""
+    with styled():
+        figure, axes = new_axes(5.6, 4.2)
+        axes.plot(elbow.ks, elbow.sse, color=THEME["accent"], linewidth=1.8, marker="o", markersize=4, label="k-means")
+        if elbow.elbow is not None:
+            bend = elbow.sse[elbow.ks.index(elbow.elbow)]
+            axes.plot(
+                [elbow.elbow],
+                [bend],
+                color=THEME["warm"],
+                linestyle="none",
+                marker="o",
+                markersize=10,
+                fillstyle="none",
+                markeredgewidth=1.8,
+                label=f"elbow at {elbow.elbow:,}",
+            )
+        if people is not None:
+            axes.axvline(people, color=THEME["ink"], linewidth=1.2, linestyle=(0, (4, 3)), label=f"{people:,} people")
+        axes.set(xlabel="Clusters", ylabel="Sum of squared distances to the nearest centre")
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_formatter(_PLAIN)
+        axes.legend(loc="upper right", fontsize=9.5)
     return figure

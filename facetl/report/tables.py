@@ -31,7 +31,7 @@ def results_table(verifications: Mapping[str, Verification]) -> list[list[str]]:
 def results_cells(verification: Verification) -> list[str]:
     """Accuracy ± standard error, AUC, EER and TAR at each FAR, with three decimals.
 
-    A TAR that cannot be told says how many pairs of different people it takes: "needs 10,000 neg.".
+    A TAR of which too few pairs tell nothing shows how many pairs of different people it takes: "needs 10,000 neg.".
     """
     return [
         f"{verification.accuracy:.3f} ± {verification.accuracy_stderr:.3f}",

@@ -22,8 +22,7 @@ from facetl.metrics.cluster_scores import ClusterScores, Elbow, elbow, elbow_ks,
 from facetl.metrics.openset import OpenSetReport, identify_openset, write_openset_tables
 from facetl.metrics.pairs import Ints
 from facetl.metrics.triplet_scores import TripletScores, score_triplets
-from facetl.report.plots import figure_png
-from facetl.report.sweep_plots import elbow_plot, openset_sweep_plot
+from facetl.report.plots import elbow_plot, figure_png, openset_sweep_plot
 from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
 
 # All distances of so many photos fill 800 MB, and their number grows with the square.

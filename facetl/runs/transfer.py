@@ -22,7 +22,7 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings.featured import with_faces
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
-from facetl.images.reader import Decode, read_batches
+from facetl.images.reader import Decode, ReadPhoto, read_batches
 from facetl.io.digests import digests
 from facetl.io.json import JsonFields
 from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe
@@ -145,26 +145,19 @@ def transfer_report(
         taps = tap_candidates(spec.name) if spec.family.taps_layers else [(spec.tap, spec.grid)]
     crops = sorted({*crops}) if not spec.family.finds_faces else [1.0]
     timed: list[NDArray[np.uint8]] = []
+
+    def note(batch: Sequence[ReadPhoto]) -> None:
+        skipped.update(photo.reason for photo in batch if photo.image is None)
+        timed.extend([photo.image for photo in batch if photo.image is not None][: _TIMED - len(timed)])
+
     scored: list[tuple[Tap, float, int, ProbeScore]] = []
     labels: NDArray[np.str_] = np.array([], str)
     for number, crop in enumerate(crops):
         net = make_net(_tapped(spec, taps, (crop,)))
-        shas, features = [], []
-        with closing(read_batches(sample.waiting, sample.decode, batch_size=_BATCH)) as batches:
-            for batch in batches:
-                images = {photo.sha: photo.image for photo in batch if photo.image is not None}
-                if number == 0:
-                    skipped.update(photo.reason for photo in batch if photo.image is None)
-                    timed += list(images.values())[: _TIMED - len(timed)]
-                if images:
-                    shas += list(images)
-                    features.append(net.extract(list(images.values())).astype(np.float16))
-                if on_progress is not None:
-                    on_progress(number * len(sample.waiting) + len(shas), len(crops) * len(sample.waiting))
+        shas, joined = _extracted(net, sample, number, len(crops), on_progress, None if number else note)
         if not shas:
             raise DataError(f"{manifest.root}: expected photos that can be read, got none ({dict(skipped)}).")
         labels = np.array([sample.person[sha] for sha in shas])
-        joined = np.concatenate(features)
         for tap, columns in zip(taps, _columns(net, taps), strict=True):
             scored.append((tap, crop, columns.stop - columns.start, probe(joined[:, columns], labels, seed=seed)))
     cost = {tap: _cost(make_net(_tapped(spec, [(tap, grid)], (crops[-1],))), timed) for tap, grid in dict(taps).items()}
@@ -183,6 +176,30 @@ def transfer_report(
         seed=seed,
         seconds=time.perf_counter() - began,
     )
+
+
+def _extracted(
+    net: PhotoNet,
+    sample: _Sample,
+    number: int,
+    crops: int,
+    on_progress: Progress | None,
+    on_batch: Callable[[Sequence[ReadPhoto]], None] | None,
+) -> tuple[list[str], NDArray[np.float16]]:
+    """Return sha256 and features, [photos, dim], of the photos that can be read, for crop `number` of `crops`."""
+    shas: list[str] = []
+    features = [np.zeros((0, net.dim), np.float16)]
+    with closing(read_batches(sample.waiting, sample.decode, batch_size=_BATCH)) as batches:
+        for batch in batches:
+            if on_batch is not None:
+                on_batch(batch)
+            images = {photo.sha: photo.image for photo in batch if photo.image is not None}
+            if images:
+                shas += list(images)
+                features.append(net.extract(list(images.values())).astype(np.float16))
+            if on_progress is not None:
+                on_progress(number * len(sample.waiting) + len(shas), crops * len(sample.waiting))
+    return shas, np.concatenate(features)
 
 
 def pick(rows: Sequence[TapRow]) -> TapRow:
@@ -269,10 +286,10 @@ def _around_the_face(sweep: Sequence[TapRow]) -> str:
     narrow, wide = sweep[0], sweep[-1]
     gain = wide.score.accuracy - narrow.score.accuracy
     error = math.hypot(wide.score.accuracy_stderr, narrow.score.accuracy_stderr)
-    said = (
+    accuracies = (
         f"With {wide.tap} {wide.grid}×{wide.grid} the accuracy is {narrow.score.accuracy:.3f} in the narrowest crop "
         f"({narrow.crop:g}) and {wide.score.accuracy:.3f} in the widest ({wide.crop:g}): "
     )
     if gain <= error:
-        return said + f"hair and background add nothing beyond a standard error ({gain:+.3f} ± {error:.3f})."
-    return said + f"{gain:.3f} ± {error:.3f} of it come from what lies around the face, hair and background."
+        return accuracies + f"hair and background add nothing beyond a standard error ({gain:+.3f} ± {error:.3f})."
+    return accuracies + f"{gain:.3f} ± {error:.3f} of it come from what lies around the face, hair and background."

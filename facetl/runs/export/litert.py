@@ -46,7 +46,7 @@ def litert_model(recognizer: Recognizer, *, quantise: str = "none", representati
     with _quiet():
         try:
             return bytes(converter.convert())
-        except Exception as error:  # noqa: BLE001 - of many kinds, and told below
+        except Exception as error:  # noqa: BLE001 - of many kinds, and explained below
             cause = error
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
     raise RunError(f"--format litert: TensorFlow's converter gave up ({reason}). Use saved_model.") from cause
