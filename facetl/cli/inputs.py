@@ -88,7 +88,7 @@ def choose_run(library: Library, run: str | None, extractor: str | None, models:
     `models`. Raises RunError where there is none, or more than one; LibraryError, WeightsError.
     """
     if run is not None:
-        folder = run_folder(run, models)
+        folder = find_run(run, models)
     elif extractor is not None:
         folder = _untrained(library, extractor)
     else:
@@ -149,7 +149,7 @@ def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[R
     library = Path(run).expanduser()
     if is_library(library):
         return _open_library(library, detector)
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
     recognizer = open_recognizer(folder, detector)
     return recognizer, recognizer.identifier(RunFolder(folder).gallery())
 
@@ -165,7 +165,7 @@ def _open_library(folder: Path, detector: DetectorSpec | None) -> tuple[Recogniz
     return recognizer if detector is None else replace(recognizer, detector=detector), identifier
 
 
-def run_folder(run: str, models: Path) -> Path:
+def find_run(run: str, models: Path) -> Path:
     """Find a run by its folder, or by its name below `models`."""
     for folder in (Path(run).expanduser(), models / run):
         if RunFolder(folder).is_run:

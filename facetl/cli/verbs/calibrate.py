@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.inputs import Models, Run, cache_folder, find_run
 from facetl.cli.output import photo_progress, put, put_json, say
 from facetl.metrics.bootstrap import Interval
 
@@ -37,7 +37,7 @@ def calibrate(
     """Choose a run's threshold on its validation people; without a target, for the highest accuracy."""
     if (far is not None) + (fpir is not None) + f1 > 1:
         raise typer.BadParameter("give one of --far, --fpir and --f1")
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
     target = _target(far, fpir, f1)
     start_tensorflow()
     from facetl.runs.recalibration import recalibrate

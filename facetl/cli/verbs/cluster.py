@@ -16,8 +16,8 @@ from facetl.cli.inputs import (
     Run,
     cache_folder,
     chosen_detector,
+    find_run,
     open_recognizer,
-    run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
 from facetl.data.walk import walk
@@ -41,7 +41,7 @@ def cluster(
 
     Rather two stacks of one person than one of two. To name them and to correct what is wrong: facetl people.
     """
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
+    recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
     from facetl.clustering.album_stacks import stack_album
 
     album = walk(photos)

@@ -10,7 +10,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, cache_folder, new_run, run_folder
+from facetl.cli.inputs import Models, cache_folder, find_run, new_run
 from facetl.cli.output import EpochTable, photo_progress, put_json, put_run, put_table, say
 from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options
@@ -66,7 +66,7 @@ def distill(
         if is_run(teacher, models):
             if (crop, align, weights) != (None, None, None):
                 raise RunError("--crop, --align, --weights: a run has its own. Leave them out.")
-            folder: Path | None = run_folder(teacher, models)
+            folder: Path | None = find_run(teacher, models)
             assert folder is not None
             if folder.resolve() == out.resolve():
                 raise RunError(f"--run: {run} is the teacher itself. Choose another name.")

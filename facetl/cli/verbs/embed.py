@@ -15,8 +15,8 @@ from facetl.cli.inputs import (
     Photos,
     Run,
     chosen_detector,
+    find_run,
     open_recognizer,
-    run_folder,
 )
 from facetl.cli.output import counted, photo_progress, put, put_json
 from facetl.data.walk import walk
@@ -47,7 +47,7 @@ def embed(
 ) -> None:
     """Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted."""
     check_vector_path(out)
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
+    recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
 
     album = walk(photos)
     with photo_progress("embedding") as progress:

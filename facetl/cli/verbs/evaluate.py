@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.inputs import Models, Run, cache_folder, find_run
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
 from facetl.data.pair_lists import read_groups, read_pairs
 from facetl.metrics.bootstrap import Interval
@@ -242,7 +242,7 @@ def clusters(
 
 
 def _load(run: str, models: Path) -> EvaluatedRun:
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
     start_tensorflow()
     from facetl.runs.evaluated_run import EvaluatedRun
 

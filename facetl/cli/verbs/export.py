@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.inputs import Models, Run, cache_folder, find_run
 from facetl.cli.output import photo_progress, put, put_json, say
 from facetl.errors import DataError, RunError
 
@@ -45,7 +45,7 @@ def export(
     verbose: options.Verbose = False,
 ) -> None:
     """Hand a run over as a SavedModel or a Keras, LiteRT or ONNX file, and measure how far that is from the run."""
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
     start_tensorflow()
     from facetl.recognition.recognizer import Recognizer
     from facetl.runs.export.exported_run import export as hand_over

@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, cache_folder, is_library, run_folder
+from facetl.cli.inputs import Models, cache_folder, find_run, is_library
 from facetl.cli.output import put, put_json
 from facetl.data.published_layouts import FOLDERS
 from facetl.errors import RunError
@@ -35,7 +35,7 @@ def forget(
     to train anew.
     """
     folder = Path(run).expanduser()
-    content = _in_library(folder, name) if is_library(folder) else _in_run(run_folder(run, models), name, cache)
+    content = _in_library(folder, name) if is_library(folder) else _in_run(find_run(run, models), name, cache)
     if json:
         put_json(content)
         return

@@ -16,10 +16,10 @@ from facetl.cli.inputs import (
     Photos,
     Run,
     chosen_detector,
+    find_run,
     look,
     open_known,
     open_recognizer,
-    run_folder,
 )
 from facetl.cli.output import counted, put, put_json, say
 from facetl.data.names import person_name
@@ -41,7 +41,7 @@ def verify(
 
     Of several faces in a photo, the large one near the centre is taken. Exit code 0 also for two people.
     """
-    recognizer = open_recognizer(run_folder(run, models), chosen_detector(detector, detector_weights))
+    recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
 
     pair = recognizer.verify(first, second)
     for path, faces in zip((first, second), pair.faces, strict=True):
@@ -77,7 +77,7 @@ def enroll(
     """
     if face is not None and largest:
         raise typer.BadParameter("give one of --face and --largest")
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
 
     # Before minutes are spent on photos.
     person_name(name)

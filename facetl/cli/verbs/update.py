@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, Run, cache_folder, run_folder
+from facetl.cli.inputs import Models, Run, cache_folder, find_run
 from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
 from facetl.cli.settings_options import Given, takes_options
 from facetl.methods.continual.update_settings import DEFAULT, UpdateSettings
@@ -50,7 +50,7 @@ def update(
     They can be named at once. The new head takes the old one's place only if it is no worse on people whom neither was
     trained on; the old one is kept, see `facetl runs`. Whoever was enrolled before stays enrolled.
     """
-    folder = run_folder(run, models)
+    folder = find_run(run, models)
     start_tensorflow()
     from facetl.methods.continual.run_update import WITHOUT_SETTINGS, update_run
 
@@ -168,7 +168,7 @@ def rollback(
 def _folder(run: str, models: Path) -> Path:
     for folder in (Path(run).expanduser(), models / run):
         RunFolder(folder).recover()
-    return run_folder(run, models)
+    return find_run(run, models)
 
 
 def _made(update: dict[str, Any]) -> tuple[str, ...]:
