@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,19 @@ def test_a_threshold_a_probability_and_unknown(printed: Any) -> None:
     assert 0.5 < found < 1.5
     right, wrong, strangers = map(float, re.findall(r"(?:rightly|wrongly|strangers named) (\d+\.\d)%", text))
     assert right > 90 > 10 > max(wrong, strangers)
+
+
+def test_the_main_job_step_by_step(
+    printed: Any, tmp_path: Path, make_people: Callable[..., Path], small_net_weights: Path
+) -> None:
+    make_people(tmp_path / "people", people=20, photos=5, noise=40.0, seed=3)
+    net = {"name": "mobilenet_v3_small", "weights": str(small_net_weights), "tap": "conv:5"}
+    text = printed("main_job", f'folder = Path("people")\nnet = {net!r}\ncache = Path("cache")\nepochs = 3')
+    assert "100 photos of 20 people" in text
+    assert "100 computed, 0 reused, 400 numbers each" in text
+    scores = dict(re.findall(r"^([a-z ]+?) +accuracy (\d\.\d+)", text, flags=re.MULTILINE))
+    assert scores.keys() == {"raw features", "untrained head", "head"}
+    assert float(scores["head"]) > 0.8
+    same, other = map(float, re.findall(r"distance (\d\.\d+)", text))
+    assert same < 0.5 < 1 < other
+    assert "(8, 32) {}" in text

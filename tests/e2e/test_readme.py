@@ -1,8 +1,7 @@
-"""What the README and the notebook tell people to run, runs."""
+"""What the README tells people to run, runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -81,19 +80,6 @@ def test_the_readmes_make_targets_exist(target: str) -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([\w./]+)", TEXT))))
 def test_the_readmes_links_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists(), link
-
-
-def test_the_notebook_runs_and_holds_no_output(trained: Trained, tmp_path: Path) -> None:
-    notebook = json.loads((ROOT / "notebooks" / "first_run.ipynb").read_text())
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert cells
-    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
-    code = "\n\n".join("".join(cell["source"]) for cell in cells)
-    environment = {**trained.machine.environment(), "FACETL_RUN": str(trained.folder), "MPLBACKEND": "agg"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_nothing_of_this_machine_is_in_the_repository() -> None:
