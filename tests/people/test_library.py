@@ -213,7 +213,7 @@ class TestAnswers:
         library.redo()
         with pytest.raises(LibraryError, match="nobody has"):
             library.rename("Ann", "Zoe")
-        with pytest.raises(LibraryError, match="differs"):
+        with pytest.raises(LibraryError, match="must differ"):
             library.rename("Bob", " Bob ")
 
 
