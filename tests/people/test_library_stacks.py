@@ -128,7 +128,7 @@ def test_merging(library: Library) -> None:
     assert (answer.kind, answer.left) == ("same", (6, 7, 8, 9, 10, 11))
     assert lying(library) == sets((1, 2, 3, 4, 5), (6, 7, 8, 9, 10, 11))
     assert library.stack(three)[0].cover == 10
-    with pytest.raises(LibraryError, match="none now"):
+    with pytest.raises(LibraryError, match="no stack with the number"):
         library.stack(two)
     with pytest.raises(LibraryError, match="twice"):
         library.merge_stacks(one, one)

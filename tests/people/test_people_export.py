@@ -153,7 +153,7 @@ def test_what_cannot_be_is_refused(library: Library, faces: dict[str, list[int]]
         export(library, tmp_path / "full", kinds=["csv"])
     with pytest.raises(DataError, match="some of folders, csv, xmp"):
         export(library, tmp_path / "out", kinds=["pdf"])
-    with pytest.raises(DataError, match="got soft"):
+    with pytest.raises(DataError, match="received soft"):
         export(library, tmp_path / "out", kinds=["csv"], links="soft")
     with pytest.raises(LibraryError, match="nobody has the name 'Zoe'"):
         export(library, tmp_path / "out", kinds=["csv"], names=["Zoe"])
