@@ -17,8 +17,7 @@ from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
-from facetl.embeddings.featured import Featured, Progress, featured
-from facetl.embeddings.fill import FillReport
+from facetl.embeddings.fill import FillReport, PhotoFeatures, Progress, photo_features
 from facetl.errors import DataError
 from facetl.io.arrays import RowView
 from facetl.io.system import user_cache_folder
@@ -79,7 +78,7 @@ class Collection:
         return self.manifest.paths
 
     @classmethod
-    def of(cls, every: Featured, spec: ExtractorSpec, weights: Weights) -> Collection:
+    def of(cls, every: PhotoFeatures, spec: ExtractorSpec, weights: Weights) -> Collection:
         """Keep of photos with features those that stand once, or first, under one person."""
         rows, repeated = _one_of_each(every.manifest, every.contents)
         skipped = dict(sorted((Counter(every.report.skipped) + repeated).items()))
@@ -131,7 +130,7 @@ def embed(
 
     Raises DataError when no photo can be read, WeightsError, CacheError.
     """
-    every = featured(
+    every = photo_features(
         manifest,
         backbone.spec,
         backbone.weights,

@@ -299,7 +299,7 @@ class EmbeddingCache:
         """Forgets rows that are no longer whole, and gives damaged files their shape back."""
         if self._extractor is None:
             return
-        layout = self._extractor.layout(self.folder)
+        layout = self._extractor.shard_format(self.folder)
         with translate_disk_errors(self.folder):
             for number in self._index.shards(self._extractor.id):
                 whole = layout.whole_rows(number)
@@ -334,7 +334,7 @@ class EmbeddingCache:
             if shard is None or len(shard) < rows:
                 self._shards.pop(number, None)
                 with suppress(FileNotFoundError):
-                    self._shards[number] = Shard(extractor.layout(self.folder), number)
+                    self._shards[number] = Shard(extractor.shard_format(self.folder), number)
         return {number: len(self._shards.get(number, ())) for number in needed}
 
 

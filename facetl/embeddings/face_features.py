@@ -1,6 +1,6 @@
 """Features of single faces in photos of many: each face has a row of its own in the embedding cache.
 
-A row's key is not the sha256 of a photo but that of a face: of the photo, the detector, and what it told of the face.
+A row's key is not the sha256 of a photo but that of a face: of the photo, the detector, and what it found of the face.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from facetl.backbones.feature_map import FeatureMap, maps_of
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.embeddings.featured import stored_layout
-from facetl.embeddings.fill import FillReport
+from facetl.embeddings.fill import FillReport, stored_layout
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
 from facetl.faces.aligner import aligned
@@ -56,7 +55,7 @@ def face_key(sha: str, detector: str, face: Face) -> str:
     Args:
         sha: the sha256 of the photo's bytes, 64 hex digits.
         detector: the fingerprint of the detector that found the face.
-        face: what it told, of which single precision counts.
+        face: what it found, of which single precision counts.
     """
     return hashlib.sha256(bytes.fromhex(sha) + detector.encode() + packed(face)).hexdigest()
 

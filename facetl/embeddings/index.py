@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from facetl.embeddings.shards import Layout, Tail, capacity
+from facetl.embeddings.shards import ShardFormat, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.io.files import open_private, translate_disk_errors
 from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
@@ -82,8 +82,8 @@ class CachedExtractor:
     next_shard: int
     description: Mapping[str, object]
 
-    def layout(self, cache_folder: Path) -> Layout:
-        return Layout(cache_folder / self.folder, self.dim, self.capacity)
+    def shard_format(self, cache_folder: Path) -> ShardFormat:
+        return ShardFormat(cache_folder / self.folder, self.dim, self.capacity)
 
 
 class Index:
@@ -169,7 +169,7 @@ class Index:
             used = self._all(query, extractor.id, shards[-1])[0][0]
         last = shards[-1] if shards else None
         next_shard = self._all("SELECT next_shard FROM extractors WHERE id = ?", extractor.id)[0][0]
-        return Tail(extractor.layout(self.folder), shard=last, used=used, next_shard=next_shard)
+        return Tail(extractor.shard_format(self.folder), shard=last, used=used, next_shard=next_shard)
 
     def commit(self, extractor: int, slots: Mapping[bytes, Slot], *, next_shard: int) -> None:
         """Makes rows count, all or none; a photo that had a row elsewhere has only the new one."""

@@ -181,7 +181,7 @@ def keep(folder: Path, living: Collection[str]) -> int:
                 rows = index.count(extractor.id)
                 _gc_extractor(index, extractor, wanted)
                 dropped += rows - index.count(extractor.id)
-                layout, tail = extractor.layout(folder), index.tail(extractor)
+                layout, tail = extractor.shard_format(folder), index.tail(extractor)
                 if tail.shard is not None:
                     layout.blank(tail.shard, tail.used)
             index.vacuum()
@@ -218,7 +218,7 @@ def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcR
 
 def _gc_extractor(index: Index, extractor: CachedExtractor, living: set[bytes]) -> tuple[int, int]:
     """Compacts one extractor; returns how many rows were corrupt and how many torn."""
-    layout = extractor.layout(index.folder)
+    layout = extractor.shard_format(index.folder)
     corrupt: set[bytes] = set()
     torn = 0
     stale: list[int] = []
@@ -268,10 +268,10 @@ def _move(index: Index, extractor: CachedExtractor, number: int, tail: Tail) -> 
 
 def _remove_strays(index: Index, extractor: CachedExtractor) -> None:
     """Removes shards that a killed writer or gc left and the index does not know."""
-    folder = extractor.layout(index.folder).folder
+    folder = extractor.shard_format(index.folder).folder
     if not folder.is_dir():
         return
-    known = {extractor.layout(index.folder).path(number).name for number in index.shards(extractor.id)}
+    known = {extractor.shard_format(index.folder).path(number).name for number in index.shards(extractor.id)}
     for path in folder.glob("shard-*.npy*"):
         if path.name not in known:
             path.unlink(missing_ok=True)
@@ -279,7 +279,7 @@ def _remove_strays(index: Index, extractor: CachedExtractor) -> None:
 
 
 def _verify_extractor(index: Index, extractor: CachedExtractor, damage: list[str]) -> ExtractorCheck:
-    layout = extractor.layout(index.folder)
+    layout = extractor.shard_format(index.folder)
     rows = corrupt = torn = bytes_on_disk = 0
     shards = index.shards(extractor.id)
     for number in shards:
@@ -322,13 +322,13 @@ def _landmarks(index: Index, opened: ExitStack, *, write: bool) -> LandmarkStore
 
 def _open(extractor: CachedExtractor, index: Index, number: int) -> Shard | None:
     try:
-        return Shard(extractor.layout(index.folder), number)
+        return Shard(extractor.shard_format(index.folder), number)
     except FileNotFoundError:
         return None
 
 
 def _extractor_info(index: Index, extractor: CachedExtractor) -> ExtractorInfo:
-    layout = extractor.layout(index.folder)
+    layout = extractor.shard_format(index.folder)
     shards = index.shards(extractor.id)
     size = sum(disk_bytes(layout.path(number)) for number in shards)
     rows = index.count(extractor.id)
@@ -343,4 +343,4 @@ def _files(index: Index) -> Iterator[Path]:
     yield from index.folder.glob(f"{FILE_NAME}*")
     yield from index.folder.glob(f"{LANDMARKS}*")
     for extractor in index.extractors():
-        yield from extractor.layout(index.folder).folder.glob("shard-*.npy*")
+        yield from extractor.shard_format(index.folder).folder.glob("shard-*.npy*")

@@ -45,7 +45,7 @@ def header(rows: int, dim: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardFormat:
     """Where the shards of one extractor lie, and their shape [capacity, dim]."""
 
     folder: Path
@@ -119,7 +119,7 @@ class Layout:
 class Shard:
     """A shard opened for reading: `table` [whole rows, dim] float16, mapped, and which rows are checked."""
 
-    def __init__(self, layout: Layout, number: int) -> None:
+    def __init__(self, layout: ShardFormat, number: int) -> None:
         self.number = number
         self.path = layout.path(number)
         whole = layout.whole_rows(number)
@@ -141,7 +141,7 @@ class Shard:
 class Tail:
     """The end of one extractor's rows, where the next ones are written."""
 
-    def __init__(self, layout: Layout, *, shard: int | None, used: int, next_shard: int) -> None:
+    def __init__(self, layout: ShardFormat, *, shard: int | None, used: int, next_shard: int) -> None:
         self.layout = layout
         self.shard = shard
         self.used = used

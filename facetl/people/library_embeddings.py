@@ -31,7 +31,7 @@ from facetl.training.head import embed
 
 
 @dataclass(frozen=True)
-class FeaturedFaces:
+class FaceFeatures:
     """Faces that have a feature.
 
     Attributes:
@@ -55,7 +55,7 @@ def library_features(
     *,
     make_net: Callable[[ExtractorSpec], PhotoNet],
     on_progress: Callable[[int, int], None] | None = None,
-) -> FeaturedFaces:
+) -> FaceFeatures:
     """Give faces their features, computing what the library's cache lacks; a face whose photo is gone has none.
 
     Args:
@@ -89,9 +89,9 @@ def library_features(
         wanted = [face for face in wanted if face.key not in lacking]
     ids = np.array([face.id for face in wanted], np.int64)
     if not wanted:
-        return FeaturedFaces(ids, None, None, report)
+        return FaceFeatures(ids, None, None, report)
     features = face_features([face.key for face in wanted], spec, weights, cache=cache)
-    return FeaturedFaces(ids, features, face_layout(spec, weights, cache=cache), report)
+    return FaceFeatures(ids, features, face_layout(spec, weights, cache=cache), report)
 
 
 def _lying(paths: Sequence[Path]) -> Path:
@@ -159,7 +159,7 @@ def run_features(
     faces: Sequence[int] | NDArray[np.int64],
     *,
     on_progress: Callable[[int, int], None] | None = None,
-) -> FeaturedFaces:
+) -> FaceFeatures:
     """Give faces their features by a run's backbone; as `library_features`, and RunError for other weights."""
     backbone = recognizer.backbone
     spec, weights = backbone.spec, backbone.weights

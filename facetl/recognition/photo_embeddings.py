@@ -12,14 +12,14 @@ from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.backbones.weights import resolve
 from facetl.data.manifest import Manifest
-from facetl.embeddings.featured import Featured, featured
+from facetl.embeddings.fill import PhotoFeatures, photo_features
 from facetl.errors import RunError
 from facetl.recognition.recognizer import Recognizer
 from facetl.training.head import embed
 
 
 @dataclass(frozen=True)
-class Embedded(Featured):
+class Embedded(PhotoFeatures):
     """Photos with their features and their `embeddings`, [photos, width] float32 unit vectors."""
 
     embeddings: np.ndarray
@@ -51,7 +51,7 @@ def embed_manifest(
     extractor = recognizer.backbone
     spec, weights = extractor.spec, extractor.weights
     refuse_other_weights(spec, weights)
-    found = featured(
+    found = photo_features(
         manifest,
         spec,
         weights,

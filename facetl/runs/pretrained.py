@@ -17,7 +17,7 @@ from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.backbones.weights import resolve
 from facetl.data.manifest import Manifest
-from facetl.embeddings.featured import featured
+from facetl.embeddings.fill import photo_features
 from facetl.errors import DataError
 from facetl.io.files import write_atomic
 from facetl.metrics.pairs import Pairs
@@ -76,7 +76,7 @@ class ReferenceNet:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Floats:
         """Squared distances of pairs of a manifest's photos, all of which can be read: float64 [pairs]."""
-        found = featured(
+        found = photo_features(
             manifest,
             self.spec,
             self.weights,

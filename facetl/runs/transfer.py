@@ -19,7 +19,7 @@ from facetl.backbones.keras_applications import Tap, tap_candidates
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
-from facetl.embeddings.featured import with_faces
+from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, ReadPhoto, read_batches

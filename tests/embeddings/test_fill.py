@@ -74,7 +74,7 @@ def run(photos: Sequence[Path], folder: Path, net: Tiny | None = None, **options
         return net
 
     settings: dict = {"spec": Spec(), "weights_sha256": WEIGHTS, "decode": decode, "batch_size": 8, **options}
-    return fill(photos, cache_folder=folder, make_extractor=make, **settings)
+    return fill(photos, cache_folder=folder, make_net=make, **settings)
 
 
 def stored(folder: Path, filled: Fill) -> dict[Path, np.ndarray]:

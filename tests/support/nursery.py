@@ -47,6 +47,7 @@ class Slow:
     """The extractor: exact, and slow enough to be killed in."""
 
     dim = DIM
+    flagged: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(self, pause: float) -> None:
         self.pause = pause
@@ -130,7 +131,7 @@ def apply(order: dict[str, Any]) -> None:
         cache_folder=Path(order["cache"]),
         spec=Spec(),
         weights_sha256=WEIGHTS,
-        make_extractor=lambda: Slow(order.get("pause", 0)),
+        make_net=lambda: Slow(order.get("pause", 0)),
         decode=decode,
         batch_size=BATCH,
     )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.dataset import Collection
-from facetl.embeddings.featured import featured
+from facetl.embeddings.fill import photo_features
 from facetl.images.resize import prepare
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.hints import Hints, centred, imitate, viewed, with_discriminant
@@ -174,7 +174,7 @@ def trunk_features(net: keras.Model, sha256: str, manifest: Manifest, sight: Sig
         name=f"trunk{side}", tap=AVERAGE, grid=1, crops=(sight.crop,), align=sight.align, mirror=sight.mirror
     )
     weights = Weights("file", sha256, Path("trunk"))
-    every = featured(
+    every = photo_features(
         manifest,
         spec,
         weights,

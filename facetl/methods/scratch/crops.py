@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.dataset import Collection
-from facetl.embeddings.featured import featured
+from facetl.embeddings.fill import photo_features
 from facetl.images.resize import prepare
 from facetl.io.arrays import RowView
 
@@ -126,7 +126,7 @@ class Crops:
         side: of a crop, pixels; crop, align: see ExtractorSpec. Raises DataError when no photo can be read, CacheError.
         """
         spec = ExtractorSpec(name=f"pixels{side}", tap=AVERAGE, grid=1, crops=(crop,), align=align, mirror=False)
-        every = featured(
+        every = photo_features(
             manifest,
             spec,
             _NO_WEIGHTS,

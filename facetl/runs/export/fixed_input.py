@@ -10,7 +10,7 @@ import numpy as np
 
 from facetl.backbones.photo_net import PhotoNet
 from facetl.data.manifest import Manifest
-from facetl.embeddings.featured import with_faces
+from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError, PhotoError, RunError
 from facetl.images.decode import read_photo
 from facetl.images.resize import prepare

@@ -12,8 +12,8 @@ import pytest
 from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
-from facetl.embeddings import featured as module
-from facetl.embeddings.featured import featured
+from facetl.embeddings import fill as module
+from facetl.embeddings.fill import photo_features
 from facetl.errors import DataError
 from facetl.faces.aligner import SIZE
 from facetl.faces.detectors import Face
@@ -66,7 +66,7 @@ def test_crops_are_cached_each_and_joined(people: Manifest, tmp_path: Path) -> N
         return nets[-1]
 
     both = ExtractorSpec.of(crop=(1.0, 0.5))
-    found = featured(people, both, WEIGHTS, make_net=make, cache=tmp_path / "cache")
+    found = photo_features(people, both, WEIGHTS, make_net=make, cache=tmp_path / "cache")
     assert [net.spec.crops for net in nets] == [(1.0,), (0.5,)]
     assert found.layout == FeatureMap(((2, 1), (2, 1)))
     assert (found.report.photos, found.report.computed, found.report.reused) == (4, 4, 0)
@@ -75,7 +75,7 @@ def test_crops_are_cached_each_and_joined(people: Manifest, tmp_path: Path) -> N
     np.testing.assert_allclose(found.features.array(), expected, rtol=1e-3)
     np.testing.assert_array_equal(found.features.subset([3, 1])[np.array([1])], found.features[np.array([1])])
 
-    again = featured(people, ExtractorSpec.of(crop=0.5), WEIGHTS, make_net=make, cache=tmp_path / "cache")
+    again = photo_features(people, ExtractorSpec.of(crop=0.5), WEIGHTS, make_net=make, cache=tmp_path / "cache")
     assert (again.report.computed, len(nets)) == (0, 2)
     np.testing.assert_array_equal(again.features.array(), found.features.array()[:, 4:])
     assert again.layout == FeatureMap(((2, 1),))
@@ -95,7 +95,7 @@ def test_photos_are_aligned_and_those_without_a_face_counted(
 
     monkeypatch.setattr(module.MtcnnSpec, "make", lambda self: Detector())
     net = Net(ExtractorSpec.of(align="mtcnn", crop=0.5))
-    found = featured(people, net.spec, WEIGHTS, make_net=lambda view: net, cache=tmp_path / "cache")
+    found = photo_features(people, net.spec, WEIGHTS, make_net=lambda view: net, cache=tmp_path / "cache")
     assert found.report.skipped == {"no-face": 1}
     assert found.manifest.paths == tuple(path for path in people.paths if path != people.paths[2])
     assert set(net.seen) == {(SIZE, SIZE, 3)}
@@ -104,7 +104,7 @@ def test_photos_are_aligned_and_those_without_a_face_counted(
         raise AssertionError("everything is known")
 
     monkeypatch.setattr(module.MtcnnSpec, "make", unused)
-    again = featured(people, net.spec, WEIGHTS, make_net=unused, cache=tmp_path / "cache")
+    again = photo_features(people, net.spec, WEIGHTS, make_net=unused, cache=tmp_path / "cache")
     np.testing.assert_array_equal(again.features.array(), found.features.array())
     assert again.report.skipped == {"no-face": 1}
 
@@ -114,4 +114,4 @@ def test_nothing_but_broken_photos(tmp_path: Path) -> None:
     (tmp_path / "photos" / "Ann" / "1.png").write_bytes(b"no photo")
     manifest = Manifest.from_folder(tmp_path / "photos")
     with pytest.raises(DataError, match=r"expected photos that can be read, got none \(1 "):
-        featured(manifest, ExtractorSpec.of(), WEIGHTS, make_net=Net, cache=tmp_path / "cache")
+        photo_features(manifest, ExtractorSpec.of(), WEIGHTS, make_net=Net, cache=tmp_path / "cache")
