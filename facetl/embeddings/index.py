@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from facetl.embeddings.shards import ShardFormat, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
-from facetl.io.files import open_private, translate_disk_errors
-from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
+from facetl.io.sqlite_file import CacheFile, Schema, parts
 
 FILE_NAME = "index.sqlite"
 
@@ -86,32 +83,17 @@ class CachedExtractor:
         return ShardFormat(cache_folder / self.folder, self.dim, self.capacity)
 
 
-class Index:
+class Index(CacheFile):
     """The SQLite file of one cache folder, opened for reading or, under the writer's lock, for writing."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self.folder = folder
-        self._connection = connection
-        self._lock = threading.Lock()
+    FILE_NAME = FILE_NAME
+    SCHEMA = _SCHEMA
+    RULE = "The cache's index must be a sound SQLite file"
+    REMEDY = "Delete the folder {folder} and run `facetl cache` to compute its rows again."
 
     @classmethod
-    def open(cls, folder: Path, *, write: bool) -> Index:
-        """Opens the index; with `write` it is created where missing.
-
-        Raises `CacheError` where there is none or it is of a newer facetl, `CacheCorruptError` where the file
-        is no index.
-        """
-        path = folder / FILE_NAME
-        with translate_disk_errors(folder), _told_when_damaged(folder):
-            if write:
-                # SQLite gives its -wal and -shm files the mode of this one.
-                os.close(open_private(path, os.O_RDWR))
-            elif not path.is_file():
-                raise MissingCacheError(folder)
-            return cls(folder, connect(path, _SCHEMA, write=write, missing=MissingCacheError(folder)))
-
-    def close(self) -> None:
-        self._connection.close()
+    def _missing(cls, folder: Path) -> CacheError:
+        return MissingCacheError(folder)
 
     # Extractors
 
@@ -239,14 +221,9 @@ class Index:
         """Takes what is committed over into the main file and empties the log, as far as readers let it."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def vacuum(self) -> None:
-        """Write the file anew without a trace of what was deleted, and empty the log."""
-        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
-            vacuum(self._connection)
-
     def _extractor(self, record: tuple[Any, ...]) -> CachedExtractor:
         number, fingerprint, folder, dim, rows, next_shard, description = record
-        with _told_when_damaged(self.folder):
+        with self._translate_damage(self.folder):
             try:
                 settings = json.loads(description)
             except (TypeError, ValueError) as error:
@@ -258,33 +235,10 @@ class Index:
 
     def _slots(self, query: str, *parameters: object) -> list[tuple[bytes, Slot]]:
         records = self._all(query, *parameters)
-        with _told_when_damaged(self.folder):
+        with self._translate_damage(self.folder):
             if not all(isinstance(key, bytes) and _counts(*slot) for key, *slot in records):
                 raise sqlite3.DatabaseError("a row has an impossible place")
         return [(key, Slot(*slot)) for key, *slot in records]
-
-    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder):
-            return self._connection.execute(query, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Execute]:
-        told = _told_when_damaged(self.folder)
-        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as sql:
-            yield sql
-
-
-@contextmanager
-def _told_when_damaged(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise CacheCorruptError(
-            f"The cache's index must be a sound SQLite file; {folder / FILE_NAME} is damaged ({error}). "
-            f"Delete the folder {folder} and run `facetl cache` to compute its rows again."
-        ) from error
 
 
 def _counts(*values: object) -> bool:

@@ -11,21 +11,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import numpy as np
 
-from facetl.errors import CacheCorruptError, CacheError
+from facetl.errors import CacheError
 from facetl.faces.detectors import Face
-from facetl.io.files import checksum, make_private_folder, open_private, translate_disk_errors
+from facetl.io.files import checksum
 from facetl.io.json import JsonFields
-from facetl.io.sqlite_file import Execute, Schema, connect, parts, transaction, vacuum
+from facetl.io.sqlite_file import CacheFile, Schema, parts
 
 FILE_NAME = "landmarks.sqlite"
 
@@ -65,44 +61,20 @@ class DetectorInfo(JsonFields):
     faces: int
 
 
-class LandmarkStore:
+class LandmarkStore(CacheFile):
     """The faces that detectors found in photos, named by the sha256 of their bytes; a context manager.
 
     A detector is named by its fingerprint. Open it with `LandmarkStore.open`.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
-        self.folder = folder
-        self._connection = connection
-        self._lock = threading.Lock()
+    FILE_NAME = FILE_NAME
+    SCHEMA = _SCHEMA
+    RULE = "Found faces must lie in a sound SQLite file"
+    REMEDY = "Delete it and run the same command again: faces are looked for anew."
 
     @classmethod
-    def open(cls, folder: Path, *, write: bool) -> Self:
-        """Open the store; with `write`, folder and file are created where missing, for their owner alone.
-
-        Raises CacheError where there is none to read or it is of a newer facetl, CacheCorruptError where the file
-        is none.
-        """
-        path = Path(folder) / FILE_NAME
-        with translate_disk_errors(path.parent), _told_when_damaged(path):
-            if write:
-                make_private_folder(path.parent)
-                # SQLite gives its -wal and -shm files the mode of this one.
-                os.close(open_private(path, os.O_RDWR))
-            elif not path.is_file():
-                raise MissingLandmarksError(path)
-            return cls(path.parent, connect(path, _SCHEMA, write=write, missing=MissingLandmarksError(path)))
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _missing(cls, folder: Path) -> CacheError:
+        return MissingLandmarksError(folder / FILE_NAME)
 
     def find(self, fingerprint: str, shas: Collection[str]) -> dict[str, Faces]:
         """Return the faces of those photos that this detector has searched, none found included.
@@ -144,7 +116,7 @@ class LandmarkStore:
             lengths = [
                 length for (length,) in self._all("SELECT length(faces) FROM searched WHERE detector = ?", number)
             ]
-            with _told_when_damaged(self.folder / FILE_NAME):
+            with self._translate_damage(self.folder):
                 description = _settings(text)
             faces = sum(lengths) // (_NUMBER.itemsize * _NUMBERS)
             infos.append(DetectorInfo(fingerprint, description, len(lengths), lengths.count(0), faces))
@@ -187,8 +159,7 @@ class LandmarkStore:
             for key in dead:
                 sql("DELETE FROM searched WHERE detector = ? AND sha = ?", key)
         # The file and its log would keep what was dropped, people's names in paths among it.
-        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
-            vacuum(self._connection)
+        self.vacuum()
         return len({sha for _, sha in dead})
 
     # SQL
@@ -199,16 +170,6 @@ class LandmarkStore:
             marks = ",".join("?" * len(part))
             found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
         return found
-
-    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock, translate_disk_errors(self.folder), _told_when_damaged(self.folder / FILE_NAME):
-            return self._connection.execute(query, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Execute]:
-        told = _told_when_damaged(self.folder / FILE_NAME)
-        with self._lock, translate_disk_errors(self.folder), told, transaction(self._connection) as sql:
-            yield sql
 
 
 def _packed(faces: Sequence[Face]) -> bytes:
@@ -239,16 +200,3 @@ def _sound(sha: object, packed: object, stored: object) -> bool:
 
 def _photos(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
     return {os.fsencode(os.path.abspath(path)): bytes.fromhex(sha) for path, sha in shas.items()}
-
-
-@contextmanager
-def _told_when_damaged(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise CacheCorruptError(
-            f"Found faces must lie in a sound SQLite file; {path} is damaged ({error}). Delete it and run the same "
-            "command again: faces are looked for anew."
-        ) from error

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, ClassVar, Self
 
-from facetl.errors import CacheError
+from facetl.errors import CacheCorruptError, CacheError
+from facetl.io.files import make_private_folder, open_private, translate_disk_errors
 
 Execute = Callable[..., sqlite3.Cursor]
 PATIENCE = 60.0  # seconds for which one writer waits for another
@@ -31,6 +35,89 @@ class Schema:
     holds: str
     version: int
     sql: str
+
+
+class CacheFile:
+    """One of the SQLite files of a cache's folder, for several threads; a context manager. Open it with `open`.
+
+    A kind of file states its name, its tables, and which rule a damaged one breaks and what to do then; `{folder}` and
+    `{path}` are filled in.
+    """
+
+    FILE_NAME: ClassVar[str]
+    SCHEMA: ClassVar[Schema]
+    RULE: ClassVar[str]
+    REMEDY: ClassVar[str]
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path, *, write: bool) -> Self:
+        """Open the file; with `write`, folder and file are made where missing, for their owner alone.
+
+        Raises CacheError where there is none to read or it is of a newer facetl, CacheCorruptError where it is damaged.
+        """
+        folder = Path(folder)
+        path = folder / cls.FILE_NAME
+        with translate_disk_errors(folder), cls._translate_damage(folder):
+            if write:
+                make_private_folder(folder)
+                # SQLite gives its -wal and -shm files the mode of this one.
+                os.close(open_private(path, os.O_RDWR))
+            elif not path.is_file():
+                raise cls._missing(folder)
+            return cls(folder, connect(path, cls.SCHEMA, write=write, missing=cls._missing(folder)))
+
+    def close(self) -> None:
+        """End the use of the file; a second call does nothing."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def vacuum(self) -> None:
+        """Write the file anew without a trace of what was deleted, and empty the log."""
+        with self._errors():
+            vacuum(self._connection)
+
+    @classmethod
+    def _missing(cls, folder: Path) -> CacheError:
+        """Make the error for a folder without such a file."""
+        raise NotImplementedError
+
+    @classmethod
+    @contextmanager
+    def _translate_damage(cls, folder: Path) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            path = folder / cls.FILE_NAME
+            remedy = cls.REMEDY.format(folder=folder, path=path)
+            raise CacheCorruptError(f"{cls.RULE}; {path} is damaged ({error}). {remedy}") from error
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._lock, translate_disk_errors(self.folder), self._translate_damage(self.folder):
+            yield
+
+    def _all(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._errors():
+            return self._connection.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Execute]:
+        with self._errors(), transaction(self._connection) as sql:
+            yield sql
 
 
 def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> sqlite3.Connection:
