@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from click.testing import Result
+from invoked import answer, facetl, refused
 from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
-from typer.testing import CliRunner
 
-from facetl.cli.app import app
 from facetl.cli.inputs import open_run
-from facetl.errors import DataError, FacetlError, LibraryError, RunError
+from facetl.errors import DataError, LibraryError, RunError
 from facetl.people.library import Library
 from facetl.people.web.service import PeopleService
 
@@ -39,32 +36,16 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def facetl(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def told(*arguments: object) -> dict[str, Any]:
-    result = facetl(*arguments, "--json")
-    assert result.exit_code == 0, f"{result.output} {result.exception!r}"
-    return json.loads(result.stdout)
-
-
-def refused(*arguments: object) -> str:
-    result = facetl(*arguments)
-    assert isinstance(result.exception, FacetlError), result.output
-    return str(result.exception)
-
-
 @pytest.fixture
 def library(room: Path) -> Path:
-    told("people", "import", "album", "--library", "lib")
+    answer("people", "import", "album", "--library", "lib")
     return room / "lib"
 
 
 def stacks(library: Path) -> dict[str, dict[str, Any]]:
     """Return the stacks, each under the photos it shows."""
-    listed = told("people", "stacks", library)["stacks"]
-    found = [told("people", "stacks", library, one["id"]) for one in listed]
+    listed = answer("people", "stacks", library)["stacks"]
+    found = [answer("people", "stacks", library, one["id"]) for one in listed]
     return {" ".join(sorted(Path(face["path"]).stem for face in one["faces"])): one for one in found}
 
 
@@ -77,7 +58,7 @@ def test_the_only_run_is_taken_and_faces_are_stacked(room: Path) -> None:
     assert "the only one below models" in result.stderr
     assert "8 faces in 7 photos, 3 stacks" in result.stdout
     assert set(stacks(room / "lib")) == {ANNS, BOBS, EVES}
-    again = told("people", "import", "album", "--library", "lib")
+    again = answer("people", "import", "album", "--library", "lib")
     assert (again["added"], again["known"], again["counts"]["stacks"]) == (0, 7, 3)
 
 
@@ -93,9 +74,9 @@ def test_without_a_run_both_ways_are_reported_before_a_photo_is_read(room: Path)
     assert "2 runs lie below models (one, two). Name one of them." in refused(
         "people", "import", "album", "--library", "lib"
     )
-    assert told("people", "import", "album", "--library", "lib", "--run", "two")["run"].endswith("two")
+    assert answer("people", "import", "album", "--library", "lib", "--run", "two")["run"].endswith("two")
     # From now on the library knows its run.
-    assert told("people", "import", "album", "--library", "lib")["run"].endswith("two")
+    assert answer("people", "import", "album", "--library", "lib")["run"].endswith("two")
     assert "only a net that was trained on faces" in refused(
         "people", "import", "album", "--library", "lib", "--extractor", "inception_v3"
     )
@@ -105,9 +86,9 @@ def test_new_photos_join_and_faces_only_waits(room: Path, library: Path) -> None
     before = {key: stack["id"] for key, stack in stacks(library).items()}
     photo(room / "album" / "new" / "bob.png", BOB, seed=50, shift=6)
     photo(room / "album" / "new" / "zoe.png", ZOE, seed=51, shift=7)
-    waiting = told("people", "import", "album", "--library", library, "--faces-only")
+    waiting = answer("people", "import", "album", "--library", library, "--faces-only")
     assert (waiting["stacking"], waiting["added"], waiting["counts"]["stacks"]) == (None, 2, 3)
-    told("people", "import", "album", "--library", library)
+    answer("people", "import", "album", "--library", library)
     after = stacks(library)
     assert set(after) == {ANNS, f"bob {BOBS}", EVES, "zoe"}
     assert after[f"bob {BOBS}"]["id"] == before[BOBS]
@@ -115,41 +96,41 @@ def test_new_photos_join_and_faces_only_waits(room: Path, library: Path) -> None
 
 def test_naming_splitting_merging_and_undoing(room: Path, library: Path) -> None:
     found = stacks(library)
-    named = told("people", "name", library, found[ANNS]["id"], " Ann  Lee ")
+    named = answer("people", "name", library, found[ANNS]["id"], " Ann  Lee ")
     assert (named["kind"], named["name"], len(named["left"])) == ("name", "Ann Lee", 4)
     strange = [face["face"] for face in found[ANNS]["faces"] if Path(face["path"]).stem.startswith("ann")]
-    split = told("people", "split", library, found[ANNS]["id"], *strange)
-    assert told("people", "stacks", library)["total"] == 4
-    assert {face["face"] for face in told("people", "stacks", library, split["new"])["faces"]} == set(strange)
+    split = answer("people", "split", library, found[ANNS]["id"], *strange)
+    assert answer("people", "stacks", library)["total"] == 4
+    assert {face["face"] for face in answer("people", "stacks", library, split["new"])["faces"]} == set(strange)
     assert "undone: different" in facetl("people", "undo", library).stdout
     assert set(stacks(library)) == {ANNS, BOBS, EVES}
     assert split["stack"] == found[ANNS]["id"]
-    told("people", "merge", library, found[BOBS]["id"], found[EVES]["id"])
+    answer("people", "merge", library, found[BOBS]["id"], found[EVES]["id"])
     assert set(stacks(library)) == {ANNS, f"{EVES} {BOBS}"}
-    told("people", "cluster", library)
+    answer("people", "cluster", library)
     assert set(stacks(library)) == {ANNS, f"{EVES} {BOBS}"}, "what was said survives"
     for _ in range(2):
-        told("people", "undo", library)
-    assert told("people", "undo", library) == {"undone": None}
+        answer("people", "undo", library)
+    assert answer("people", "undo", library) == {"undone": None}
     assert facetl("people", "undo", library).stdout == "nothing to undo\n"
-    told("people", "cluster", library)
+    answer("people", "cluster", library)
     assert set(stacks(library)) == {ANNS, BOBS, EVES}
 
 
 def test_answers_are_taken_and_wrong_ones_refused(library: Path) -> None:
     found = stacks(library)
     eves = [face["face"] for face in found[EVES]["faces"]]
-    told("people", "answer", library, "different", *eves)
+    answer("people", "answer", library, "different", *eves)
     assert {"eve_0", "eve_1"} <= set(stacks(library))
-    told("people", "answer", library, "same", *eves)
+    answer("people", "answer", library, "same", *eves)
     assert EVES in stacks(library)
-    told("people", "answer", library, "not-a-face", eves[0])
+    answer("people", "answer", library, "not-a-face", eves[0])
     assert "eve_1" in stacks(library)
     assert facetl("people", "answer", library, "maybe", *eves).exit_code == 2
     assert facetl("people", "answer", library, "different", eves[0]).exit_code == 2
     assert "nobody can be called" in refused("people", "name", library, found[EVES]["id"], "unknown")
     assert facetl("people", "stacks", library, "--order", "colour").exit_code == 2
-    asked = told("people", "questions", library, "--count", 3)["questions"]
+    asked = answer("people", "questions", library, "--count", 3)["questions"]
     assert len(asked) <= 3
     for one in asked:
         assert {"face", "path", "box"} <= set(one["first"])
@@ -159,14 +140,18 @@ def test_answers_are_taken_and_wrong_ones_refused(library: Path) -> None:
 def test_identify_and_forget_take_a_library(room: Path, library: Path) -> None:
     assert "nobody is named yet" in refused("identify", library, room / "album")
     found = stacks(library)
-    told("people", "name", library, found[ANNS]["id"], "Ann Lee")
-    told("people", "name", library, found[BOBS]["id"], "Bob Ray")
+    answer("people", "name", library, found[ANNS]["id"], "Ann Lee")
+    answer("people", "name", library, found[BOBS]["id"], "Bob Ray")
     photo(room / "party.png", BOB, EVE, ANN, seed=70)
-    named = told("identify", library, room / "party.png")
+    named = answer("identify", library, room / "party.png")
     assert [face["name"] for face in named["faces"]] == ["Bob Ray", None, "Ann Lee"]
-    gone = told("forget", library, "Ann Lee")
+    gone = answer("forget", library, "Ann Lee")
     assert (gone["faces"], gone["photos"], gone["remains"]) == (4, 2, [])
-    assert [face["name"] for face in told("identify", library, room / "party.png")["faces"]] == ["Bob Ray", None, None]
+    assert [face["name"] for face in answer("identify", library, room / "party.png")["faces"]] == [
+        "Bob Ray",
+        None,
+        None,
+    ]
     assert "nobody has the name 'Ann Lee'" in refused("forget", library, "Ann Lee")
     assert b"Ann Lee" not in b"".join(path.read_bytes() for path in library.rglob("*") if path.is_file())
 
@@ -175,24 +160,24 @@ def test_learning_of_few_people_is_one_clear_line(library: Path) -> None:
     assert "Learning needs 8 named people" in refused("people", "learn", library)
     assert facetl("people", "learn", library, "--apply", "--back").exit_code == 2
     assert "used one run only" in refused("people", "learn", library, "--back")
-    assert told("people", "learn", library, "--discard") == {"discarded": True}
+    assert answer("people", "learn", library, "--discard") == {"discarded": True}
 
 
 def test_collecting_the_cache_of_a_library_keeps_its_faces(room: Path, library: Path) -> None:
-    before = told("cache", "info", "--cache", library / "cache")["extractors"]
+    before = answer("cache", "info", "--cache", library / "cache")["extractors"]
     assert sum(extractor["rows"] for extractor in before) >= 8
-    collected = told("cache", "gc", "--cache", library / "cache")
+    collected = answer("cache", "gc", "--cache", library / "cache")
     assert collected["dropped"] == 0
-    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+    assert answer("cache", "info", "--cache", library / "cache")["extractors"] == before
     shutil.rmtree(room / "album")
-    told("cache", "gc", "--cache", library / "cache")
+    answer("cache", "gc", "--cache", library / "cache")
     # The photos may lie on a disk that is not connected: the library knows them still.
-    assert told("cache", "info", "--cache", library / "cache")["extractors"] == before
+    assert answer("cache", "info", "--cache", library / "cache")["extractors"] == before
 
 
 def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
-    told("people", "name", library, stacks(library)[ANNS]["id"], "Ann Lee")
-    done = told("people", "export", library, room / "out", "--as", "folders", "--as", "csv", "--copy")
+    answer("people", "name", library, stacks(library)[ANNS]["id"], "Ann Lee")
+    done = answer("people", "export", library, room / "out", "--as", "folders", "--as", "csv", "--copy")
     assert (done["people"], done["files"], done["rows"]) == (1, 4, 8)
     assert sorted(path.name for path in (room / "out/Ann Lee").iterdir()) == [f"{name}.png" for name in ANNS.split()]
     assert facetl("people", "export", library, room / "x", "--as", "csv", "--copy", "--link").exit_code == 2

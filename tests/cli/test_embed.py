@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import Result
+from invoked import answer, facetl, refused
 from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
-from typer.testing import CliRunner
 
-from facetl.cli.app import app
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.errors import FacetlError
 from facetl.io.digests import sha256_of_file
 from facetl.recognition.recognizer import Recognizer
 
@@ -36,22 +31,6 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     photo(tmp_path / "album" / "nobody.png")
     (tmp_path / "album" / "notes.txt").write_text("not a photo")
     return tmp_path
-
-
-def facetl(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def answer(*arguments: object) -> dict[str, Any]:
-    result = facetl(*arguments, "--json")
-    assert result.exit_code == 0, f"{result.output} {result.exception!r}"
-    return json.loads(result.stdout)
-
-
-def refused(*arguments: object) -> str:
-    result = facetl(*arguments)
-    assert isinstance(result.exception, FacetlError), result.output
-    return str(result.exception)
 
 
 @pytest.mark.parametrize("faces", ["one", "all"])
