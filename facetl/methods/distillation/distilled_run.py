@@ -161,7 +161,9 @@ class _StudentTraining:
 
         mirror = self.sight.mirror
         imitate(view, own, self.teacher.maps, train, validation, self.settings, mirror=mirror, on_epoch=on_hint_epoch)
-        return with_discriminant(view, own, train, self._width, self.settings, mirror=mirror)
+        return with_discriminant(
+            view, own, train, self._width, mirror=mirror, dropout=self.settings.dropout, seed=self.settings.seed
+        )
 
 
 def trunk_features(net: keras.Model, sha256: str, manifest: Manifest, sight: Sight) -> Collection:

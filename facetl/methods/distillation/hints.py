@@ -164,13 +164,13 @@ def imitate(
 
 
 def with_discriminant(
-    view: keras.Model, own: FeatureMap, train: Hints, width: int, settings: DistillationSettings, *, mirror: bool
+    view: keras.Model, own: FeatureMap, train: Hints, width: int, *, mirror: bool, dropout: float, seed: int
 ) -> keras.Model:
     """Return the student, photos → unit vectors [n, width]: a view, and a linear layer that is a discriminant of it.
 
     Its directions are those of a head's front, found in closed form; of more than MAX_PHOTOS photos, on a sample.
     """
-    rng = np.random.default_rng([settings.seed, 2])
+    rng = np.random.default_rng([seed, 2])
     photos = train.crops.shape[0]
     chosen = np.sort(rng.choice(photos, MAX_PHOTOS, replace=False)) if photos > MAX_PHOTOS else np.arange(photos)
     rows = np.empty((len(chosen), own.dim), np.float16)
@@ -179,7 +179,7 @@ def with_discriminant(
         seen = view(crops, training=False)
         rows[start : start + _BLOCK] = (seen + view(crops[:, :, ::-1], training=False)) / 2 if mirror else seen
     # Without the root: only so is it one linear layer.
-    front = Whitening.fit(rows, train.labels[chosen], root=False, seed=settings.seed, layout=own)
+    front = Whitening.fit(rows, train.labels[chosen], root=False, seed=seed, layout=own)
     assert front.axes is not None
     assert front.mean is not None
     assert front.scale is not None
@@ -189,8 +189,8 @@ def with_discriminant(
     photo = keras.Input(view.input_shape[1:], name="photos")
     dense = keras.layers.Dense(width, name="projection")
     maps = view(photo)
-    if settings.dropout:
-        maps = keras.layers.Dropout(settings.dropout, seed=settings.seed, name="dropout")(maps)
+    if dropout:
+        maps = keras.layers.Dropout(dropout, seed=seed, name="dropout")(maps)
     embedding = keras.layers.UnitNormalization(name="unit")(dense(maps))
     dense.set_weights([found, -front.mean @ found])
     return keras.Model(photo, embedding, name="student")

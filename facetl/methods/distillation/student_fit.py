@@ -126,11 +126,11 @@ def fit_student(
             f"--soft: expected at least 2 training people with 2 photos each, got {len(centroids)}. Set it to 0."
         )
     objective = DistillationObjective(settings, train.targets, centroids)
-    augmenter = _augmenter(settings) if isinstance(train.rows, CropRows) else None
+    augmenter = _augmenter(settings.augment, settings.seed) if isinstance(train.rows, CropRows) else None
     trainer = NetTrainer(net, objective, augmenter)
     # A photo is a class of its own: its target.
     sampler = ShuffleSampler(np.arange(train.rows.shape[0]), smallest_class=1, seed=settings.seed)
-    dataset = None if isinstance(train.rows, CropRows) else _of_features(train.rows, settings)
+    dataset = None if isinstance(train.rows, CropRows) else _of_features(train.rows, settings.batch_size, settings.seed)
     fit = Fit(trainer, settings, validation=(validation.rows, validation.labels), remedies=_REMEDIES)
     fit.run(sampler, train.rows, dataset=dataset, on_epoch=on_epoch, logs=logs)
     return FittedStudent(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
@@ -167,14 +167,14 @@ def fit_projection(
     return FittedStudent(net, fitted.history, fitted.best_epoch, fitted.seconds)
 
 
-def _augmenter(settings: DistillationSettings) -> keras.Sequential | None:
-    if settings.augment == "mirror":
-        return keras.Sequential([keras.layers.RandomFlip("horizontal", seed=settings.seed)], name="mirror")
-    return make_augmenter(settings.seed) if settings.augment == "full" else None
+def _augmenter(augment: str, seed: int) -> keras.Sequential | None:
+    if augment == "mirror":
+        return keras.Sequential([keras.layers.RandomFlip("horizontal", seed=seed)], name="mirror")
+    return make_augmenter(seed) if augment == "full" else None
 
 
-def _of_features(rows: Rows, settings: DistillationSettings) -> tf.data.Dataset:
+def _of_features(rows: Rows, batch_size: int, seed: int) -> tf.data.Dataset:
     photos = rows.shape[0]
     elements = np.asarray(rows), np.arange(photos, dtype=np.int32)
-    shuffled = tf.data.Dataset.from_tensor_slices(elements).shuffle(photos, seed=settings.seed)
-    return shuffled.batch(settings.batch_size).prefetch(2)
+    shuffled = tf.data.Dataset.from_tensor_slices(elements).shuffle(photos, seed=seed)
+    return shuffled.batch(batch_size).prefetch(2)

@@ -131,7 +131,7 @@ def fit_net(
     net = build_net(
         settings.net, side=crops.rows.shape[1], width=settings.width, grey=settings.grey, seed=settings.seed
     )
-    baselines = _baselines(crops, net, settings)
+    baselines = _baselines(crops, net, grey=settings.grey, mirror=settings.mirror, seed=settings.seed)
     trainer = NetTrainer(
         net,
         make_net_objective(settings, labels, width=settings.width),
@@ -159,13 +159,13 @@ def _sampler(labels: np.ndarray, settings: ScratchSettings) -> Sampler:
     )
 
 
-def _baselines(crops: Crops, net: keras.Model, settings: ScratchSettings) -> dict[str, Embedder]:
+def _baselines(crops: Crops, net: keras.Model, *, grey: bool, mirror: bool, seed: int) -> dict[str, Embedder]:
     """Return what the trained net has to beat; the untrained net's embeddings are taken now, before it is trained."""
     photos, labels = crops.side("train")
-    fitted = Baselines.fit(_pixels(photos, settings), labels, seed=settings.seed)
+    fitted = Baselines.fit(_pixels(photos, grey), labels, seed=seed)
     ways: dict[str, Any] = {"raw": fitted.raw, "whitened": fitted.whitened, "lda": fitted.lda}
     embedders: dict[str, Embedder] = {
-        name: bound(lambda way, manifest: way.transform(_pixels(crops.of(manifest), settings)), way)
+        name: bound(lambda way, manifest: way.transform(_pixels(crops.of(manifest), grey)), way)
         for name, way in ways.items()
     }
     first = {
@@ -173,7 +173,7 @@ def _baselines(crops: Crops, net: keras.Model, settings: ScratchSettings) -> dic
         for split in ("validation", "test")
         for path, row in zip(
             crops.manifest.subset(split).paths,
-            embed_crops(net, crops.side(split)[0], mirror=settings.mirror),
+            embed_crops(net, crops.side(split)[0], mirror=mirror),
             strict=True,
         )
     }
@@ -199,12 +199,12 @@ class _Mirrored:
         return self._crops[key][:, :, ::-1]
 
 
-def _pixels(crops: CropRows, settings: ScratchSettings) -> np.ndarray:
+def _pixels(crops: CropRows, grey: bool) -> np.ndarray:
     """Return crops shrunk to PIXELS × PIXELS and flattened, grey where the net is, [n, …] float32."""
     rows = []
     for place in range(len(crops)):
         small = cv2.resize(crops[place : place + 1][0], (PIXELS, PIXELS), interpolation=cv2.INTER_AREA)
-        rows.append((cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if settings.grey else small).ravel())
+        rows.append((cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if grey else small).ravel())
     return np.array(rows, np.float32)
 
 
