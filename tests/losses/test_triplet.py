@@ -203,9 +203,11 @@ def test_distance_weighted_negatives_are_drawn_by_their_weights() -> None:
     pairs = [(a, p) for a in range(6) for p in range(6) if a != p and labels[a] == labels[p]]
     violation = np.array([[distances[a, p] - distances[a, n] + 0.2 for n in range(6)] for a, p in pairs])
     drawn = np.zeros((8, 6))
-    miner = DistanceWeighted(seed=4)
+    loss = TripletLoss(0.2, softness=0.5, miner=DistanceWeighted(seed=4))
+    draw = tf.function(lambda: loss.losses_of_triplets(tf.constant(labels), tf.constant(embeddings)))
     for _ in range(200):
-        losses = mined(miner, embeddings, labels, margin=0.2, softness=0.5)
+        values, valid = (np.asarray(part) for part in draw())
+        losses = values[valid]
         candidates = np.array([[softened(value, 0.5) for value in row] for row in violation])
         chosen = np.argmin(np.abs(candidates - losses[:, None]), axis=1)
         np.testing.assert_allclose(losses, candidates[np.arange(8), chosen], atol=1e-5)
