@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from machine import Machine, Trained
 
+from facetl.data.fetch import sources
+from facetl.errors import DataError
+
 
 @pytest.fixture(scope="session")
 def trained(
@@ -30,6 +33,18 @@ def trained(
     options = ("--run", "family", "--models", room / "models", "--epochs", 4, "--components", 16)
     report = machine.json("train", photos, *net, *options)
     return Trained(machine, photos, net, room / "models", first, report, machine.json("cache", photos, *net))
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the sample faces: those of `make train`, or fetched; skip where neither is to be had."""
+    here = Path(__file__).resolve().parents[2] / "data" / "sample"
+    if (here / "TERMS.txt").is_file():
+        return here
+    try:
+        return sources.fetch("sample", tmp_path_factory.mktemp("fetched") / "sample").root
+    except DataError as error:
+        pytest.skip(f"the sample faces are not here: run facetl data fetch sample data/sample ({error})")
 
 
 @pytest.fixture(scope="module")

@@ -22,26 +22,12 @@ from machine import Machine
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
-from facetl.data.fetch import sources
-from facetl.errors import DataError
 from facetl.people.library import Library
 
 FAMILY = [f"s{number}" for number in range(1, 15)]
 STRANGERS = ["s15", "s16"]
 LABELLED = [f"s{number}" for number in range(17, 41)]
 NEW_PHOTOS = (7, 8)
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the sample faces: those of `make train`, or fetched; skip where neither is to be had."""
-    here = Path(__file__).resolve().parents[2] / "data" / "sample"
-    if (here / "TERMS.txt").is_file():
-        return here
-    try:
-        return sources.fetch("sample", tmp_path_factory.mktemp("fetched") / "sample").root
-    except DataError as error:
-        pytest.skip(f"the sample faces are not here: run facetl data fetch sample data/sample ({error})")
 
 
 @dataclass
