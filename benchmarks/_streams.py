@@ -74,7 +74,7 @@ KINDS = ("people", "photos", *DOMAINS)
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step brings.
+    """The photos of one step.
 
     Attributes:
         kind: `people` who are new, new `photos` of people known from steps before, or people who are new and whose

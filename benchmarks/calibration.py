@@ -1,4 +1,4 @@
-"""Whether a calibration holds on other people: everything is fitted on two folds' people, and tried on the other three.
+"""Calibration checked on other people: everything is fitted on two folds' people, and tried on the other three.
 
 Run: python benchmarks/calibration.py [LFW_FOLDER] [--far 0.01] [--couples N]. LFW_FOLDER holds images/ and pairs.txt;
 without it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. For each couple of folds of View 2 a

@@ -1,4 +1,4 @@
-"""How fast features are extracted: facetl against Keras' predict, the same net and photos, in one run.
+"""The speed of extraction: facetl against Keras' predict, the same net and photos, in one run.
 
 Run: python benchmarks/extraction.py [--photos 64]. Random weights (`weights=None`): speed does not depend on them.
 The limit beside it is what the machine's matrix multiplication allows. Prints a table and a JSON line.

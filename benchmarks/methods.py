@@ -90,7 +90,7 @@ def _measured(
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    """What a run reached on its test people, and what a photo costs."""
+    """The scores of a run on its test people, and the cost of a photo."""
     from facetl.recognition.recognizer import Recognizer
     from facetl.runs.export.cost import arithmetic, measure
 

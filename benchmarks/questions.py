@@ -1,4 +1,4 @@
-"""What 20 answers to "same person?" are worth: chosen by the queue, at random among uncertain pairs, at random.
+"""The worth of 20 answers to "same person?": chosen by the queue, at random among uncertain pairs, at random.
 
 Run: python benchmarks/questions.py [LFW_FOLDER] [--extractor dlib] [--keep album.npz] [--answers 20] [--seeds 5]. Each
 seed is another random half of the album's people; all start from the same stacks, every answer is the truth, and the

@@ -1,4 +1,4 @@
-"""What helps a small head on a frozen net tell faces apart, and what does not: one thing changed at a time.
+"""Ablation of the recipe of a small head on a frozen net: one thing changed at a time.
 
 Run: python benchmarks/recipes.py [LFW_FOLDER] [--folds 5] [--only NAME,NAME] [--heads]. LFW_FOLDER holds images/ and
 pairs.txt; without it FACETL_LFW_DEV is taken, without either the benchmark says so and ends. All figures are of

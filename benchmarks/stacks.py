@@ -92,7 +92,7 @@ def measured(album: Album) -> Iterator[tuple[str, ClusterScores, float]]:
 
 
 def untrained(vectors: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
-    """What dlib's users have without a head or a calibration: its authors' thresholds, of faces and for grouping."""
+    """The thresholds of dlib without a head or a calibration: its authors' thresholds, of faces and for grouping."""
     from facetl.runs.pretrained import PUBLISHED, RADIUS
     from facetl.training.layers import SphereLift
 

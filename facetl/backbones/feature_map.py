@@ -1,4 +1,4 @@
-"""How a flat feature came from the net's maps: which of its numbers show which part of the face. No TensorFlow."""
+"""The maps that a flat feature is made of: which numbers show which part of the face. No TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every extractor offers, and what a net made of TensorFlow operations is."""
+"""The interface of an extractor, and a net made of TensorFlow operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names a feature: the kind of net, where it is tapped, how its input is prepared, and its weights.
+"""The names of features: the kind of net, where it is tapped, how its input is prepared, and its weights.
 
 Each kind of backbone is registered under its name by the module that builds it; no TensorFlow here.
 """
@@ -40,7 +40,7 @@ B = TypeVar("B", bound=Build)
 
 @dataclass(frozen=True)
 class Weights:
-    """Where an extractor's weights are.
+    """The place and digest of an extractor's weights.
 
     Attributes:
         source: `file`, `imagenet`, `stand-in`, or the kind of backbone that brings its own.
@@ -284,7 +284,7 @@ class ExtractorSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InputForm:
-    """What a net takes: pixels become (pixels − mean) / std, in this order of channels.
+    """The input of a net: pixels become (pixels − mean) / std, in this order of channels.
 
     Attributes:
         size: side of the square input, pixels; None where photos of any size go in.

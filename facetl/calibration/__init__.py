@@ -1,1 +1,1 @@
-"""What distances mean: thresholds, error rates on other people, probabilities. No TensorFlow here."""
+"""The meaning of distances: thresholds, error rates on other people, probabilities. No TensorFlow here."""

@@ -1,4 +1,4 @@
-"""What a run's distances mean: the threshold, how often it errs on other people, probabilities, and "unknown".
+"""The meaning of a run's distances: the threshold, how often it errs on other people, probabilities, and "unknown".
 
 Everything is chosen on people whom training has not seen, and stored with the run as JSON. Distances are squared
 Euclidean between unit embeddings, in [0, 4]; two photos show one person when their distance is at most the threshold.
@@ -33,7 +33,7 @@ _FARTHEST = 4.0 + 1e-3  # unit vectors in float32
 
 @dataclass(frozen=True)
 class Target:
-    """What a threshold is to reach: a FAR, an FPIR, the best F1 or the highest accuracy; `value` for the first two."""
+    """The aim of a threshold: a FAR, an FPIR, the best F1 or the highest accuracy; `value` for the first two."""
 
     kind: str
     value: float | None = None
@@ -48,7 +48,7 @@ class Target:
 
     @property
     def reached_by(self) -> str:
-        """How the threshold was chosen, as a phrase."""
+        """The way the threshold was chosen, as a phrase."""
         return {
             "far": f"loosest with FAR {self.value or 0:g} or less on pairs of validation people",
             "fpir": f"loosest with FPIR {self.value or 0:g} or less, validation people enrolled and asked for in turn",

@@ -96,12 +96,12 @@ class PeoplePairs:
 
     @property
     def positives(self) -> int:
-        """How many pairs of photos are of one person."""
+        """The number of pairs of photos of one person."""
         return int(np.sum(self._counts * (self._counts - 1) // 2))
 
     @property
     def negatives(self) -> int:
-        """How many pairs of photos are of two people."""
+        """The number of pairs of photos of two people."""
         return self.photos * (self.photos - 1) // 2 - self.positives
 
     @cached_property

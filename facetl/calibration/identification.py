@@ -1,4 +1,4 @@
-"""How a gallery tells strangers from its people: settings chosen by simulating enrolment on validation people.
+"""Identification with "unknown": settings chosen by simulating enrolment on validation people.
 
 A simulation enrols a random half of the people who have 2 photos or more, up to 5 photos of each, and asks for the
 photos that are left: known people's, and strangers' (everybody who is not enrolled). Each person weighs the same. A
@@ -37,7 +37,7 @@ _WIDEST = 4.0
 
 @dataclass(frozen=True)
 class Identification(JsonFields):
-    """How to name a face, or to call it unknown.
+    """Settings to name a face, or to call it unknown.
 
     A photo is the nearest person's if its distance (to the person's centroid, less the person's shift for the
     method "personal"; `Gallery` computes both) is at most `threshold`, and the second nearest person is farther by
@@ -88,7 +88,7 @@ class Identification(JsonFields):
 
 @dataclass(frozen=True)
 class SimulatedEnrolment:
-    """What the simulations gave: settings for identification, and the FPIR of the plain threshold.
+    """The result of the simulations: settings for identification, and the FPIR of the plain threshold.
 
     `threshold` is for distances to centroids, without margin and personal shifts; `fpir` is what it gave on average,
     `interval` where the FPIR will be found with other people, as many enrolled and as many strangers.

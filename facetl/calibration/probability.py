@@ -70,7 +70,7 @@ ProbabilityMap = Platt | Isotonic
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often pairs were of one person, by what was predicted: float64 [bins], bins of equal weight, in order.
+    """Frequencies of pairs of one person against predictions: float64 [bins], bins of equal weight, in order.
 
     `weights` sum to 1.
     """

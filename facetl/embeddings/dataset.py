@@ -44,7 +44,7 @@ class LabelledFeatures(NamedTuple):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where each photo lies [photos]."""
+        """The path of each photo [photos]."""
         return self.manifest.paths
 
 
@@ -69,12 +69,12 @@ class Collection:
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Who is on each photo, int32 [photos]; an index into `manifest.identities`."""
+        """The person on each photo, int32 [photos]; an index into `manifest.identities`."""
         return self.manifest.labels
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where each photo lies [photos]."""
+        """The path of each photo [photos]."""
         return self.manifest.paths
 
     @classmethod

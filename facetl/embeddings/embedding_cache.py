@@ -143,12 +143,12 @@ class EmbeddingCache:
 
     @property
     def stored_description(self) -> Mapping[str, object]:
-        """What the extractor was described as when its first row came; empty before."""
+        """The extractor's description, stored with its first row; empty before."""
         extractor = self._known()
         return extractor.description if extractor else {}
 
     def has(self, shas: Sequence[str]) -> NDArray[np.bool_]:
-        """Which photos have a whole, committed row [n]."""
+        """Return which photos have a whole, committed row [n]."""
         found = self._resolve(shas)
         return np.fromiter((sha in found for sha in shas), dtype=bool, count=len(shas))
 
@@ -239,7 +239,7 @@ class EmbeddingCache:
             self._index.remember(fresh)
 
     def remembers(self, shas: Mapping[Path, str]) -> bool:
-        """Whether all of these photos are noted with this content."""
+        """Return whether all of these photos are noted with this content."""
         photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
         return self._index.remembered(photos) == photos
 

@@ -37,7 +37,7 @@ _MARGIN, _ROOM = 182 / (182 - 44), 1 / 0.6
 
 @dataclass(frozen=True, eq=False)
 class FacePlace:
-    """Where a face is to be seen: a photo's path, the sha256 of its bytes, and the face in it."""
+    """The place of a face: a photo's path, the sha256 of its bytes, and the face in it."""
 
     path: Path
     sha: str

@@ -16,7 +16,7 @@ _BATCH = 512  # rows read at a time: 14 MB of 14,112 numbers
 
 @dataclass(frozen=True)
 class FeatureExport(JsonFields):
-    """What was written: the extractor's fingerprint, rows, those of them that have a path, numbers in a row."""
+    """The result of an export: the extractor's fingerprint, rows, those of them that have a path, numbers in a row."""
 
     fingerprint: str
     rows: int

@@ -44,7 +44,7 @@ class Fingerprinted(Protocol):
 
 @dataclass(frozen=True)
 class FillReport(JsonFields):
-    """What a fill did.
+    """The result of a fill.
 
     `photos` were looked at: `computed` got a row now, `reused` had one (or share another's bytes), the rest
     are in `skipped` (reason → count), together with what was skipped before the fill. `seconds` is all of it,
@@ -157,7 +157,7 @@ def _settings(spec: object) -> dict[str, Any]:
 
 
 def _all_there(folder: Path, fingerprint: str, shas: Mapping[Path, str]) -> bool:
-    """Whether nothing has to be written; then a fill needs no lock, and works beside another one."""
+    """Return whether nothing has to be written; then a fill needs no lock, and works beside another one."""
     try:
         cache = EmbeddingCache.open(folder, fingerprint=fingerprint, write=False)
     except MissingCacheError:

@@ -60,7 +60,7 @@ class MissingCacheError(CacheError):
 
 
 class Slot(NamedTuple):
-    """Where a committed row lies, and what its bytes must sum to."""
+    """The place of a committed row, and its checksum."""
 
     shard: int
     row: int
@@ -143,7 +143,7 @@ class Index(CacheFile):
         return [record[0] for record in records]
 
     def tail(self, extractor: CachedExtractor) -> Tail:
-        """Where the next rows of an extractor go: after its last committed row."""
+        """Return the place of the next rows of an extractor: after its last committed row."""
         shards = self.shards(extractor.id)
         used = 0
         if shards:
@@ -190,7 +190,7 @@ class Index(CacheFile):
         return int(self._all("SELECT count(*) FROM photos WHERE sha IN (SELECT sha FROM rows)")[0][0])
 
     def remembered(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """What is remembered of these paths."""
+        """Return what is remembered of these paths."""
         found: dict[str, bytes] = {}
         for part in parts([os.fsencode(path) for path in paths]):
             marks = ",".join("?" * len(part))
@@ -211,7 +211,7 @@ class Index(CacheFile):
     # SQL
 
     def sound(self) -> bool:
-        """Whether SQLite finds no damage in its own file."""
+        """Return whether SQLite finds no damage in its own file."""
         try:
             return self._all("PRAGMA quick_check(1)") == [("ok",)]
         except CacheCorruptError:

@@ -59,7 +59,7 @@ class ExtractorCheck:
 
 @dataclass(frozen=True)
 class VerifyReport(JsonFields):
-    """What `verify` found: sums over all extractors, each extractor, and a line for each damage.
+    """The result of `verify`: sums over all extractors, each extractor, and a line for each damage.
 
     `corrupt` also counts the photos whose found faces were changed on the disk.
     """

@@ -46,7 +46,7 @@ def header(rows: int, dim: int) -> bytes:
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """Where the shards of one extractor lie, and their shape [capacity, dim]."""
+    """The files of one extractor's shards, and their shape [capacity, dim]."""
 
     folder: Path
     dim: int

@@ -1,4 +1,4 @@
-"""What a trained head has to beat: the features as they are, the same whitened, and the classical PCA → LDA.
+"""The baselines of a trained head: the features as they are, the same whitened, and the classical PCA → LDA.
 
 Features may be float16 and large (13,000 photos × 14,112): they are read in blocks and worked on in float32.
 """

@@ -73,7 +73,7 @@ class PersonRate:
 
     @property
     def draws(self) -> float:
-        """How many independent draws have this standard error; as many as people where all draws agree."""
+        """The number of independent draws that have this standard error; as many as people where all draws agree."""
         variance = self.value * (1.0 - self.value)
         return variance / self.stderr**2 if variance > 0.0 and self.stderr > 0.0 else self.people
 
@@ -171,7 +171,7 @@ def person_rate(
 
 @dataclass(frozen=True)
 class _PeopleOfPairs:
-    """Who is in each pair, as numbers from 0: int64 [pairs]; same: bool [pairs]; people: how many in all."""
+    """The people of each pair, as numbers from 0: int64 [pairs]; same: bool [pairs]; people: how many in all."""
 
     first: Ints
     second: Ints

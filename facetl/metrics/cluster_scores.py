@@ -30,7 +30,7 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class ClusterScores(JsonFields):
-    """How well clusters agree with people.
+    """Agreement of clusters with people.
 
     bcubed is averaged over photos (Amigó et al., 2009), pairwise over pairs of photos, ari is the adjusted Rand
     index (Hubert and Arabie, 1985), 0 for chance. people is the true number, clusters the number found, in which

@@ -1,4 +1,4 @@
-"""How well a model that learns in steps still answers for old embeddings, and finds people by their class means.
+"""Scores of a model that learns in steps: compatibility with old embeddings, and people found by class means.
 
 References:
     Shen, Xiong, Xia, Soatto: Towards Backward-Compatible Representation Learning, CVPR 2020, section 3.
@@ -22,7 +22,7 @@ from facetl.metrics.verification import pair_distances
 
 @dataclass(frozen=True)
 class Compatibility(JsonFields):
-    """How well pairs of photos are separated, AUC in [0, 1], by which model embeds the probe and the gallery.
+    """Separation of pairs, AUC in [0, 1], by which model embeds the probe and the gallery.
 
     Attributes:
         old: both by the old model.

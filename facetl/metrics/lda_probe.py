@@ -23,7 +23,7 @@ _PARTS = 20  # of people, for the jackknife
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What PCA→LDA makes of features.
+    """Scores of features under PCA→LDA.
 
     Attributes:
         auc: of all folds' pairs together; auc_stderr: its standard error, by person.

@@ -47,7 +47,7 @@ class Guess(JsonFields):
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the person, or "unknown" for a stranger."""
+        """True where the answer is the person, or "unknown" for a stranger."""
         return self.answer == (self.person if self.known else UNKNOWN)
 
     def to_json(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class OpenSetReport(JsonFields):
-    """How well a gallery's people are named and strangers are not.
+    """Rates of naming a gallery's people and leaving strangers unknown.
 
     top1 and top6 are of the known people's probes alone, without a threshold (closed-set, ranks 1 and 6).
     at_threshold has the rates at `threshold`, which comes from the gallery alone or from the caller. dir_at_fpir
@@ -111,7 +111,7 @@ class OpenSetReport(JsonFields):
 
     @property
     def strangers_needed(self) -> dict[str, int]:
-        """How many strangers' photos each rate needs that is None because there are too few."""
+        """The number of strangers' photos that each rate needs which is None because there are too few."""
         return {
             name: negatives_needed(fpir)
             for name, fpir in FPIRS.items()

@@ -18,7 +18,7 @@ from facetl.metrics.verification import pair_distances
 
 @dataclass(frozen=True)
 class TripletScores(JsonFields):
-    """How well anchors are separated from negatives and joined with positives.
+    """Scores of triplets: anchors against positives and negatives.
 
     accuracy is of the 2 × triplets decisions at `threshold`, far_at_threshold and frr_at_threshold its two kinds of
     mistakes; loss the mean of max(0, d(a, p) − d(a, n) + margin); order the share of rows with d(a, p) < d(a, n).

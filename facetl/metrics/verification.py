@@ -58,7 +58,7 @@ _NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by abou
 
 @dataclass(frozen=True)
 class Verification(JsonFields):
-    """How well distances separate pairs of one person from pairs of two.
+    """Scores of distances between pairs of one person and pairs of two.
 
     accuracy is the mean over folds, accuracy_stderr its standard error (of the pairs, as independent draws,
     where there is one fold only); auc, eer and tar_at_far are of all folds' pairs together, a rate None
@@ -100,12 +100,12 @@ class Verification(JsonFields):
 
     @property
     def negatives(self) -> int:
-        """How many pairs of different people there are."""
+        """The number of pairs of different people."""
         return self.pairs - self.positives
 
     @property
     def negatives_needed(self) -> dict[str, int]:
-        """How many pairs of different people each rate needs that is None because there are too few."""
+        """The number of pairs of different people that each rate needs which is None because there are too few."""
         return {name: negatives_needed(FARS[name]) for name, tar in self.tar_at_far.items() if tar is None}
 
     @property

@@ -45,7 +45,7 @@ def herd_each(embeddings: NDArray[np.float32], names: NDArray[np.str_], per_pers
 
 @dataclass(frozen=True, eq=False)
 class Exemplars:
-    """What is kept of people.
+    """A few photos that are kept of each person.
 
     Attributes:
         rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.pca_basis`.
@@ -93,7 +93,7 @@ class Exemplars:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Who is remembered, sorted."""
+        """The people that are remembered, sorted."""
         return tuple(np.unique(self.names).tolist())
 
     @property

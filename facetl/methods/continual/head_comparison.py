@@ -49,7 +49,7 @@ class Gain:
 
     @property
     def worse(self) -> bool:
-        """Whether it is below 0 by more than one standard error."""
+        """True where it is below 0 by more than one standard error."""
         return self.value < -self.stderr
 
 
@@ -74,7 +74,7 @@ class Verified(JsonFields):
 
     @property
     def forgetting(self) -> float:
-        """How much of the accuracy was lost; below 0 where it rose."""
+        """The loss of accuracy; below 0 where it rose."""
         return self.accuracy_before - self.accuracy_after
 
     def to_json(self) -> dict[str, Any]:

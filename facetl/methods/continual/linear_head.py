@@ -18,7 +18,7 @@ from facetl.training.whitening import Whitening
 
 
 class Affine(NamedTuple):
-    """What linear layers do before the normalisation: rows @ kernel [dim, width] + bias [width], float32."""
+    """The affine map of linear layers before the normalisation: rows @ kernel [dim, width] + bias [width], float32."""
 
     kernel: Float32s
     bias: Float32s
@@ -63,7 +63,7 @@ def write_affine(trunk: keras.Model, affine: Affine) -> None:
 
 
 class Moments(NamedTuple):
-    """How features are standardised: whether their signed root is taken, then its mean and scale, [dim] float32."""
+    """The standardisation of features: whether their signed root is taken, then its mean and scale, [dim] float32."""
 
     root: bool
     mean: Float32s

@@ -1,4 +1,4 @@
-"""What a run keeps to learn more people from, and the head that is solved from it in closed form.
+"""The memory from which a run learns more people, and the head that is solved from it in closed form.
 
 The best linear head for the people at hand is known without a step of gradient descent: a discriminant of each region,
 joined. It is free to turn as a whole, which no distance notices; turned to the old embeddings, its own stay comparable

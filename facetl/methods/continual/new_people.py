@@ -34,7 +34,7 @@ _HELD_OUT_FROM = 3  # photos of a person from which some are held out: two are l
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What a run was made of, and has taken up since.
+    """The people and photos that a run was made of, and has taken up since.
 
     Attributes:
         config: the run's.
@@ -148,7 +148,7 @@ class NewPeople:
 
     @property
     def names(self) -> NDArray[np.str_]:
-        """Who is on each photo."""
+        """The person on each photo."""
         return np.array([photo.identity for photo in self.collection.manifest.photos], np.str_)
 
     def some(self, which: NDArray[np.bool_], model: keras.Model) -> People:

@@ -1,4 +1,4 @@
-"""What linear heads are made of: principal components of each region of the feature, which know nobody's name.
+"""The basis of linear heads: principal components of each region of the feature, learnt without names.
 
 A head's front keeps of these the few hundred directions that separate its first people. New people may
 differ in others, so an update begins from all of them.

@@ -23,7 +23,7 @@ from facetl.recognition.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Enrolment(JsonFields):
-    """What enrolling did: `people` and `faces` that are new, and how many `known` the gallery had already.
+    """The result of enrolling: `people` and `faces` that are new, and how many `known` the gallery had already.
 
     `total` people can be named now. `skipped` counts photos by the reason why they could not be enrolled.
     """

@@ -1,4 +1,4 @@
-"""What an update did, for its reader and for the version that it made."""
+"""The report of an update, for its reader and for the version that it made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from facetl.runs.run_baselines import BASELINES, UNTRAINED
 
 @dataclass(frozen=True)
 class UpdateReport(JsonFields):
-    """What an update did.
+    """The report of an update.
 
     Attributes:
         folder: the run's.

@@ -14,7 +14,7 @@ DEFAULT = "replay+distillation"
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings(JsonFields):
-    """How a head takes up new people; shrinkage and memory were chosen on LFW, the others are customary.
+    """Settings of an update; shrinkage and memory were chosen on LFW, the others are customary.
 
     Attributes:
         method: `naive` (fine-tuning on the new people alone), or any of `replay`, `distillation` and `ewc`, joined
@@ -57,5 +57,5 @@ class UpdateSettings(JsonFields):
 
     @property
     def solved(self) -> bool:
-        """Whether the method has a closed form for linear heads; the others, and other heads, take gradient descent."""
+        """True where it has a closed form for linear heads; others, and other heads, take gradient descent."""
         return (self.has("replay") or self.has("distillation")) and not self.has("ewc")

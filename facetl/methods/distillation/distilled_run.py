@@ -86,7 +86,7 @@ def distill(
 
 @dataclass(frozen=True)
 class _StudentTraining:
-    """How one student is taught; its methods give the trained student and the photos that were used."""
+    """The lessons of one student; its methods give the trained student and the photos that were used."""
 
     teacher: Teacher
     settings: DistillationSettings

@@ -49,7 +49,7 @@ class Hints:
 
 @dataclass(frozen=True)
 class Imitation:
-    """What a student's maps took over: the share of the maps' variance, after each epoch and on validation people."""
+    """The result of learning maps: the share of the maps' variance, after each epoch and on validation people."""
 
     explained: tuple[float, ...]
     validated: tuple[float, ...]

@@ -36,7 +36,7 @@ _LONGEST, _COMPONENTS = 512, 128
 
 @dataclass(frozen=True)
 class Teacher:
-    """What a student learns from.
+    """The teacher of a student: photos, embeddings and maps to learn from.
 
     Attributes:
         name: of the run, or of the extractor.
@@ -60,7 +60,7 @@ class Teacher:
 
     @property
     def spec(self) -> ExtractorSpec:
-        """What of a photo it sees."""
+        """The part of a photo that it sees."""
         return self.recognizer.backbone.spec
 
     @property
