@@ -276,8 +276,8 @@ class TrainingSettings(FitSettings):
             )
         if self.loss != "triplet" and gives == "triplets":
             raise TrainingError(
-                f"loss: {self.loss} needs to know who is in a batch, which the sampler pk tells, got the sampler "
-                f"{self.sampler}. Choose the sampler pk, or the loss triplet."
+                f"loss: {self.loss} needs the person of each photo of a batch, which the sampler pk gives, got the "
+                f"sampler {self.sampler}. Choose the sampler pk, or the loss triplet."
             )
         for name, default, limit in (
             ("margin", own.margin, own.margin_below),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -291,3 +294,37 @@ def test_the_optimiser_holds_the_rate_of_the_epoch(schedule: str) -> None:
         "cosine": [4e-3, 2e-3 * (1 + math.sqrt(0.5)), 2e-3, 2e-3 * (1 - math.sqrt(0.5))],
     }
     np.testing.assert_allclose(fitted.history["learning_rate"], stated[schedule], rtol=1e-6)
+
+
+_ON_JAX = """
+import keras, numpy as np
+from facetl.losses import TripletLoss
+from facetl.samplers import NeighbourSampler
+from facetl.training.callbacks import RefreshNeighbours, VerifyPairs
+assert keras.backend.backend() == "jax"
+labels = np.repeat(np.arange(10), 6)
+x = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
+x[:, 0] += labels
+seen = []
+
+class Noted(NeighbourSampler):
+    def triplets(self, epoch, embeddings=None):
+        seen.append((epoch, embeddings))
+        return super().triplets(epoch, embeddings)
+
+sampler = Noted(labels, warmup=1, ramp=1, seed=1)
+keras.utils.set_random_seed(1)
+model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4)])
+model.compile(keras.optimizers.Adam(0.02), loss=TripletLoss())
+callbacks = [RefreshNeighbours(sampler), VerifyPairs((x, labels))]
+model.fit(sampler.dataset(x, batch_size=10), epochs=3, callbacks=callbacks, shuffle=False, verbose=0)
+# Keras looks at a first batch before it begins.
+assert [epoch for epoch, _ in seen] == [0, 0, 1, 2], seen
+assert seen[1][1] is None and np.abs(seen[2][1] - seen[3][1]).max() > 1e-3
+"""
+
+
+def test_neighbours_follow_the_model_on_the_jax_backend() -> None:
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", _ON_JAX], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
