@@ -116,6 +116,8 @@ class Sampler(ABC):
         """
         import tensorflow as tf
 
+        if not hasattr(features, "shape") or hasattr(features, "iloc"):  # a list, a table of pandas
+            features = np.asarray(features)
         if features.shape[0] != len(self.labels):
             raise TrainingError(
                 f"features: expected a row for each of {len(self.labels):,} labels, got {features.shape[0]:,} rows. "

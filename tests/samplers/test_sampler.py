@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -123,6 +124,14 @@ def test_a_real_epoch_from_a_cache(cached: CachedRows) -> None:
     batches = sampler.dataset(cached, batch_size=4, initial_epoch=2).as_numpy_iterator()
     got = np.concatenate([features[targets] for features, targets in batches])
     np.testing.assert_array_equal(got, FEATURES[sampler.triplets(2)])
+
+
+def test_lists_and_tables_are_taken() -> None:
+    (expected, labels), *_ = PKSampler(LABELS, seed=4).dataset(FEATURES).as_numpy_iterator()
+    for features in (FEATURES.tolist(), pd.DataFrame(FEATURES)):
+        (rows, found), *_ = PKSampler(LABELS, seed=4).dataset(features).as_numpy_iterator()
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(found, labels)
 
 
 def test_memory_mapped_features_are_read_batch_by_batch(tmp_path: Path) -> None:
