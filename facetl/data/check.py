@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from facetl.io.json import JsonFields
 from facetl.data.duplicates import without_copies
 from facetl.data.manifest import Manifest
 from facetl.data.metadata.header import read_header
 from facetl.errors import PhotoError
+from facetl.io.json import JsonFields
 
 SMALL = 32  # pixels of the shorter side below which little of a face is left
 

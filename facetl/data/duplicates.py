@@ -33,7 +33,7 @@ def without_copies(manifest: Manifest) -> Manifest:
 
 
 def _twins(manifest: Manifest) -> Iterator[list[Photo]]:
-    """Photos with the same bytes, in groups of two or more."""
+    """Return photos with the same bytes, in groups of two or more."""
     try:
         for alike in _grouped(manifest.photos, lambda path: path.stat().st_size):
             yield from _grouped(alike, _sha256)

@@ -42,7 +42,7 @@ LAYOUTS: dict[str, DatasetLayout] = {}
 def layout(
     name: str, *, looks: str, source: str, terms: str, sure: Callable[[Path], bool] = lambda root: False
 ) -> Callable[[Read], Read]:
-    """Register a reader under a name; see DatasetLayout for what is told of it."""
+    """Register a reader under a name; see DatasetLayout for the arguments."""
 
     def register(read: Read) -> Read:
         LAYOUTS[name] = DatasetLayout(name, looks, source, terms, read, sure)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,6 @@ import numpy.typing as npt
 from facetl.data import splits
 from facetl.data.walk import IMAGE_SUFFIXES, walk_people
 from facetl.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["IMAGE_SUFFIXES", "Manifest", "Photo"]
 
@@ -101,8 +97,8 @@ class Manifest:
         """Put every person, with all photos, on one side; see `facetl.data.splits.assign`.
 
         Where the set's own lists have put people on the test side or the validation side, these stay there, all others
-        are kept away from it, and that fraction does not count. Raises DataError for fractions that make no sense or too
-        few people.
+        are kept away from it, and that fraction does not count. Raises DataError for fractions that make no sense or
+        too few people.
         """
         official = {photo.identity: photo.split for photo in self.photos if photo.split in ("validation", "test")}
         counts = {identity: count for identity, count in self.counts().items() if identity not in official}
@@ -144,13 +140,6 @@ class Manifest:
         if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(self)):
             raise DataError(f"indices must be 0 to {len(self) - 1}, got {chosen.min()} to {chosen.max()}.")
         return replace(self, photos=tuple(self.photos[index] for index in chosen.tolist()))
-
-    def to_frame(self) -> pd.DataFrame:
-        """Give the photos as a table with columns path, identity and split."""
-        import pandas as pd
-
-        rows = [(str(photo.path), photo.identity, photo.split) for photo in self.photos]
-        return pd.DataFrame(rows, columns=["path", "identity", "split"])
 
 
 def identity_from(folder: str) -> str:

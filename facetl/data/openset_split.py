@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facetl.io.files import csv_bytes, write_atomic
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
+from facetl.io.files import csv_bytes, write_atomic
 
 LISTING = "openset.csv"
 SUMMARY = "openset.json"
@@ -144,7 +144,7 @@ def write_openset(
 
 
 def _gallery(manifest: Manifest, chosen: set[str], at_most: int, rng: np.random.Generator) -> set[Path]:
-    """The photos by which the known people are known."""
+    """Choose the photos by which the known people are known."""
     own: defaultdict[str, list[Path]] = defaultdict(list)
     for photo in manifest.photos:
         own[photo.identity].append(photo.path)
@@ -156,7 +156,7 @@ def _gallery(manifest: Manifest, chosen: set[str], at_most: int, rng: np.random.
 
 
 def _placed(split: OpenSetSplit) -> Iterator[tuple[Photo, str, str]]:
-    """Each photo with its path below the new folder and its part."""
+    """Give each photo with its path below the new folder and its part."""
     for part, photos in (("gallery", split.gallery), ("probe", split.probe), ("unknown", split.unknown)):
         side = "gallery" if part == "gallery" else "probe"
         for photo in photos:

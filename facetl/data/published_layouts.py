@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from facetl.data.walk import walk
 from facetl.data.layouts import (
     ABSENT,
     LAYOUTS,
@@ -26,6 +25,7 @@ from facetl.data.layouts import (
     only,
 )
 from facetl.data.manifest import IMAGE_SUFFIXES, Manifest, Photo
+from facetl.data.walk import walk
 from facetl.errors import DataError
 
 FOLDERS, AUTO = "folders", "auto"
@@ -145,12 +145,12 @@ def lfw(root: Path) -> Manifest:
     sure=lambda root: _files(root, _AGEDB),
 )
 def agedb(root: Path) -> Manifest:
-    """Read AgeDB: a person's photos over many years, told by the files' names."""
+    """Read AgeDB: a person's photos over many years, named by the files."""
     root = root / "AgeDB" if (root / "AgeDB").is_dir() else root
     album = walk([root])
-    told = [(path, _AGEDB.fullmatch(path.name)) for path in album.paths]
-    photos = [Photo(path, match["name"]) for path, match in told if match]
-    others = len(told) - len(photos)
+    found = [(path, _AGEDB.fullmatch(path.name)) for path in album.paths]
+    photos = [Photo(path, match["name"]) for path, match in found if match]
+    others = len(found) - len(photos)
     if others > len(photos) or not photos:
         raise DataError(f"Got {len(photos)} photos with such names and {others} others.")
     return listed(root, photos, album.skipped + Counter({OTHER_NAME: others}))
@@ -235,11 +235,11 @@ def orl(root: Path) -> Manifest:
 )
 def celeba(root: Path) -> Manifest:
     """Read CelebA with its official sides; people are numbers."""
-    told = {
+    found = {
         file: dict(fields for line in lines_of(root, file, f"*/{file}") if len(fields := line.split()) == 2)
         for file in ("identity_CelebA.txt", "list_eval_partition.txt")
     }
-    people, sides = told.values()
+    people, sides = found.values()
     if not people:
         raise DataError("Got no identity_CelebA.txt that says who is on which photo.")
     album = walk([root])

@@ -6,20 +6,14 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from facetl.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SIDES = ("train", "validation", "test")
 
 # What a side needs before anything can be measured on it: two people that can make a same-person pair each.
 _PEOPLE_A_SIDE = 2
 _PHOTOS_FOR_A_PAIR = 2
-
-_STRATA = ((1, 1, "1"), (2, 3, "2-3"), (4, 9, "4-9"), (10, None, "10+"))
 
 
 def position(identity: str, *, seed: int) -> float:
@@ -74,20 +68,6 @@ def assign(counts: Mapping[str, int], *, seed: int, validation: float, test: flo
     for rank, name in enumerate(several):
         sides[name] = "test" if rank < tested else "validation" if rank < tested + validated else "train"
     return sides
-
-
-def strata(counts: Mapping[str, int], sides: Mapping[str, str]) -> pd.DataFrame:
-    """Count people by photos per person [rows] and side [columns], to see that a split is even."""
-    import pandas as pd
-
-    table = {(label, each): 0 for _, _, label in _STRATA for each in SIDES}
-    for name, photos in counts.items():
-        for low, high, label in _STRATA:
-            if photos >= low and (high is None or photos <= high):
-                table[label, sides[name]] += 1
-    rows = [[table[label, each] for each in SIDES] for _, _, label in _STRATA]
-    index = pd.Index([label for _, _, label in _STRATA], name="photos per person")
-    return pd.DataFrame(rows, index=index, columns=list(SIDES))
 
 
 def _side_at(at: float, *, validation: float, test: float) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from contextlib import suppress
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from facetl.io.files import csv_bytes, write_atomic
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.pair_lists import listed_photo, relative_path
 from facetl.data.table_files import SEE, is_plain, records, shown, wrong_at
 from facetl.data.triplets import Ints, Triplet
 from facetl.errors import DataError
+from facetl.io.files import csv_bytes, write_atomic
 
 COLUMNS = ("Anchor", "Positive", "Negative")
 
@@ -81,7 +80,7 @@ def triplet_manifest(root: Path | str, triplets: Sequence[Triplet]) -> Manifest:
 
 
 def triplet_rows(manifest: Manifest, triplets: Sequence[Triplet]) -> Ints:
-    """Where each triplet's photos stand in a manifest: int64 [triplets, 3], anchor, positive, negative.
+    """Return where each triplet's photos stand in a manifest: int64 [triplets, 3], anchor, positive, negative.
 
     Raises DataError for a photo that is not there, and where people are known and a row does not show two
     photos of one person and one of another.
@@ -110,7 +109,7 @@ def triplet_rows(manifest: Manifest, triplets: Sequence[Triplet]) -> Ints:
 
 
 def triplet_people(manifest: Manifest, rows: Ints) -> Ints | None:
-    """Who stands against whom: int64 [triplets, 2], the anchor's and the negative's person.
+    """Return who stands against whom: int64 [triplets, 2], the anchor's and the negative's person.
 
     None where a photo lies in no person's folder, so that nobody knows who it shows.
     """
@@ -127,7 +126,7 @@ def _triplet(path: Path, line: int, cells: Sequence[str]) -> Triplet:
 
 
 def _can_be_listed(name: str) -> bool:
-    """Whether a list with this name can be read again: no lone surrogates, which stand for bytes that are no text."""
+    """Tell whether a list with this name can be read again: a lone surrogate is a byte that is no text."""
     with suppress(UnicodeEncodeError):
         return is_plain(name) and bool(name.encode("utf-8"))
     return False

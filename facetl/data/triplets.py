@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from facetl.io.json import JsonFields
 from facetl.data.manifest import Manifest
 from facetl.data.quota import dealt_evenly
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 
 Ints = npt.NDArray[np.int64]
 

@@ -174,7 +174,7 @@ class _Walk:
     def file(self, path: Path, person: str | None = None) -> None:
         """Take a file if it is a photo, else count why not."""
         suffix = path.suffix.lower()
-        if suffix == SIDECAR_SUFFIX and HEIF_SUFFIXES <= self.suffixes:
+        if suffix == SIDECAR_SUFFIX and self.suffixes >= HEIF_SUFFIXES:
             return
         try:
             status = os.stat(path)

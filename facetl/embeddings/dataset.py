@@ -24,7 +24,7 @@ from facetl.io.system import user_cache_folder
 
 
 def default_cache_folder() -> Path:
-    """Return where features are cached unless told otherwise: FACETL_CACHE, or below the user's cache folder."""
+    """Return where features are cached by default: FACETL_CACHE, or below the user's cache folder."""
     given = os.environ.get("FACETL_CACHE")
     return Path(given) if given else user_cache_folder() / "embeddings"
 

@@ -79,7 +79,7 @@ class EmbeddingCache:
         description: Mapping[str, object] | None = None,
         write: bool,
     ) -> Self:
-        """Opens the rows of the extractor `fingerprint` (16 or more hex digits), each of `dim` numbers.
+        """Open the rows of the extractor `fingerprint` (16 or more hex digits), each of `dim` numbers.
 
         Without `dim` it is that of the rows there, or of the first that are appended. With `write` the folder
         is created where missing, for its owner alone, and rows that a damaged file no longer holds whole are
@@ -115,7 +115,7 @@ class EmbeddingCache:
             raise
 
     def close(self) -> None:
-        """Ends writing and gives the lock back; rows gathered before stay usable."""
+        """End writing and give the lock back; rows gathered before stay usable."""
         if self._tail is not None:
             self._tail.close()
             self._tail = None
@@ -153,14 +153,14 @@ class EmbeddingCache:
         return np.fromiter((sha in found for sha in shas), dtype=bool, count=len(shas))
 
     def rows(self, shas: Sequence[str]) -> NDArray[np.float16]:
-        """The rows of these photos, float16 [n, dim], in their order.
+        """Return the rows of these photos, float16 [n, dim], in their order.
 
         Raises `CacheError` where a photo has none, `CacheCorruptError` where bytes changed on the disk.
         """
         return self.gather(shas).array()
 
     def gather(self, shas: Sequence[str]) -> CachedRows:
-        """The rows of these photos as an array on disk: found once, read (and checked) when indexed."""
+        """Return the rows of these photos as an array on disk: found once, read (and checked) when indexed."""
         found = self._resolve(shas)
         missing = [sha for sha in shas if sha not in found]
         if missing:
@@ -202,7 +202,7 @@ class EmbeddingCache:
         return paths
 
     def append(self, shas: Sequence[str], rows: ArrayLike) -> None:
-        """Adds the rows [n, dim] of these photos as one durable batch: when it returns, they count.
+        """Add the rows [n, dim] of these photos as one durable batch: when it returns, they count.
 
         They are kept as float16. A photo that has a row keeps it; one given twice gets its first.
 
@@ -230,7 +230,7 @@ class EmbeddingCache:
             raise
 
     def remember_paths(self, shas: Mapping[Path, str]) -> None:
-        """Notes where each photo was seen and with which content, for `gc` to look there again."""
+        """Note where each photo was seen and with which content, for `gc` to look there again."""
         self._expect_writer()
         photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
         known = self._index.remembered(photos)
@@ -296,7 +296,7 @@ class EmbeddingCache:
             )
 
     def _mend(self) -> None:
-        """Forgets rows that are no longer whole, and gives damaged files their shape back."""
+        """Forget rows that are no longer whole, and give damaged files their shape back."""
         if self._extractor is None:
             return
         layout = self._extractor.shard_format(self.folder)
@@ -311,7 +311,7 @@ class EmbeddingCache:
                     layout.mend(number)
 
     def _resolve(self, shas: Sequence[str]) -> dict[str, Slot]:
-        """The slots of those photos that have a whole row; every shard named is open afterwards."""
+        """Return the slots of those photos that have a whole row; every shard named is open afterwards."""
         names = {_key(sha): sha for sha in shas}
         extractor = self._known()
         if extractor is None:
@@ -325,7 +325,7 @@ class EmbeddingCache:
         return {names[key]: slot for key, slot in found.items() if slot.row < whole[slot.shard]}
 
     def _open_shards(self, extractor: CachedExtractor, found: Mapping[bytes, Slot]) -> dict[int, int]:
-        """Opens the shards of these slots; returns how many whole rows each has, 0 where it is missing."""
+        """Open the shards of these slots; return how many whole rows each has, 0 where it is missing."""
         needed: dict[int, int] = {}
         for slot in found.values():
             needed[slot.shard] = max(needed.get(slot.shard, 0), slot.row + 1)

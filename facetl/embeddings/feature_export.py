@@ -1,4 +1,4 @@
-"""Hands the features of a cache over as a file that other programs read."""
+"""The features of a cache as a file that other programs read."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def fill(
     on_progress: Callable[[int, int], None] | None = None,
     skipped: Mapping[str, int] | None = None,
 ) -> Fill:
-    """Gives every readable photo a row in the cache, computing only what is missing.
+    """Give every readable photo a row in the cache, computing only what is missing.
 
     `make_net` is called only if a row is missing. `decode` turns a photo's bytes into uint8 RGB
     [h, w, 3] or raises `PhotoError`, whose reason is counted; such photos are tried again on every run. Each

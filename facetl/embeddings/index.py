@@ -98,7 +98,7 @@ class Index(CacheFile):
     # Extractors
 
     def extractors(self) -> list[CachedExtractor]:
-        """All extractors that have ever had rows here."""
+        """Return all extractors that have ever had rows here."""
         return [self._extractor(record) for record in self._all("SELECT * FROM extractors ORDER BY id")]
 
     def extractor(self, fingerprint: str) -> CachedExtractor | None:
@@ -106,7 +106,7 @@ class Index(CacheFile):
         return self._extractor(records[0]) if records else None
 
     def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> CachedExtractor:
-        """Enters a new extractor; its shards will lie in a folder named by the start of its fingerprint."""
+        """Enter a new extractor; its shards will lie in a folder named by the start of its fingerprint."""
         text = json.dumps(dict(description), sort_keys=True, default=str)
         with self._transaction() as sql:
             sql(
@@ -120,7 +120,7 @@ class Index(CacheFile):
     # Rows
 
     def find(self, extractor: int, keys: Collection[bytes]) -> dict[bytes, Slot]:
-        """The slots of those photos (sha256 as 32 bytes) that have a committed row."""
+        """Return the slots of those photos (sha256 as 32 bytes) that have a committed row."""
         found: dict[bytes, Slot] = {}
         for part in parts(list(dict.fromkeys(keys))):
             marks = ",".join("?" * len(part))
@@ -131,7 +131,7 @@ class Index(CacheFile):
         return {key: slot for key, slot in found.items() if key in wanted}
 
     def rows_of(self, extractor: int, shard: int) -> list[tuple[bytes, Slot]]:
-        """All committed rows of one shard, in the order in which they lie."""
+        """Return all committed rows of one shard, in the order in which they lie."""
         query = "SELECT sha, shard, row, checksum FROM rows WHERE extractor = ? AND shard = ? ORDER BY row"
         return self._slots(query, extractor, shard)
 
@@ -154,7 +154,7 @@ class Index(CacheFile):
         return Tail(extractor.shard_format(self.folder), shard=last, used=used, next_shard=next_shard)
 
     def commit(self, extractor: int, slots: Mapping[bytes, Slot], *, next_shard: int) -> None:
-        """Makes rows count, all or none; a photo that had a row elsewhere has only the new one."""
+        """Make rows count, all or none; a photo that had a row elsewhere has only the new one."""
         with self._transaction() as sql:
             # Numbers of shards are never used twice, so a reader's open map never changes its meaning.
             sql("UPDATE extractors SET next_shard = ? WHERE id = ?", (next_shard, extractor))
@@ -169,7 +169,7 @@ class Index(CacheFile):
                 sql("DELETE FROM rows WHERE extractor = ? AND sha = ?", (extractor, key))
 
     def drop_torn(self, extractor: int, shard: int, whole: int) -> int:
-        """Forgets the rows of a shard from row `whole` on; returns how many those were."""
+        """Forget the rows of a shard from row `whole` on; return how many those were."""
         with self._transaction() as sql:
             query = "DELETE FROM rows WHERE extractor = ? AND shard = ? AND row >= ?"
             return sql(query, (extractor, shard, whole)).rowcount
@@ -182,7 +182,7 @@ class Index(CacheFile):
     # Photos
 
     def photos(self) -> list[tuple[str, bytes]]:
-        """Every remembered photo: its path and the sha256 it had."""
+        """Return every remembered photo: its path and the sha256 it had."""
         return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
 
     def count_photos(self) -> int:
@@ -218,7 +218,7 @@ class Index(CacheFile):
             return False
 
     def settle(self) -> None:
-        """Takes what is committed over into the main file and empties the log, as far as readers let it."""
+        """Take what is committed over into the main file and empty the log, as far as readers let it."""
         self._all("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _extractor(self, record: tuple[Any, ...]) -> CachedExtractor:

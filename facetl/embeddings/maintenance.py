@@ -1,4 +1,4 @@
-"""Looks after a cache: `verify` checks all rows, `gc` drops those of no living photo, `info` tells sizes."""
+"""Care of a cache: `verify` checks all rows, `gc` drops those of photos that are gone, `info` gives sizes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class GcReport(JsonFields):
 
 
 def info(folder: Path) -> InfoReport:
-    """Extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
+    """Return the extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
     with ExitStack() as opened:
         index = Index.open(Path(folder), write=False)
         opened.callback(index.close)
@@ -110,7 +110,7 @@ def info(folder: Path) -> InfoReport:
 
 
 def verify(folder: Path) -> VerifyReport:
-    """Recomputes the checksum of every committed row of every extractor; changes nothing.
+    """Recompute the checksum of every committed row of every extractor; change nothing.
 
     Raises `CacheError` where there is no cache, `CacheCorruptError` where its index cannot be read.
     """
@@ -134,7 +134,7 @@ def verify(folder: Path) -> VerifyReport:
 
 
 def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
-    """Drops damaged rows and those whose photo no longer exists anywhere with the same content; compacts.
+    """Drop damaged rows and those whose photo no longer exists anywhere with the same content; compact the shards.
 
     The faces found in such photos are dropped, too. `faces` are keys that are no photo's, of rows to keep: in the
     cache of a library of people, those of its faces.
@@ -160,7 +160,7 @@ def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
 
 
 def keep(folder: Path, living: Collection[str]) -> int:
-    """Drops the rows of all keys but these, in every extractor, and every trace of them; returns how many.
+    """Drop the rows of all keys but these, in every extractor, and every trace of them; return how many.
 
     Shards that hold any are written anew, as `gc` does, and what a killed writer left behind the last row is blanked.
     Raises `CacheError` where there is no cache, `CacheLockedError` where another process writes.
@@ -217,7 +217,7 @@ def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcR
 
 
 def _gc_extractor(index: Index, extractor: CachedExtractor, living: set[bytes]) -> tuple[int, int]:
-    """Compacts one extractor; returns how many rows were corrupt and how many torn."""
+    """Compact one extractor; return how many rows were corrupt and how many torn."""
     layout = extractor.shard_format(index.folder)
     corrupt: set[bytes] = set()
     torn = 0
@@ -249,7 +249,7 @@ def _gc_extractor(index: Index, extractor: CachedExtractor, living: set[bytes]) 
 
 
 def _move(index: Index, extractor: CachedExtractor, number: int, tail: Tail) -> None:
-    """Copies what still counts in a shard to the tail, switches the index over, and removes the file."""
+    """Copy what still counts in a shard to the tail, switch the index over, and remove the file."""
     entries = index.rows_of(extractor.id, number)
     if entries:
         shard = Shard(tail.layout, number)
@@ -267,7 +267,7 @@ def _move(index: Index, extractor: CachedExtractor, number: int, tail: Tail) -> 
 
 
 def _remove_strays(index: Index, extractor: CachedExtractor) -> None:
-    """Removes shards that a killed writer or gc left and the index does not know."""
+    """Remove shards that a killed writer or gc left and the index does not know."""
     folder = extractor.shard_format(index.folder).folder
     if not folder.is_dir():
         return
@@ -301,7 +301,7 @@ def _verify_extractor(index: Index, extractor: CachedExtractor, damage: list[str
 
 
 def _damaged(shard: Shard | None, entries: list[tuple[bytes, Slot]]) -> list[tuple[bytes, Slot]]:
-    """Those rows that are there but no longer match their checksums."""
+    """Return those rows that are there but no longer match their checksums."""
     if shard is None:
         return []
     present = ((key, slot) for key, slot in entries if slot.row < len(shard))

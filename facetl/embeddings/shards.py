@@ -32,12 +32,12 @@ DTYPE = np.dtype("<f2")
 
 
 def capacity(dim: int) -> int:
-    """Rows of `dim` float16 numbers that one shard holds."""
+    """Return how many rows of `dim` float16 numbers one shard holds."""
     return max(1, SHARD_BYTES // (dim * DTYPE.itemsize))
 
 
 def header(rows: int, dim: int) -> bytes:
-    """The `.npy` header of a float16 array [rows, dim]; its length is where the first row begins."""
+    """Return the `.npy` header of a float16 array [rows, dim]; its length is where the first row begins."""
     buffer = io.BytesIO()
     fields: dict[str, Any] = {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, dim)}
     np.lib.format.write_array_header_1_0(buffer, fields)
@@ -68,7 +68,7 @@ class ShardFormat:
         return self.folder / f"shard-{number:05d}.npy"
 
     def whole_rows(self, number: int) -> int:
-        """Rows that lie wholly inside the file as it is now; -1 where the file is missing."""
+        """Return how many rows lie wholly inside the file as it is now; -1 where the file is missing."""
         try:
             size = os.stat(self.path(number)).st_size
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class ShardFormat:
             return file.read(len(expected)) == expected
 
     def create(self, number: int) -> None:
-        """Puts an empty shard of full size in place, in one step."""
+        """Put an empty shard of full size in place, in one step."""
         path = self.path(number)
         temporary = path.with_name(path.name + ".tmp")
         descriptor = open_private(temporary, os.O_RDWR)
@@ -94,7 +94,7 @@ class ShardFormat:
         sync_folder(self.folder)
 
     def mend(self, number: int) -> None:
-        """Gives a shard that was cut short, or whose header was changed, its full size and header back."""
+        """Give a shard that was cut short, or whose header was changed, its full size and header back."""
         descriptor = open_bytes(self.path(number), os.O_RDWR)
         try:
             self._lay_out(descriptor)
@@ -102,7 +102,7 @@ class ShardFormat:
             os.close(descriptor)
 
     def blank(self, number: int, used: int) -> None:
-        """Clears what lies behind the first `used` rows."""
+        """Clear what lies behind the first `used` rows."""
         descriptor = open_bytes(self.path(number), os.O_RDWR)
         try:
             os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
@@ -149,7 +149,7 @@ class Tail:
         self._descriptor: int | None = None
 
     def write(self, rows: NDArray[np.float16]) -> list[tuple[int, int]]:
-        """Writes rows [n, dim] past the end, fsyncs them, and returns the (shard, row) of each.
+        """Write rows [n, dim] past the end, fsync them, and return the (shard, row) of each.
 
         They count only once the index has committed them; rows written and never committed are overwritten.
         """

@@ -133,7 +133,7 @@ class LandmarkStore(CacheFile):
                     sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", (path, sha))
 
     def remembers(self, shas: Mapping[Path, str]) -> bool:
-        """Whether all of these photos are noted with this content."""
+        """Tell whether all of these photos are noted with this content."""
         photos = _photos(shas)
         return self._remembered(photos) == photos
 

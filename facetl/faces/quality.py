@@ -55,7 +55,7 @@ class FaceQuality(JsonFields):
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRule(JsonFields):
-    """Which faces are too poor to be told apart: kept, but apart from the good ones.
+    """Which faces are too poor to be distinguished: kept, but apart from the good ones.
 
     The defaults come from half of LFW's people, with the default extractor and a discriminant learnt on the others: how
     often a photo of the same person is accepted where one of 100 of other people is. Of 80 photos as they are it is

@@ -25,7 +25,7 @@ _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
 def read_photo(source: Path | bytes) -> np.ndarray:
     """Decode a photo to upright RGB, [height, width, 3] uint8.
 
-    The format is told by the content, never by the file's name. The EXIF orientation is applied; grey, palette
+    The format is found by the content, never by the file's name. The EXIF orientation is applied; grey, palette
     and CMYK become RGB; 16 bits become 8; transparency is dropped. Raises PhotoError with the reason
     `unreadable`, `empty-file`, `too-large`, `not-an-image`, `broken`, or, for a HEIC photo where the extra that reads
     it is missing, `needs-facetl[heic]`.
@@ -40,9 +40,9 @@ def read_photo(source: Path | bytes) -> np.ndarray:
             opaque_tiff = image.format == "TIFF" and not image.mode.endswith("A")
             return _by_opencv(data) if opaque_tiff else _by_pillow(image)
         except Exception as error:  # on forged files Pillow's readers raise whatever they meet
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise PhotoError(
-                "broken", f"{name}: the photo is truncated or damaged ({told}). Restore it from a copy."
+                "broken", f"{name}: the photo is truncated or damaged ({reason}). Restore it from a copy."
             ) from error
 
 

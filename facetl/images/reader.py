@@ -37,7 +37,7 @@ def read_batches(
 
     Args:
         waiting: sha256 of each photo, and the paths at which it may be read.
-        decode: a photo's bytes to its pixels, or PhotoError, of which the reason is told.
+        decode: a photo's bytes to its pixels, or PhotoError, whose reason is counted.
         batch_size: readable photos in a batch; fewer where they are large.
     """
     batch: list[ReadPhoto] = []

@@ -1,4 +1,4 @@
-"""What a photo is known by: the sha256 of its bytes, whatever it is called and wherever it lies."""
+"""By what a photo is known: the sha256 of its bytes, whatever it is called and wherever it lies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CHUNK = 64
 
 
 def sha256_of(data: bytes) -> str:
-    """The sha256 of `data` as 64 hex digits."""
+    """Return the sha256 of `data` as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_of_file(path: Path | str) -> str:
-    """The sha256 of a regular file's bytes as 64 hex digits; OSError where it cannot be read."""
+    """Return the sha256 of a regular file's bytes as 64 hex digits; OSError where it cannot be read."""
     descriptor = open_bytes(path, os.O_RDONLY)
     try:
         status = os.fstat(descriptor)
@@ -41,7 +41,7 @@ def sha256_of_file(path: Path | str) -> str:
 
 
 def digests(paths: Sequence[Path], *, threads: int | None = None) -> list[str | None]:
-    """The sha256 of each file [paths], in order; None for one that cannot be read."""
+    """Return the sha256 of each file [paths], in order; None for one that cannot be read."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     # Threads pay where the disk is slow; with warm pages and tiny photos two are already as fast as many.
     with ThreadPoolExecutor(threads or min(8, 2 * usable_processors())) as pool:

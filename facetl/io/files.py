@@ -28,7 +28,7 @@ _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
 @contextmanager
 def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """Turns the errors of files and of SQLite into `CacheError`, a full disk's into `CacheFullError`."""
+    """Turn the errors of files and of SQLite into `CacheError`, a full disk's into `CacheFullError`."""
     try:
         yield
     except OSError as error:
@@ -52,7 +52,7 @@ def _disk_error(folder: Path, reason: str, *, full: bool) -> CacheError:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Creates a folder that only its owner can enter, whatever the umask; an existing one stays as it is."""
+    """Make a folder that only its owner can enter, whatever the umask; an existing one stays as it is."""
     if folder.is_dir():
         return
     # Asked in this order: another process may make the folder meanwhile.
@@ -108,7 +108,7 @@ def write_fully(descriptor: int, data: memoryview | bytes, offset: int) -> None:
 
 
 def disk_bytes(path: Path) -> int:
-    """Bytes that a file really takes on its disk (holes of a sparse one take none); 0 where it is missing."""
+    """Return the bytes that a file takes on its disk (holes of a sparse one take none); 0 where it is missing."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -171,5 +171,5 @@ def remove_partial(folder: Path) -> None:
 
 
 def checksum(key: bytes, row: NDArray[np.float16] | bytes) -> int:
-    """CRC-32 over a photo's sha256 and the bytes of its row: under another photo's name it is wrong."""
+    """Return the CRC-32 over a photo's sha256 and the bytes of its row: under another photo's name it is wrong."""
     return zlib.crc32(memoryview(row), zlib.crc32(key))  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> 
 
 
 def attach(path: Path, mode: str) -> sqlite3.Connection:
-    """Return a connection for all threads that commits only what it is told to; `mode` as in SQLite's URIs."""
+    """Return a connection for all threads that commits only on COMMIT; `mode` as in SQLite's URIs."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
 

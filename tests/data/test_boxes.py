@@ -11,6 +11,7 @@ def test_intersection_over_union() -> None:
     # 2 × 2 and 2 × 4, sharing 1 × 2: 2 / (4 + 8 − 2).
     np.testing.assert_allclose(overlaps([[0, 0, 2, 2]], [[1, 0, 3, 4], [5, 5, 6, 6]]), [[0.2, 0]])
 
+
 def test_pairs_are_the_best_in_all() -> None:
     first = [(0, 0, 10, 10), (4, 0, 14, 10)]
     second = [(5, 0, 15, 10), (40, 0, 50, 10), (1, 0, 11, 10)]

@@ -260,10 +260,3 @@ def test_select_by_mask_and_by_indices(tmp_path: Path) -> None:
 def test_select_refuses_what_does_not_fit(tmp_path: Path, which: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         people(tmp_path).select(which)
-
-
-def test_to_frame(tmp_path: Path) -> None:
-    frame = people(tmp_path).with_splits(seed=0, validation=0, test=0).to_frame()
-    assert list(frame.columns) == ["path", "identity", "split"]
-    assert frame.iloc[2].tolist() == [str(tmp_path / "b/0.jpg"), "b", "train"]
-    assert frame["identity"].tolist() == ["a", "a", "b", "b", "b", "c"]

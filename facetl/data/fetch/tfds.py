@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from facetl.io.files import remove_partial, write_atomic
 from facetl.errors import DataError
+from facetl.io.files import remove_partial, write_atomic
 
 Progress = Callable[[int, int], None]
 

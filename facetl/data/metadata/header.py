@@ -131,10 +131,10 @@ def _orientation(image: Image.Image) -> int:
     try:
         # The reader of HEIC applies it and takes it out of the EXIF.
         heif = image.format == HEIF
-        told = image.info.get("original_orientation") if heif else image.getexif().get(_ORIENTATION)
+        stored = image.info.get("original_orientation") if heif else image.getexif().get(_ORIENTATION)
     except Exception:  # noqa: BLE001 - a photo with damaged EXIF is still a photo
         return 1
-    return told if isinstance(told, int) and 1 <= told <= 8 else 1
+    return stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
 
 def _taken(image: Image.Image) -> dict[str, str]:

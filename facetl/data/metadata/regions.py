@@ -10,17 +10,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from facetl.io.json import JsonFields
 from facetl.data.boxes import overlaps
 from facetl.data.metadata import xmp
 from facetl.data.metadata.header import PhotoHeader, read_header
 from facetl.data.names import person_name
 from facetl.errors import DataError
+from facetl.io.json import JsonFields
 
 Box = tuple[float, float, float, float]
 
@@ -43,7 +43,7 @@ class Region(JsonFields):
     """A part of a photo that somebody has marked.
 
     Attributes:
-        name: whom or what it shows; empty where nobody said.
+        name: whom or what it shows; empty where it is unknown.
         box: left, top, right and bottom edge as fractions of the width and height of the upright photo, in [0, 1].
         kind: `face`, `pet`, `focus`, `barcode`, or another word of the program that marked it, in small letters.
     """
@@ -150,7 +150,7 @@ def mwg_region(item: Element, frame: Literal["stored", "upright"], orientation: 
 
 
 def applied_to(regions: Element) -> tuple[float, float]:
-    """Return the width and height of the photo that MWG's regions were drawn on, 0 where they are not told."""
+    """Return the width and height of the photo that MWG's regions were drawn on, 0 where they are not stated."""
     dimensions = xmp.structure(regions, f"{{{MWG}}}AppliedToDimensions")
     if dimensions is None:
         return 0.0, 0.0
@@ -233,4 +233,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-

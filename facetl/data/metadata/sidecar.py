@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Sequence
@@ -158,7 +157,7 @@ class _Places:
 
 
 def _in_list(above: Sequence[str]) -> bool:
-    """Whether an element with these above it is the bag of MWG's list; descriptions between do not count."""
+    """Tell whether an element with these above it is the bag of MWG's list; descriptions between do not count."""
     return tuple(name for name in above[-3:] if not name.endswith(" Description"))[-2:] == _LIST
 
 
