@@ -17,8 +17,7 @@ from facetl.errors import DataError
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import Face
 from facetl.images.decode import read_photo
-from facetl.io.digests import digests
-from facetl.io.files import csv_bytes, write_atomic
+from facetl.io.files import csv_bytes, digests, write_atomic
 from facetl.recognition.embedded_face import own_detector
 from facetl.recognition.photo_embeddings import refuse_other_weights
 from facetl.recognition.recognizer import Recognizer

@@ -30,7 +30,7 @@ from facetl.faces.detectors import MtcnnSpec
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, ReadPhoto, read_batches
 from facetl.io.arrays import RowView, concat_columns
-from facetl.io.digests import digests, sha256_of
+from facetl.io.files import digests, sha256_of
 from facetl.io.json import JsonFields
 
 Progress = Callable[[int, int], None]

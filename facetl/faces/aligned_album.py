@@ -27,8 +27,7 @@ from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
-from facetl.io.digests import digests
-from facetl.io.files import csv_bytes, remove_partial, sync_folder, write_atomic
+from facetl.io.files import csv_bytes, digests, remove_partial, sync_folder, write_atomic
 from facetl.io.json import JsonFields
 from facetl.io.lock import WriterLock, holder_of
 

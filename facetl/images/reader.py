@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import PhotoError
-from facetl.io.digests import sha256_of
+from facetl.io.files import sha256_of
 from facetl.io.system import usable_processors
 
 Decode = Callable[[bytes], NDArray[np.uint8]]

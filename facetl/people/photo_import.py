@@ -30,8 +30,7 @@ from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo
 from facetl.images.perceptual_hash import perceptual_hash
 from facetl.images.reader import read_batches
-from facetl.io.digests import digests
-from facetl.io.files import write_atomic
+from facetl.io.files import digests, write_atomic
 from facetl.io.json import JsonFields
 from facetl.people import ingest
 from facetl.people.ingest import SearchedPhoto

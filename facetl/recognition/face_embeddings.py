@@ -16,7 +16,7 @@ from facetl.data.walk import walk
 from facetl.errors import DataError, PhotoError
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
-from facetl.io.digests import digests
+from facetl.io.files import digests
 from facetl.io.vector_file import vector_file
 
 _BATCH_BYTES = 128 * 2**20  # of pixels that wait for the net; a phone's photo has 36 MB

@@ -24,7 +24,7 @@ from facetl.errors import DataError, PhotoError, RunError
 from facetl.faces.aligner import NO_FACE
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.images.decode import read_photo
-from facetl.io.digests import sha256_of_file
+from facetl.io.files import sha256_of_file
 from facetl.io.json import JsonFields
 from facetl.metrics.roc import squared_distances
 from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto, FaceFinder, own_detector, quality_of

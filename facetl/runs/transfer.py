@@ -23,7 +23,7 @@ from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
 from facetl.images.reader import Decode, ReadPhoto, read_batches
-from facetl.io.digests import digests
+from facetl.io.files import digests
 from facetl.io.json import JsonFields
 from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe
 

@@ -13,7 +13,7 @@ from invoked import answer, facetl, refused
 from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.io.digests import sha256_of_file
+from facetl.io.files import sha256_of_file
 from facetl.recognition.recognizer import Recognizer
 
 ANN, BOB, EVE, _ = PEOPLE.values()

@@ -14,7 +14,7 @@ from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache, gc, info, verify
 from facetl.embeddings.maintenance import keep
 from facetl.errors import CacheError, CacheLockedError
-from facetl.io.digests import digests, sha256_of_file
+from facetl.io.files import digests, sha256_of_file
 
 FINGERPRINT = "0123456789abcdef" * 4
 DIM = 6
@@ -238,7 +238,7 @@ def test_digests_are_those_of_hashlib(tmp_path: Path, monkeypatch: pytest.Monkey
         paths.append(path)
     expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert digests(paths) == expected
-    monkeypatch.setattr("facetl.io.digests._AT_ONCE", 10)  # the way of large files
+    monkeypatch.setattr("facetl.io.files._AT_ONCE", 10)  # the way of large files
     assert digests(paths, threads=1) == expected
     assert digests([tmp_path / "gone", tmp_path, paths[3]]) == [None, None, expected[3]]
     assert digests([]) == []

@@ -18,7 +18,7 @@ from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError
 from facetl.io.arrays import Rows, RowView, concat_rows
-from facetl.io.digests import digests
+from facetl.io.files import digests
 from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.fine_tuning import People
 from facetl.recognition.recognizer import Recognizer
