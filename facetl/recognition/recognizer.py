@@ -242,9 +242,9 @@ class Recognizer:
         save_model(self.backbone, self.head, folder / SAVED_MODEL)
 
     @classmethod
-    def load(cls, folder: Path) -> Recognizer:
+    def load(cls, folder: Path | str) -> Recognizer:
         """Load a run folder; RunError when it is none, WeightsError when the extractor's weights have changed."""
-        run = RunFolder(folder)
+        run = RunFolder(Path(folder))
         spec, weights = run.extractor()
         # A net as its authors left it has their threshold, and nobody to be calibrated on.
         published = run.published_threshold()

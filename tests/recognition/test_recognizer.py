@@ -24,7 +24,7 @@ ANN, BOB, EVE, _ = PEOPLE.values()
 @pytest.fixture
 def recognizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recognizer:
     use_colours(monkeypatch)
-    return replace(Recognizer.load(write_run(tmp_path / "run")), detector=PatchSpec())
+    return replace(Recognizer.load(str(write_run(tmp_path / "run"))), detector=PatchSpec())
 
 
 @pytest.fixture
