@@ -70,12 +70,12 @@ def main() -> None:
                 settings,
                 runs[name],
                 cache=cache,
-                say=_say,
+                notify=_say,
                 on_epoch=lambda epoch, logs: _say(f"epoch {epoch + 1}: {logs}"),
             )
             seconds[name] = report.seconds
         compared = side_by_side(
-            teacher, runs, cache=cache, teacher_run=run, costs=arguments.costs, seed=arguments.seed, say=_say
+            teacher, runs, cache=cache, teacher_run=run, costs=arguments.costs, seed=arguments.seed, notify=_say
         )
     for row in table(compared):
         print(f"{row[0]:24s}" + "".join(f"{cell:>24s}" for cell in row[1:]))

@@ -81,7 +81,7 @@ class Backbone:
     def weights(self) -> Weights:
         """The weights, downloaded when they are needed for the first time; WeightsError when there are none."""
         given = None if self._given is None else Path(self._given).expanduser()
-        return resolve(self.spec, given=given, say=self._on_notice or (lambda line: None))
+        return resolve(self.spec, given=given, notify=self._on_notice or (lambda line: None))
 
     @property
     def fingerprint(self) -> str:

@@ -68,7 +68,7 @@ def describe() -> str:
 @register_backbone(
     "dlib",
     about="dlib's face ResNet",
-    find_weights=lambda spec, given, say: find_weights(),
+    find_weights=lambda spec, given, notify: find_weights(),
     finds_faces=True,
 )
 class DlibExtractor:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
-from facetl.backbones.spec import AVERAGE, BACKBONES, ExtractorSpec, Say, Weights, register_backbone
+from facetl.backbones.spec import AVERAGE, BACKBONES, ExtractorSpec, Notify, Weights, register_backbone
 from facetl.backbones.weights import find_keras_weights, load
 from facetl.errors import WeightsError
 
@@ -84,13 +84,13 @@ def net(name: str) -> Net:
     )
 
 
-def find_weights(spec: ExtractorSpec, given: Path | None, say: Say) -> Weights:
+def find_weights(spec: ExtractorSpec, given: Path | None, notify: Notify) -> Weights:
     """Find the weights of a net: the file that is given, Keras' own, or the stand-in of inception_v3."""
 
     def build(weights: str) -> Any:
         return net(spec.name).build(weights)
 
-    return find_keras_weights(spec.name, build, given, say)
+    return find_keras_weights(spec.name, build, given, notify)
 
 
 @register_backbone(

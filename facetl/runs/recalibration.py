@@ -48,7 +48,7 @@ def recalibrate(
     data: Path | None = None,
     prior: float = 0.5,
     on_progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Recalibrated:
     """Calibrate a run on its validation people and write calibration.json, reliability.png and the model card.
 
@@ -58,7 +58,7 @@ def recalibrate(
     """
     run = RunFolder(folder)
     config, people = run.training_config(), run.people_of("who its validation people are")
-    collection = run_collection(run, config, cache=cache, data=data, on_progress=on_progress, say=say)
+    collection = run_collection(run, config, cache=cache, data=data, on_progress=on_progress, notify=notify)
     chosen = np.array([photo.identity in people["validation"] for photo in collection.manifest.photos])
     features, labels, found = collection.rows(chosen)
     gone = len(people["validation"]) - len(set(found.identities))
@@ -81,7 +81,7 @@ def run_collection(
     cache: Path,
     data: Path | None,
     on_progress: Callable[[int, int], None] | None,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Collection:
     """Open the photos that a run was trained on, or others in `data`, with the features of its own extractor.
 
@@ -96,11 +96,13 @@ def run_collection(
     spec, stored = run.extractor()
     given = stored.path if spec.family.takes_weights else None
     # Before the cache is opened: another net's features would all be computed, and for nothing.
-    weights = resolve(spec, given=given, say=say)
+    weights = resolve(spec, given=given, notify=notify)
     if weights.sha256 != stored.sha256:
         raise RunError(
             f"{weights.path}: {run.name} was trained with weights of sha256 {stored.sha256[:12]}, found "
             f"{weights.sha256[:12]}. Restore that file, or train again."
         )
     manifest = read_layout(root, str(config.get("layout", FOLDERS)))
-    return dataset.embed(manifest, Backbone.from_spec(spec, given, on_notice=say), cache=cache, on_progress=on_progress)
+    return dataset.embed(
+        manifest, Backbone.from_spec(spec, given, on_notice=notify), cache=cache, on_progress=on_progress
+    )

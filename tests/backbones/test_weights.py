@@ -100,7 +100,9 @@ class TestOrder:
         given = tmp_path / "mine.weights.h5"
         given.write_bytes(b"mine")
         said = Said()
-        assert resolve(INCEPTION, given=given, say=said) == Weights("file", hashlib.sha256(b"mine").hexdigest(), given)
+        assert resolve(INCEPTION, given=given, notify=said) == Weights(
+            "file", hashlib.sha256(b"mine").hexdigest(), given
+        )
         assert said == offline.attempts == []
 
     @pytest.mark.parametrize("spec", [INCEPTION, ExtractorSpec.of("mobilenet")])
@@ -117,7 +119,7 @@ class TestOrder:
         npm_with(tools, archive)
         path = keras_file(own_home / ".keras")
         said = Said()
-        assert resolve(INCEPTION, say=said) == Weights("imagenet", hashlib.sha256(b"weights").hexdigest(), path)
+        assert resolve(INCEPTION, notify=said) == Weights("imagenet", hashlib.sha256(b"weights").hexdigest(), path)
         assert said == offline.attempts == []
         assert not (tools / "calls").exists()
 
@@ -139,7 +141,7 @@ class TestOrder:
     ) -> None:
         npm_with(tools, archive)
         said = Said()
-        found = resolve(INCEPTION, say=said)
+        found = resolve(INCEPTION, notify=said)
         assert found == Weights("stand-in", nsfwjs_weights.SHA256, weights.stand_in_path())
         assert found.path.read_bytes() == archive.read_bytes()
         assert [attempt for attempt in offline.attempts if weights.INCEPTION_FILE in attempt]
@@ -158,7 +160,7 @@ class TestOrder:
         (tools / "calls").unlink()
         for _ in range(2):
             said = Said()
-            assert resolve(INCEPTION, say=said).source == "stand-in"
+            assert resolve(INCEPTION, notify=said).source == "stand-in"
             assert len(said) == 1
             assert "stand-in weights in use" in said[0]
         assert offline.attempts == []

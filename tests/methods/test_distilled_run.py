@@ -331,7 +331,7 @@ def test_where_weights_come_from_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(weights_module, "resolve", out_of_reach)
     said: list[str] = []
     small = DistillationSettings(student="mobilenet_v3_small", size=32)
-    trunk = build_student_trunk(small, say=said.append)
+    trunk = build_student_trunk(small, notify=said.append)
     assert said[0] == "no network"
     assert "random weights (ImageNet's could not be reached)" in said[1]
     assert trunk.model.output_shape == (None, 1, 1, 576)

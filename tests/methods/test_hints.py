@@ -250,7 +250,7 @@ def test_a_distillation_begins_with_the_maps(teacher: tuple[Teacher, Path], tmp_
     net(4, channels=9).save(tmp_path / "student.keras")
     lines: list[str] = []
     chosen = settings(student=str(tmp_path / "student.keras"), hint_epochs=3, epochs=1, patience=1)
-    report = distill(told, chosen, tmp_path / "run", cache=home / "cache", say=lines.append)
+    report = distill(told, chosen, tmp_path / "run", cache=home / "cache", notify=lines.append)
     hints = [line for line in lines if line.startswith("hints, epoch")]
     assert len(hints) == 3
     assert hints[2].startswith("hints, epoch 3 of 3: 0.")
@@ -265,7 +265,7 @@ def test_features_without_maps_give_no_hints(teacher: tuple[Teacher, Path], tmp_
     flat = Teacher.of_extractor(spec, home / "photos", cache=home / "cache", validation=0.25, test=0.25, seed=1)
     lines: list[str] = []
     chosen = settings(student=str(home / "net.keras"), epochs=1, patience=1)
-    distill(flat, chosen, tmp_path / "run", cache=home / "cache", say=lines.append)
+    distill(flat, chosen, tmp_path / "run", cache=home / "cache", notify=lines.append)
     assert [line for line in lines if line.startswith("hints")] == [
         "hints: the teacher's features are no maps; the student learns its embeddings alone"
     ]

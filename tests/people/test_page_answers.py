@@ -21,10 +21,10 @@ def stacks_of(library: Library) -> list[set[int]]:
 def test_naming_a_stack_faces_or_both(page: Page, library: Library) -> None:
     first, second, third = library.stacks()[:3]
     faces = [member.face for member in library.stack(third.id)[1]]
-    assert page.say("/answers/name", {"stacks": [first.id], "name": "  Ada  "})["message"] == (
+    assert page.notify("/answers/name", {"stacks": [first.id], "name": "  Ada  "})["message"] == (
         f"{first.size} faces named Ada."
     )
-    page.say("/answers/name", {"stacks": [second.id], "faces": faces[:1], "name": "Bob"})
+    page.notify("/answers/name", {"stacks": [second.id], "faces": faces[:1], "name": "Bob"})
     names = library.named()
     assert {names[member.face] for member in library.stack(first.id)[1]} == {"Ada"}
     assert {names[member.face] for member in library.stack(second.id)[1]} == {"Bob"}
@@ -36,13 +36,13 @@ def test_splitting_and_taking_it_back(page: Page, library: Library) -> None:
     before = stacks_of(library)
     stack, members = library.stack(library.stacks()[0].id)
     odd = [member.face for member in members[1:3]]
-    answer = page.say("/answers/split", {"stack": stack.id, "faces": odd})
+    answer = page.notify("/answers/split", {"stack": stack.id, "faces": odd})
     assert {member.face for member in library.stack(answer["stack"])[1]} == set(odd)
     assert answer["link"] == f"/stacks/{answer['stack']}"
     assert library.stack(stack.id)[0].size == stack.size - 2
-    assert page.say("/answers/undo")["done"]
+    assert page.notify("/answers/undo")["done"]
     assert stacks_of(library) == before
-    page.say("/answers/redo")
+    page.notify("/answers/redo")
     assert set(odd) in stacks_of(library)
 
 
@@ -50,17 +50,17 @@ def test_merging_two_and_three(page: Page, library: Library, album: Album) -> No
     mine = [stack.id for stack in library.stacks(limit=1000) if album.who[stack.cover] == 0]
     assert len(mine) == 3
     sizes = [library.stack(stack)[0].size for stack in mine]
-    answer = page.say("/answers/merge", {"stacks": mine[:2]})
+    answer = page.notify("/answers/merge", {"stacks": mine[:2]})
     assert library.stack(answer["stack"])[0].size == sum(sizes[:2])
-    page.say("/answers/undo")
-    answer = page.say("/answers/merge", {"stacks": mine})
+    page.notify("/answers/undo")
+    answer = page.notify("/answers/merge", {"stacks": mine})
     assert library.stack(answer["stack"])[0].size == sum(sizes)
     assert library.answers()[0].kind == "same"
 
 
 def test_telling_stacks_apart(page: Page, library: Library) -> None:
     first, second = library.stacks()[:2]
-    page.say("/answers/apart", {"first": first.id, "second": second.id})
+    page.notify("/answers/apart", {"first": first.id, "second": second.id})
     answer = library.answers()[0]
     assert (answer.kind, len(answer.left), len(answer.right)) == ("different", first.size, second.size)
 
@@ -68,9 +68,9 @@ def test_telling_stacks_apart(page: Page, library: Library) -> None:
 @pytest.mark.parametrize(("path", "kind"), [("not-a-face", "not_faces"), ("stranger", "strangers")])
 def test_putting_faces_aside(page: Page, library: Library, path: str, kind: str) -> None:
     stack, members = library.stack(library.stacks()[0].id)
-    page.say(f"/answers/{path}", {"faces": [members[0].face]})
+    page.notify(f"/answers/{path}", {"faces": [members[0].face]})
     assert getattr(library.resolved(), kind) == {members[0].face}
-    page.say(f"/answers/{path}", {"stacks": [stack.id]})
+    page.notify(f"/answers/{path}", {"stacks": [stack.id]})
     assert getattr(library.resolved(), kind) == {member.face for member in members}
 
 
@@ -80,15 +80,15 @@ def test_questions_are_answered_skipped_and_asked_again(page: Page, library: Lib
         return [(int(a), int(b)) for a, b in re.findall(r'data-first="(\d+)" data-second="(\d+)"', html)]
 
     first, second, third = asked()[:3]
-    page.say("/answers/reply", {"first": first[0], "second": first[1], "reply": "same"})
-    page.say("/answers/reply", {"first": second[0], "second": second[1], "reply": "different"})
+    page.notify("/answers/reply", {"first": first[0], "second": first[1], "reply": "same"})
+    page.notify("/answers/reply", {"first": second[0], "second": second[1], "reply": "different"})
     answers = library.answers()
     assert [answer.kind for answer in answers] == ["different", "same"]
     assert set(answers[1].left) == set(first)
     assert (answers[0].left, answers[0].right) == ((second[0],), (second[1],))
-    page.say("/answers/reply", {"first": third[0], "second": third[1], "reply": "skip"})
+    page.notify("/answers/reply", {"first": third[0], "second": third[1], "reply": "skip"})
     assert third not in asked()
-    page.say("/answers/unskip", {"first": third[1], "second": third[0]})
+    page.notify("/answers/unskip", {"first": third[1], "second": third[0]})
     assert third in asked()
     assert len(library.answers()) == 2
 
@@ -109,17 +109,17 @@ def test_renaming_and_joining_two_people(page: Page, library: Library, album: Al
     bob = library.person("Bob")
     assert ada
     assert bob
-    page.say("/answers/rename", {"person": ada.id, "name": "Ada Lovelace"})
+    page.notify("/answers/rename", {"person": ada.id, "name": "Ada Lovelace"})
     assert [person.name for person in library.people()] == ["Ada Lovelace", "Bob"]
-    answer = page.say("/answers/rename", {"person": bob.id, "name": "Ada Lovelace"})
+    answer = page.notify("/answers/rename", {"person": bob.id, "name": "Ada Lovelace"})
     assert [person.name for person in library.people()] == ["Ada Lovelace"]
     assert page.get(answer["go"]).status_code == 200
-    page.say("/answers/undo")
+    page.notify("/answers/undo")
     assert [person.name for person in library.people()] == ["Ada Lovelace", "Bob"]
 
 
 def test_undo_and_redo_go_through_everything(page: Page, library: Library, album: Album) -> None:
-    assert page.say("/answers/undo") == {"message": "Nothing to undo.", "done": False}
+    assert page.notify("/answers/undo") == {"message": "Nothing to undo.", "done": False}
     stack = library.stacks()[0]
     faces = [member.face for member in library.stack(stack.id)[1]]
     steps: list[tuple[str, dict[str, Any]]] = [
@@ -130,15 +130,15 @@ def test_undo_and_redo_go_through_everything(page: Page, library: Library, album
     ]
     states = [(stacks_of(library), library.named())]
     for path, body in steps:
-        page.say(f"/answers/{path}", body)
+        page.notify(f"/answers/{path}", body)
         states.append((stacks_of(library), library.named()))
     for state in states[-2::-1]:
-        assert page.say("/answers/undo")["message"].startswith("Undone: ")
+        assert page.notify("/answers/undo")["message"].startswith("Undone: ")
         assert (stacks_of(library), library.named()) == state
     for state in states[1:]:
-        assert page.say("/answers/redo")["message"].startswith("Done again: ")
+        assert page.notify("/answers/redo")["message"].startswith("Done again: ")
         assert (stacks_of(library), library.named()) == state
-    assert page.say("/answers/redo") == {"message": "Nothing to redo.", "done": False}
+    assert page.notify("/answers/redo") == {"message": "Nothing to redo.", "done": False}
 
 
 @pytest.mark.parametrize(

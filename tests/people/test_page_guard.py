@@ -130,7 +130,7 @@ def test_every_answer_has_the_headers(page: Page, library: Library, monkeypatch:
 
 
 def test_every_asset_is_local_and_nothing_is_inline(page: Page) -> None:
-    page.say("/answers/name", {"faces": [1, 2], "name": "Ada"})
+    page.notify("/answers/name", {"faces": [1, 2], "name": "Ada"})
 
     class Finder(HTMLParser):
         addresses: list[str]
@@ -160,7 +160,7 @@ def test_every_asset_is_local_and_nothing_is_inline(page: Page) -> None:
 
 def test_a_script_in_a_name_stays_text(page: Page, library: Library) -> None:
     stack = library.stacks()[0]
-    page.say("/answers/name", {"stacks": [stack.id], "name": SCRIPT})
+    page.notify("/answers/name", {"stacks": [stack.id], "name": SCRIPT})
     person = library.people()[0]
     photo = library.face(stack.cover).photo
     for path in (
@@ -326,7 +326,7 @@ def test_websockets_and_odd_methods_get_nothing(still_page: Page) -> None:
 
 
 def test_names_are_in_no_log(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
-    page.say("/answers/name", {"faces": [1], "name": "Rosalind"})
+    page.notify("/answers/name", {"faces": [1], "name": "Rosalind"})
     page.html("/people")
     page.get("/nothing?name=Rosalind")
     out, err = capfd.readouterr()

@@ -25,7 +25,7 @@ def photos(html: str) -> list[int]:
 
 def test_stacks_are_ordered_and_filtered(page: Page, library: Library) -> None:
     biggest = library.stacks()[1]
-    page.say("/answers/name", {"stacks": [biggest.id], "name": "Zoe"})
+    page.notify("/answers/name", {"stacks": [biggest.id], "name": "Zoe"})
     by_size = [stack.id for stack in library.stacks(order="size", named=False)]
     by_doubt = [stack.id for stack in library.stacks(order="uncertain", named=False)]
     assert by_size != by_doubt
@@ -94,7 +94,7 @@ def test_stacks_to_merge_come_likeliest_first(still_page: Page, album: Album) ->
 def test_the_next_stack_is_the_biggest_without_a_name(page: Page, library: Library) -> None:
     first, second = (stack.id for stack in library.stacks(named=False)[:2])
     assert page.get(f"/stacks/next?after={first}").headers["location"] == f"/stacks/{second}"
-    page.say("/answers/name", {"stacks": [first], "name": "Zoe"})
+    page.notify("/answers/name", {"stacks": [first], "name": "Zoe"})
     assert page.get(f"/stacks/next?after={first}").headers["location"] == f"/stacks/{second}"
     for stack in library.stacks(named=False):
         library.name_stack(stack.id, "Zoe")
@@ -103,7 +103,7 @@ def test_the_next_stack_is_the_biggest_without_a_name(page: Page, library: Libra
 
 def test_a_persons_photos_are_all_there_by_date(page: Page, library: Library, album: Album) -> None:
     faces = album.faces_of(2)
-    page.say("/answers/name", {"faces": faces, "name": "Clara"})
+    page.notify("/answers/name", {"faces": faces, "name": "Clara"})
     [person] = library.people()
     shown = [photo for photo, on_it in album.photos.items() if set(on_it) & set(faces)]
     html = page.html(f"/people/{person.id}")
@@ -163,8 +163,8 @@ def test_a_timeline_goes_on_where_a_part_ended(still_page: Page) -> None:
 
 def test_a_photo_shows_boxes_and_names(page: Page, library: Library, album: Album) -> None:
     photo, faces = next((photo, faces) for photo, faces in album.photos.items() if len(faces) == 3)
-    page.say("/answers/name", {"faces": faces[:1], "name": "Greta"})
-    page.say("/answers/not-a-face", {"faces": faces[1:2]})
+    page.notify("/answers/name", {"faces": faces[:1], "name": "Greta"})
+    page.notify("/answers/not-a-face", {"faces": faces[1:2]})
     html = page.html(f"/photos/{photo}?face={faces[2]}")
     boxes = dict(re.findall(r'data-box="(\d+)">\s*<rect x="([\d.]+)"', html))
     assert set(boxes) == {str(faces[0]), str(faces[2])}
@@ -182,9 +182,9 @@ def test_what_is_unknown(page: Page, library: Library, album: Album) -> None:
     alone = [stack.cover for stack in library.stacks(named=False) if stack.size == 1]
     assert numbers("face", page.html("/unknown")) == alone
     assert numbers("face", page.html("/unknown?kind=poor")) == poor
-    page.say("/answers/name", {"faces": poor[:1], "name": "Ada"})
-    page.say("/answers/not-a-face", {"faces": poor[1:2]})
-    page.say("/answers/stranger", {"faces": alone[:1]})
+    page.notify("/answers/name", {"faces": poor[:1], "name": "Ada"})
+    page.notify("/answers/not-a-face", {"faces": poor[1:2]})
+    page.notify("/answers/stranger", {"faces": alone[:1]})
     assert numbers("face", page.html("/unknown?kind=poor")) == poor[2:]
     assert numbers("face", page.html("/unknown?kind=nofaces")) == poor[1:2]
     assert numbers("face", page.html("/unknown?kind=strangers")) == alone[:1]
@@ -196,14 +196,14 @@ def test_names_are_completed(page: Page, library: Library, album: Album) -> None
         library.assign_name(album.faces_of(person)[: 4 - person], name)
 
     def completed(beginning: str) -> list[str]:
-        return [one["name"] for one in page.say("/people/names", {"beginning": beginning})]
+        return [one["name"] for one in page.notify("/people/names", {"beginning": beginning})]
 
     assert completed("an") == ["Anna Berg", "Bert Anders"]
     assert completed(" BERT ") == ["Bert Anders"]
     assert completed("ä") == ["Änne"]
     assert completed("") == ["Anna Berg", "Bert Anders", "Joanna", "Änne"]
     assert completed("%") == []
-    best = page.say("/people/names", {"beginning": "anna"})[0]
+    best = page.notify("/people/names", {"beginning": "anna"})[0]
     assert best["faces"] == 4
     assert page.get(f"/thumbs/{best['key']}.jpg").status_code == 200
 
@@ -268,7 +268,7 @@ def test_the_first_faces_of_a_stack_come_with_the_page(still_page: Page) -> None
 
 def test_names_stand_in_no_address(page: Page, album: Album) -> None:
     for person, name in enumerate(NAMES[:6]):
-        page.say("/answers/name", {"faces": album.faces_of(person), "name": f"{name}xyz"})
+        page.notify("/answers/name", {"faces": album.faces_of(person), "name": f"{name}xyz"})
     for path in ("/?named=yes", "/people", "/people/1", "/photos/1", "/unknown", "/tasks"):
         for address in re.findall(r'(?:href|src|data-more|data-load)="(?!data:)([^"]*)"', page.html(path)):
             assert "xyz" not in address

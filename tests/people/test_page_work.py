@@ -52,7 +52,7 @@ def test_progress_is_reported_and_the_end_too(serve: Serve) -> None:
 
     page = serve(stack=stack, look=stack)
     assert page.get("/tasks/state").json()["number"] == 0
-    page.say("/tasks/stack")
+    page.notify("/tasks/stack")
     assert reported.wait(30)
     state = page.get("/tasks/state").json()
     assert (state["done"], state["total"], state["running"]) == (3, 8, True)
@@ -62,7 +62,7 @@ def test_progress_is_reported_and_the_end_too(serve: Serve) -> None:
     assert "Stacking all faces anew" in refused.json()["error"]
     go.set()
     assert ended(page)["message"] == "Stacked."
-    page.say("/tasks/look")
+    page.notify("/tasks/look")
     assert ended(page)["number"] == 2
 
 
@@ -79,9 +79,9 @@ def test_work_stops_at_its_next_progress(serve: Serve) -> None:
         return "Never."
 
     page = serve(look=look)
-    page.say("/tasks/look")
+    page.notify("/tasks/look")
     assert first.wait(30)
-    page.say("/tasks/cancel")
+    page.notify("/tasks/cancel")
     state = ended(page)
     assert state["message"] == "Stopped. What was finished is kept."
     assert not state["failed"]
@@ -103,7 +103,7 @@ def test_work_that_fails_gives_its_reason_in_a_line(serve: Serve, error: Excepti
         raise error
 
     page = serve(stack=stack)
-    page.say("/tasks/stack")
+    page.notify("/tasks/stack")
     state = ended(page)
     assert (state["message"], state["failed"]) == (message, True)
     assert message in page.html("/tasks")
@@ -119,7 +119,7 @@ def test_the_server_ends_while_work_runs(library: Library) -> None:
             time.sleep(0.01)
 
     for page in serving(library, Faked(library, look=look)):
-        page.say("/tasks/look")
+        page.notify("/tasks/look")
         assert begun.wait(30)
         work = page.site.work
     assert work.state().message.startswith("Stopped")
@@ -154,37 +154,37 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
         return "Discarded."
 
     page = serve(learn=learn, apply=apply, discard=discard)
-    page.say("/answers/name", {"faces": [1], "name": "Ada"})
+    page.notify("/answers/name", {"faces": [1], "name": "Ada"})
     assert page.post("/tasks/apply").status_code == 409
     assert page.post("/learn/discard").status_code == 409
-    page.say("/tasks/learn")
+    page.notify("/tasks/learn")
     ended(page)
     html = page.html("/learn")
     for text in ("Proposal 1.", "81.2%", '<td class="better">90.7%', '<td class="worse">25.0%', "<b>12</b>"):
         assert text in html
     assert html.count("/thumbs/") == 3
     assert calls == ["learn"]
-    page.say("/tasks/learn")
+    page.notify("/tasks/learn")
     ended(page)
     assert calls[1:] == ["learn", "discard Proposal 1."]
-    page.say("/tasks/apply")
+    page.notify("/tasks/apply")
     assert ended(page)["message"] == "Applied."
     assert calls[-1] == "apply Proposal 2."
     assert "Proposal" not in page.html("/learn")
-    page.say("/tasks/learn")
+    page.notify("/tasks/learn")
     ended(page)
-    assert page.say("/learn/discard")["message"] == "Discarded."
+    assert page.notify("/learn/discard")["message"] == "Discarded."
     assert page.post("/tasks/apply").status_code == 409
 
 
 def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
     worse = LearntHead("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
     page = serve(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted.")
-    page.say("/tasks/learn")
+    page.notify("/tasks/learn")
     assert ended(page)["message"] == "No better."
     assert 'data-start="apply"' not in page.html("/learn")
     assert page.post("/tasks/apply").status_code == 409
-    assert page.say("/learn/discard")["message"] == "Deleted."
+    assert page.notify("/learn/discard")["message"] == "Deleted."
 
 
 def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
@@ -197,11 +197,11 @@ def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
         return "Applied."
 
     page = serve(learn=lambda _: LearntHead("Better.", (), (), None), apply=apply, discard=lambda _: "")
-    page.say("/tasks/learn")
+    page.notify("/tasks/learn")
     ended(page)
-    page.say("/tasks/apply")
+    page.notify("/tasks/apply")
     assert ended(page)["failed"]
-    page.say("/tasks/apply")
+    page.notify("/tasks/apply")
     assert ended(page)["message"] == "Applied."
 
 
@@ -218,9 +218,9 @@ def test_an_export_is_ordered_as_the_form_asks(serve: Serve, library: Library, a
     assert bob
     page = serve(export=export)
     body = {"folder": "~/People", "kinds": ["folders", "csv"], "links": "copy", "people": [bob.id]}
-    page.say("/tasks/export", body)
+    page.notify("/tasks/export", body)
     assert ended(page)["message"] == "Exported."
-    page.say("/tasks/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
+    page.notify("/tasks/export", {"folder": "/a", "kinds": ["xmp"], "people": None})
     ended(page)
     assert orders == [
         (own_home / "People", {"kinds": frozenset({"folders", "csv"}), "links": "copy", "names": ("Bob",)}),

@@ -12,7 +12,7 @@ from facetl.people.store.models import LibraryAnswer, ResolvedAnswers
 from facetl.people.store.resolve import resolve_answers
 
 
-def say(*spoken: tuple[Any, ...]) -> ResolvedAnswers:
+def notify(*spoken: tuple[Any, ...]) -> ResolvedAnswers:
     """Replay answers: (kind, left), (kind, left, right or name), ("rename", old, new), ("region", left, name)."""
     answers = []
     for number, (kind, left, *rest) in enumerate(spoken, start=1):
@@ -30,18 +30,18 @@ def say(*spoken: tuple[Any, ...]) -> ResolvedAnswers:
 
 
 def test_no_answers() -> None:
-    resolved = say()
+    resolved = notify()
     assert (resolved.names, resolved.same, resolved.different, resolved.contradictions) == ({}, [], [], 0)
 
 
 def test_a_later_name_wins_for_the_faces_it_lists_alone() -> None:
-    resolved = say(("name", [1, 2, 3], "Ann"), ("name", [2], "Bob"))
+    resolved = notify(("name", [1, 2, 3], "Ann"), ("name", [2], "Bob"))
     assert resolved.names == {1: "Ann", 2: "Bob", 3: "Ann"}
     assert resolved.contradicted == (1,)
 
 
 def test_a_name_follows_those_marked_the_same() -> None:
-    resolved = say(("same", [1, 2]), ("same", [2, 3]), ("name", [3], "Ann"), ("same", [8, 9]))
+    resolved = notify(("same", [1, 2]), ("same", [2, 3]), ("name", [3], "Ann"), ("same", [8, 9]))
     assert resolved.names == {1: "Ann", 2: "Ann", 3: "Ann"}
     assert resolved.same == [(1, 2, 3), (8, 9)]
     assert resolved.contradictions == 0
@@ -49,21 +49,21 @@ def test_a_name_follows_those_marked_the_same() -> None:
 
 def test_naming_one_of_many_takes_it_from_among_them() -> None:
     """The others were named: the one is not, whatever was merged before."""
-    resolved = say(("name", [1, 2, 3], "Bob"), ("same", [1, 2, 3, 4]), ("name", [3], "Ann"))
+    resolved = notify(("name", [1, 2, 3], "Bob"), ("same", [1, 2, 3, 4]), ("name", [3], "Ann"))
     assert resolved.names == {1: "Bob", 2: "Bob", 3: "Ann", 4: "Bob"}
     assert resolved.same == [(1, 2, 4)]
     assert resolved.contradicted == (1, 2)
 
 
 def test_different_parts_what_was_the_same() -> None:
-    resolved = say(("same", [1, 2, 3, 4, 5]), ("different", [1, 2], [3, 4]))
+    resolved = notify(("same", [1, 2, 3, 4, 5]), ("different", [1, 2], [3, 4]))
     assert resolved.same == [(1, 2), (3, 4)]  # of 5 nobody knows any more
     assert resolved.different == [((1, 2), (3, 4))]
     assert resolved.contradicted == (1,)
 
 
 def test_same_takes_back_different_for_those_it_lists() -> None:
-    resolved = say(("different", [1, 2], [3, 4]), ("same", [1, 3]))
+    resolved = notify(("different", [1, 2], [3, 4]), ("same", [1, 3]))
     # 1 = 3; 2 still differs from both, and 4 from 2; that 1 differs from 4 was not taken back.
     assert resolved.same == [(1, 3)]
     assert {(frozenset(left), frozenset(right)) for left, right in resolved.different} == {
@@ -74,44 +74,44 @@ def test_same_takes_back_different_for_those_it_lists() -> None:
 
 
 def test_a_chain_that_ends_in_a_contradiction_loses_its_oldest_link() -> None:
-    resolved = say(("same", [1, 2]), ("same", [2, 3]), ("different", [1], [3]))
+    resolved = notify(("same", [1, 2]), ("same", [2, 3]), ("different", [1], [3]))
     assert resolved.same == [(2, 3)]
     assert resolved.contradicted == (1,)
 
 
 def test_a_same_across_an_older_difference_keeps_the_newer_of_what_conflicts() -> None:
-    resolved = say(("same", [1, 2]), ("different", [2], [3]), ("same", [1, 3]))
+    resolved = notify(("same", [1, 2]), ("different", [2], [3]), ("same", [1, 3]))
     assert resolved.same == [(1, 3)]
     assert resolved.different == [((2,), (3,))]
 
 
 def test_of_two_names_made_one_the_newer_stays() -> None:
-    resolved = say(("name", [1], "Ann"), ("name", [2], "Bob"), ("same", [1, 2]))
+    resolved = notify(("name", [1], "Ann"), ("name", [2], "Bob"), ("same", [1, 2]))
     assert resolved.names == {1: "Bob", 2: "Bob"}
-    resolved = say(("name", [2], "Bob"), ("name", [1], "Ann"), ("same", [1, 2]))
+    resolved = notify(("name", [2], "Bob"), ("name", [1], "Ann"), ("same", [1, 2]))
     assert resolved.names == {1: "Ann", 2: "Ann"}
 
 
 def test_one_face_of_another_name_leaves_the_rest_of_it() -> None:
-    resolved = say(("name", [1, 2, 3], "Ann"), ("name", [7, 8], "Bob"), ("same", [1, 7]))
+    resolved = notify(("name", [1, 2, 3], "Ann"), ("name", [7, 8], "Bob"), ("same", [1, 7]))
     assert resolved.names == {1: "Bob", 2: "Ann", 3: "Ann", 7: "Bob", 8: "Bob"}
 
 
 def test_who_is_parted_from_a_name_loses_it() -> None:
-    resolved = say(("name", [1, 2, 3], "Ann"), ("different", [1], [2, 3]))
+    resolved = notify(("name", [1, 2, 3], "Ann"), ("different", [1], [2, 3]))
     assert resolved.names == {2: "Ann", 3: "Ann"}
     assert resolved.contradicted == (1,)
-    resolved = say(("name", [1, 2, 3], "Ann"), ("different", [1], [2, 3]), ("name", [1], "Ann"))
+    resolved = notify(("name", [1, 2, 3], "Ann"), ("different", [1], [2, 3]), ("name", [1], "Ann"))
     assert resolved.names == {1: "Ann", 2: "Ann", 3: "Ann"}
     assert resolved.different == []
 
-    resolved = say(("name", [1, 2, 3], "Ann"), ("different", [3], [1, 2]))
+    resolved = notify(("name", [1, 2, 3], "Ann"), ("different", [3], [1, 2]))
     assert resolved.names == {1: "Ann", 2: "Ann"}
 
 
 def test_what_was_joined_later_contradicts_no_more_than_itself() -> None:
     """2 and 3 are one by way of 5: that they differ is void; that 1 differs from 3, and 2 from 4, is not."""
-    resolved = say(
+    resolved = notify(
         ("same", [1, 2]), ("same", [3, 4]), ("different", [1, 2], [3, 4]), ("same", [2, 5]), ("same", [5, 3])
     )
     assert resolved.same == [(2, 3, 5)]
@@ -121,53 +121,53 @@ def test_what_was_joined_later_contradicts_no_more_than_itself() -> None:
 
 def test_who_is_joined_differs_from_whoever_either_differed_from() -> None:
     spoken = [("same", [1, 8]), ("same", [3, 9]), ("same", [1, 3]), ("different", [3], [8]), ("different", [1], [9])]
-    assert say(*spoken).same == [(1, 3)]
-    assert say(*spoken).contradicted == (1, 2)
+    assert notify(*spoken).same == [(1, 3)]
+    assert notify(*spoken).contradicted == (1, 2)
 
 
 def test_no_face_differs_from_nobody() -> None:
-    assert say(("different", [1, 2], [3]), ("not-a-face", [1])).different == [((2,), (3,))]
-    assert say(("different", [1], [3]), ("not-a-face", [1])).different == []
+    assert notify(("different", [1, 2], [3]), ("not-a-face", [1])).different == [((2,), (3,))]
+    assert notify(("different", [1], [3]), ("not-a-face", [1])).different == []
 
 
 def test_different_keeps_same_names_apart_only_where_it_is_newer() -> None:
-    resolved = say(("different", [1], [2]), ("name", [1, 2], "Ann"))
+    resolved = notify(("different", [1], [2]), ("name", [1, 2], "Ann"))
     assert resolved.names == {1: "Ann", 2: "Ann"}
     assert resolved.different == []
     assert resolved.contradicted == (1,)
 
 
 def test_not_a_face_leaves_everything() -> None:
-    resolved = say(("same", [1, 2, 3]), ("name", [1, 2], "Ann"), ("not-a-face", [2]))
+    resolved = notify(("same", [1, 2, 3]), ("name", [1, 2], "Ann"), ("not-a-face", [2]))
     assert resolved.names == {1: "Ann", 3: "Ann"}
     assert resolved.not_faces == {2}
     assert resolved.same == [(1, 3)]
-    resolved = say(("not-a-face", [2]), ("name", [2], "Ann"))
+    resolved = notify(("not-a-face", [2]), ("name", [2], "Ann"))
     assert (resolved.names, resolved.not_faces) == ({2: "Ann"}, frozenset())
-    resolved = say(("not-a-face", [2]), ("same", [2, 3]))
+    resolved = notify(("not-a-face", [2]), ("same", [2, 3]))
     assert (resolved.same, resolved.not_faces) == ([(2, 3)], frozenset())
 
 
 def test_strangers() -> None:
-    resolved = say(("stranger", [1, 2]), ("same", [2, 3]), ("name", [4], "Ann"), ("same", [1, 4]))
+    resolved = notify(("stranger", [1, 2]), ("same", [2, 3]), ("name", [4], "Ann"), ("same", [1, 4]))
     assert resolved.strangers == {2, 3}
     assert resolved.names == {1: "Ann", 4: "Ann"}
-    resolved = say(("name", [1], "Ann"), ("stranger", [1]))
+    resolved = notify(("name", [1], "Ann"), ("stranger", [1]))
     assert (resolved.names, resolved.strangers) == ({}, {1})
 
 
 def test_renames_and_merges() -> None:
-    resolved = say(("name", [1], "Ann"), ("name", [2], "Bob"), ("rename", "Ann", "Anna"), ("name", [3], "Ann"))
+    resolved = notify(("name", [1], "Ann"), ("name", [2], "Bob"), ("rename", "Ann", "Anna"), ("name", [3], "Ann"))
     assert resolved.names == {1: "Anna", 2: "Bob", 3: "Ann"}
-    resolved = say(("name", [1], "Ann"), ("name", [2], "Bob"), ("different", [1], [2]), ("rename", "Ann", "Bob"))
+    resolved = notify(("name", [1], "Ann"), ("name", [2], "Bob"), ("different", [1], [2]), ("rename", "Ann", "Bob"))
     assert resolved.names == {1: "Bob", 2: "Bob"}
     assert resolved.different == []
-    resolved = say(("region", [1], "ann"), ("name", [2], "ann"), ("rename", "ann", "Ann"))
+    resolved = notify(("region", [1], "ann"), ("name", [2], "ann"), ("rename", "ann", "Ann"))
     assert resolved.names == {1: "Ann", 2: "Ann"}
 
 
 def test_an_answer_of_the_user_wins_over_metadata_that_comes_later() -> None:
-    resolved = say(("name", [1], "Ann"), ("region", [1, 2], "Bob"))
+    resolved = notify(("name", [1], "Ann"), ("region", [1, 2], "Bob"))
     assert resolved.names == {1: "Ann", 2: "Bob"}
     assert resolved.contradicted == (2,)
 
@@ -196,7 +196,7 @@ def test_whatever_is_answered_the_result_holds_together(seed: int) -> None:
             ("region", faces, name),
         ]
         spoken.append(kinds[rng.integers(len(kinds))])
-    resolved = say(*spoken)
+    resolved = notify(*spoken)
     group = {face: place for place, faces in enumerate(resolved.same) for face in faces}
     assert len(group) == sum(map(len, resolved.same)), "a face is in one group"
     for faces in resolved.same:

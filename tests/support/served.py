@@ -44,7 +44,7 @@ class Page:
         given = options if "content" in options else {"json": body if body is not None else {}}
         return self.browser.post(path, headers=headers, **given)
 
-    def say(self, path: str, body: Any = None) -> dict[str, Any]:
+    def notify(self, path: str, body: Any = None) -> dict[str, Any]:
         answer = self.post(path, body)
         assert answer.status_code == 200, answer.text
         content: dict[str, Any] = answer.json()

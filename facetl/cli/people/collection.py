@@ -12,7 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, choose_run, open_run
 from facetl.cli.options import group_with_default
-from facetl.cli.output import EpochTable, counted, photo_progress, put, put_json, say
+from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json
 from facetl.cli.people import answers
 from facetl.cli.people.answers import LibraryFolder
 from facetl.people.library import Library
@@ -54,7 +54,7 @@ def serve(
             put_json({"address": address})
         else:
             put(address)
-        say("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
+        notify("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
         if browser:
             webbrowser.open(address)
 
@@ -275,4 +275,4 @@ def _put_proposal(proposal: Proposal, library: Path, *, applied: bool) -> None:
     put(f"faces     {changes.moved:,} move, {changes.named:,} get a name suggested")
     put(f"run       {proposal.run}" + (" in use" if applied else ""))
     if not applied:
-        say(f"nothing is changed yet: facetl people learn {library} --apply")
+        notify(f"nothing is changed yet: facetl people learn {library} --apply")

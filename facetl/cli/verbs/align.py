@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facetl.cli import options
-from facetl.cli.output import counted, photo_progress, put, put_json, say
+from facetl.cli.output import counted, notify, photo_progress, put, put_json
 from facetl.faces.aligned_album import TABLE, AlignSettings, align_album
 from facetl.faces.detectors import detector_spec
 
@@ -57,7 +57,7 @@ def align(
     put(f"skipped   {counted(report.skipped)}")
     put(f"seconds   {report.seconds:.1f}")
     if report.unusable:
-        say(f"left out: {report.unusable:,} faces whose landmarks span no face")
+        notify(f"left out: {report.unusable:,} faces whose landmarks span no face")
     if report.poor:
-        say("poor faces are too small, blurred or turned away to tell who it is; faces.csv says which")
+        notify("poor faces are too small, blurred or turned away to tell who it is; faces.csv says which")
     put(str(Path(report.out) / TABLE))

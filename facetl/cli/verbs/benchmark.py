@@ -11,7 +11,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import family_of, spelt_out
 from facetl.cli import options
 from facetl.cli.inputs import open_collection, open_transfer_report
-from facetl.cli.output import counted, put, put_json, put_table, say
+from facetl.cli.output import counted, notify, put, put_json, put_table
 from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.data.pair_lists import read_lfw_pairs
 from facetl.report.tables import results_table
@@ -58,7 +58,7 @@ def lfw(
     from facetl.runs.lfw import FoldReport, benchmark_lfw
 
     def print_fold(fold: FoldReport) -> None:
-        say(
+        notify(
             f"fold {fold.fold} of {protocol.folds}: accuracy {fold.accuracy:.3f}, "
             f"trained on {fold.train_people:,} people, "
             f"best epoch {fold.best_epoch} of {fold.epochs}, {fold.seconds:.0f} s"

@@ -11,7 +11,7 @@ import typer
 from facetl.cli import options
 from facetl.cli.inputs import cache_folder, is_library, open_collection, open_transfer_report
 from facetl.cli.options import group_with_default
-from facetl.cli.output import counted, put, put_json, say
+from facetl.cli.output import counted, notify, put, put_json
 from facetl.embeddings import maintenance
 from facetl.embeddings.feature_export import export_features
 from facetl.errors import CacheCorruptError
@@ -70,7 +70,7 @@ def fill(
             layout=layout,
         )
         spec = replace(chosen.spec, crops=spec.crops)
-        say(f"picked {options.picked_text(chosen, spec)}")
+        notify(f"picked {options.picked_text(chosen, spec)}")
     collection = open_collection(folder, spec, weights=weights, cache=cache, batch_size=batch_size, layout=layout)
     report = collection.report
     if json:

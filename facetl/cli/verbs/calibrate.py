@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, find_run
-from facetl.cli.output import photo_progress, put, put_json, say
+from facetl.cli.output import notify, photo_progress, put, put_json
 from facetl.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def calibrate(
 
     with photo_progress("embedding") as progress:
         done = recalibrate(
-            folder, target, cache=cache_folder(cache), data=data, prior=prior, on_progress=progress, say=say
+            folder, target, cache=cache_folder(cache), data=data, prior=prior, on_progress=progress, notify=notify
         )
     if done.gone:
-        say(f"warning: {done.gone:,} of the run's validation people have no photo any more")
+        notify(f"warning: {done.gone:,} of the run's validation people have no photo any more")
     if json:
         put_json(done.to_json())
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facetl.cli.options import Json, Layout, Seed
-from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_table
 from facetl.data.check import SMALL
 from facetl.data.check import check as check_photos
 from facetl.data.duplicates import without_copies
@@ -44,7 +44,7 @@ def fetch(
         return
     put(f"{fetched.root}: {fetched.photos:,} photos of {fetched.people:,} people")
     if fetched.terms:
-        say(fetched.terms)
+        notify(fetched.terms)
 
 
 @app.command()
@@ -108,7 +108,7 @@ def triplets(
     if json:
         put_json({**content, "skipped": dict(manifest.skipped)})
         return
-    say(f"passed over: {counted(manifest.skipped)}")
+    notify(f"passed over: {counted(manifest.skipped)}")
 
 
 def _put_coverage(path: Path, shown: Coverage) -> None:
@@ -120,7 +120,7 @@ def _put_coverage(path: Path, shown: Coverage) -> None:
     ):
         table.append([what, f"{appear:,}", f"{of:,}", f"{times.min:,}", f"{times.median:g}", f"{times.max:,}"])
     put_table(table)
-    say(f"{shown.anchor_people:,} people as anchors, {shown.negative_people:,} as negatives")
+    notify(f"{shown.anchor_people:,} people as anchors, {shown.negative_people:,} as negatives")
 
 
 @app.command()
@@ -158,4 +158,4 @@ def openset(
             ["probe, strangers", f"{len(split.strangers):,}", f"{len(split.unknown):,}"],
         ]
     )
-    say(f"left out: {split.left_out:,} people; passed over: {counted(manifest.skipped)}")
+    notify(f"left out: {split.left_out:,} people; passed over: {counted(manifest.skipped)}")

@@ -11,7 +11,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, find_run, new_run
-from facetl.cli.output import EpochTable, photo_progress, put_json, put_run, put_table, say
+from facetl.cli.output import EpochTable, notify, photo_progress, put_json, put_run, put_table
 from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options
 from facetl.errors import RunError
@@ -97,7 +97,7 @@ def distill(
                 seed=settings.seed,
                 on_progress=progress,
                 on_faces=progress,
-                say=say,
+                notify=notify,
             )
     _teach(taught, settings, out, folder, place, costs=costs, json=json)
 
@@ -116,13 +116,15 @@ def _teach(
     from facetl.methods.distillation.student_comparison import compare_run, table
 
     counts = {side: teacher.manifest.subset(side) for side in ("train", "validation", "test")}
-    say(
+    notify(
         "people (photos): "
         + ", ".join(f"{side} {len(one.identities):,} ({len(one):,})" for side, one in counts.items())
         + f"; features of {teacher.computed:,} photos were computed for the teacher, the others are cached"
     )
-    report = teach(teacher, settings, out, cache=cache, say=say, on_epoch=EpochTable())
-    compared = compare_run(teacher, out, cache=cache, teacher_run=folder, costs=costs, seed=settings.seed, say=say)
+    report = teach(teacher, settings, out, cache=cache, notify=notify, on_epoch=EpochTable())
+    compared = compare_run(
+        teacher, out, cache=cache, teacher_run=folder, costs=costs, seed=settings.seed, notify=notify
+    )
     teacher_json, student_json = (one.to_json() for one in compared)
     if json:
         put_json({**report.to_json(), "teacher": teacher_json, "student": student_json})

@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, find_run
-from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_table
 from facetl.data.pair_lists import read_groups, read_pairs
 from facetl.metrics.bootstrap import Interval
 from facetl.metrics.groups import GroupReport
@@ -69,12 +69,12 @@ def pairs(
             on_progress=progress,
         )
     if result.shared:
-        say(
+        notify(
             "warning: a fold's threshold comes from the other folds, and people in more than one fold: "
             f"{len(result.shared):,}. Give folds that share nobody."
         )
     for warning in () if result.groups is None else result.groups.warnings:
-        say(f"warning: {warning}")
+        notify(f"warning: {warning}")
     if _is_shown(result, json):
         return
     trained, at, intervals = result.trained, result.at_threshold, result.intervals_at_threshold
@@ -252,9 +252,9 @@ def _load(run: str, models: Path) -> EvaluatedRun:
 def _is_shown(result: Any, json: bool, out: Path | None = None) -> bool:
     """Warn, write the tables and print JSON, each where it is asked for; whether nothing is left to print."""
     if result.overlap_with_training.warning:
-        say(result.overlap_with_training.warning)
+        notify(result.overlap_with_training.warning)
     for path in () if out is None else result.write(out):
-        say(f"written {path}")
+        notify(f"written {path}")
     if json:
         put_json(result.to_json())
     return json

@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, find_run
-from facetl.cli.output import photo_progress, put, put_json, say
+from facetl.cli.output import notify, photo_progress, put, put_json
 from facetl.errors import DataError, RunError
 
 
@@ -65,7 +65,7 @@ def export(
             if images is not None:
                 raise
             faces = None
-            say(f"warning: not compared with the run: {error}")
+            notify(f"warning: not compared with the run: {error}")
     done = hand_over(recognizer, out, form=form, quantise=quantise, faces=faces, representative=shown)
     if json:
         put_json({"run": str(folder), **done.to_json()})

@@ -21,7 +21,7 @@ from facetl.cli.inputs import (
     open_known,
     open_recognizer,
 )
-from facetl.cli.output import counted, put, put_json, say
+from facetl.cli.output import counted, notify, put, put_json
 from facetl.data.names import person_name
 from facetl.recognition.enrolment import enroll as enroll_photos
 from facetl.recognition.run_folder import RunFolder
@@ -46,7 +46,7 @@ def verify(
     pair = recognizer.verify(first, second)
     for path, faces in zip((first, second), pair.faces, strict=True):
         if faces > 1:
-            say(f"{path}: {faces} faces; the large one near the centre was taken")
+            notify(f"{path}: {faces} faces; the large one near the centre was taken")
     if json:
         put_json(pair.to_json())
         return
@@ -125,11 +125,11 @@ def identify(
         named = identifier.identify(photo)
         found += [face.to_json() for face in named]
         if not named:
-            say(f"{photo.path}: no face")
+            notify(f"{photo.path}: no face")
         if not json:
             for face in named:
                 put(face.line)
     if json:
         put_json({"faces": found, "photos": looked, "people": len(identifier.people), "skipped": dict(skipped)})
     elif skipped:
-        say(f"skipped {counted(skipped)}")
+        notify(f"skipped {counted(skipped)}")

@@ -12,7 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
 from facetl.cli.inputs import new_run
-from facetl.cli.output import EpochTable, counted, photo_progress, put_json, put_run, put_verification, say
+from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options
 from facetl.data.published_layouts import read_layout
@@ -63,7 +63,7 @@ def scratch(
     start_tensorflow()
     from facetl.methods.scratch.scratch_training import train_from_scratch
 
-    say(
+    notify(
         f"{settings.net} is trained from scratch, its first weights random by intent; "
         f"skipped {counted(manifest.skipped)}"
     )

@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import new_run, open_collection
-from facetl.cli.output import EpochTable, counted, photo_progress, put_json, put_run, put_verification, say
+from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.run_config import Config, RunConfig, shares_of
 from facetl.cli.settings_options import Given, takes_options, training_settings
 from facetl.data.fetch import sources
@@ -70,13 +70,13 @@ def train_people(
         repeated.warn_of_other_weights(collection.weights)
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
-        say(f"{side} people are those of the set's own lists: --{side} does not count")
+        notify(f"{side} people are those of the set's own lists: --{side} does not count")
     collection = collection.with_splits(seed=settings.seed, **shares)
     start_tensorflow()
     from facetl.runs.training_run import split_counts, train_run
 
     counts = split_counts(collection)
-    say(
+    notify(
         "people (photos): "
         + ", ".join(f"{side} {count['people']:,} ({count['photos']:,})" for side, count in counts.items())
         + f"; {counts['train']['people_with_one_photo']:,} of the training people have one photo and serve as "
@@ -138,7 +138,7 @@ def quickstart(
         cache=cache,
         json=json,
     )
-    say(
+    notify(
         "next: open the report in a browser, and train on your own photos, a folder with a folder per person: "
         "facetl quickstart DIR"
     )

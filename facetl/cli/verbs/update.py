@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, find_run
-from facetl.cli.output import counted, photo_progress, put, put_json, put_table, say
+from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_table
 from facetl.cli.settings_options import Given, takes_options
 from facetl.methods.continual.update_settings import DEFAULT, UpdateSettings
 from facetl.recognition.run_folder import RunFolder
@@ -66,7 +66,7 @@ def update(
             data=data,
             force=force,
             on_progress=progress,
-            say=say,
+            notify=notify,
         )
     if json:
         put_json(report.to_json())

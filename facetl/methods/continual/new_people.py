@@ -27,7 +27,7 @@ from facetl.runs.recalibration import run_collection
 from facetl.training.head import embed
 
 Progress = Callable[[int, int], None]
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 _HELD_OUT_FROM = 3  # photos of a person from which some are held out: two are left to make a pair
 
@@ -54,7 +54,7 @@ class Known:
         cache: Path,
         data: Path | None = None,
         on_progress: Progress | None = None,
-        say: Say = lambda line: None,
+        notify: Notify = lambda line: None,
     ) -> Known:
         """Open the photos of a run, from `data` where they have moved, and of its updates, where they still lie.
 
@@ -67,11 +67,11 @@ class Known:
         opened = []
         for place, root in enumerate(roots):
             if place and not (root is not None and root.is_dir()):
-                say(f"warning: the photos of an earlier update are gone from {root}; it is measured without them")
+                notify(f"warning: the photos of an earlier update are gone from {root}; it is measured without them")
                 continue
             # Photos of an update lie in a folder per person, whatever the layout of the training's.
             read = config if not place else {**config, "layout": "folders"}
-            collection = run_collection(run, read, cache=cache, data=root, on_progress=on_progress, say=say)
+            collection = run_collection(run, read, cache=cache, data=root, on_progress=on_progress, notify=notify)
             rows = np.flatnonzero([photo.identity in everyone for photo in collection.manifest.photos])
             opened.append(_subset(collection, rows))
         return cls(config, people, tuple(opened))
@@ -122,7 +122,7 @@ class NewPeople:
         *,
         cache: Path,
         on_progress: Progress | None = None,
-        say: Say = lambda line: None,
+        notify: Notify = lambda line: None,
     ) -> NewPeople:
         """Open photos in a folder per person with the features of a run's extractor.
 
@@ -132,7 +132,7 @@ class NewPeople:
         spec, weights = recognizer.backbone.spec, recognizer.backbone.weights
         collection = dataset.embed(
             Manifest.from_folder(photos),
-            Backbone.from_spec(spec, weights.path if spec.family.takes_weights else None, on_notice=say),
+            Backbone.from_spec(spec, weights.path if spec.family.takes_weights else None, on_notice=notify),
             cache=cache,
             on_progress=on_progress,
         )

@@ -23,7 +23,7 @@ from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
 from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
-from facetl.methods.continual.new_people import Known, NewPeople, Progress, Say, held_back
+from facetl.methods.continual.new_people import Known, NewPeople, Notify, Progress, held_back
 from facetl.methods.continual.strategies import Candidate, Learner
 from facetl.methods.continual.update_enrolment import Enrolment, enrol
 from facetl.methods.continual.update_report import NewVersion, UpdateReport
@@ -48,7 +48,7 @@ def update_run(
     data: Path | None = None,
     force: bool = False,
     on_progress: Progress | None = None,
-    say: Say = lambda line: None,
+    notify: Notify = lambda line: None,
 ) -> UpdateReport:
     """Take up the people of a folder into a run: enrol them, then learn from them, then put the new head in place.
 
@@ -62,12 +62,12 @@ def update_run(
         force: whether a head is put in place that is worse than the old one on validation people, or for which the
             run's gallery means nothing.
         on_progress: called with photos done and photos in all, of features that are missing.
-        say: called with lines for the user.
+        notify: called with lines for the user.
 
     Raises DataError where no photo is new or photos of the run are gone, RunError for a run that cannot be updated,
     TrainingError for too few people, WeightsError, CacheError.
     """
-    job = _Job(folder, photos, update, cache=cache, data=data, on_progress=on_progress, say=say)
+    job = _Job(folder, photos, update, cache=cache, data=data, on_progress=on_progress, notify=notify)
     enrolment = job.enrol(job.recognizer.head)
     report = job.began(method, enrolment)
     if method == NONE:
@@ -120,18 +120,20 @@ class _Job:
         cache: Path,
         data: Path | None,
         on_progress: Progress | None,
-        say: Say,
+        notify: Notify,
     ) -> None:
-        self.folder, self.update, self.cache, self.photos, self.say = folder, update, cache, photos, say
+        self.folder, self.update, self.cache, self.photos, self.notify = folder, update, cache, photos, notify
         RunFolder(folder).recover()
         self.digest = RunFolder(folder).head_digest()
         self.recognizer = Recognizer.load(folder)
-        self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, say=say)
-        self.arrivals = NewPeople.of(photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, say=say)
+        self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, notify=notify)
+        self.arrivals = NewPeople.of(
+            photos, self.known, self.recognizer, cache=cache, on_progress=on_progress, notify=notify
+        )
         learnt = self.arrivals.on_side("train")
         self.held = learnt & held_back(self.arrivals.names, seed=update.seed)
         self.taken = learnt & ~self.held
-        self.learner = Learner(folder, self.recognizer, self.known, self.arrivals, self.taken, update, say)
+        self.learner = Learner(folder, self.recognizer, self.known, self.arrivals, self.taken, update, notify)
 
     def enrol(self, head: keras.Model) -> Enrolment:
         """Enrol the new people, as a head embeds them."""

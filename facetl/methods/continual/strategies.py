@@ -15,7 +15,7 @@ from facetl.io.arrays import Rows, concat_rows
 from facetl.methods.continual.fine_tuning import People, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
 from facetl.methods.continual.memory import Memory, seen
-from facetl.methods.continual.new_people import Known, NewPeople, Say, herded
+from facetl.methods.continual.new_people import Known, NewPeople, Notify, herded
 from facetl.methods.continual.split_head import front_and_trunk, same_weights
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
@@ -46,7 +46,7 @@ class Learner:
     arrivals: NewPeople
     taken: NDArray[np.bool_]
     update: UpdateSettings
-    say: Say
+    notify: Notify
 
     @property
     def settings(self) -> TrainingSettings:
@@ -83,7 +83,7 @@ class Learner:
 
     def _first_memory(self, anchor: LinearHead) -> Memory:
         """Return what there is to remember of the run's own photos."""
-        self.say("nothing is remembered of the run's photos yet: their features are read once")
+        self.notify("nothing is remembered of the run's photos yet: their features are read once")
         features, names = self.known.features("train")
         return Memory.learnt(
             features,

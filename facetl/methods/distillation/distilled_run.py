@@ -28,7 +28,7 @@ from facetl.recognition.run_folder import RunFolder
 from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
 from facetl.runs.training_run import RunReport
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 _EXPLAINED = "In the tables, `teacher` is what it was taught by, on the same photos and at a threshold of its own."
 
 
@@ -38,7 +38,7 @@ def distill(
     folder: Path,
     *,
     cache: Path,
-    say: Say = lambda line: None,
+    notify: Notify = lambda line: None,
     on_epoch: OnEpoch = lambda epoch, logs: None,
     on_progress: Callable[[int, int], None] | None = None,
     on_faces: Callable[[int, int], None] | None = None,
@@ -46,13 +46,13 @@ def distill(
     """Teach a student on the training photos, choose its epoch by validation people, and write its run folder.
 
     The teacher's test people are in no batch and choose nothing; the student is measured on them as it was saved. An
-    interrupted distillation leaves nothing but rows of the cache. `say` receives what the user should know.
+    interrupted distillation leaves nothing but rows of the cache. `notify` receives what the user should know.
 
     Raises TrainingError, CollapseError, WeightsError, DataError, RunError where the folder holds something else.
     """
     partial = RunFolder.begin(folder)
     try:
-        trunk = build_student_trunk(settings, say=say)
+        trunk = build_student_trunk(settings, notify=notify)
         sight = Sight(
             cache=cache,
             align=teacher.spec.align,
@@ -61,7 +61,7 @@ def distill(
             on_progress=on_progress,
             on_faces=on_faces,
         )
-        training = _StudentTraining(teacher, settings, sight, partial.path / "logs", on_epoch, say)
+        training = _StudentTraining(teacher, settings, sight, partial.path / "logs", on_epoch, notify)
         fitted, manifest = training.frozen(trunk) if settings.frozen else training.whole(trunk)
         trained = TrainedNet(
             net=fitted.net,
@@ -93,7 +93,7 @@ class _StudentTraining:
     sight: Sight
     logs: Path
     on_epoch: OnEpoch
-    say: Say
+    notify: Notify
 
     def frozen(self, trunk: Trunk) -> tuple[FittedStudent, Manifest]:
         """Teach a projection of a trunk's cached features."""
@@ -141,7 +141,7 @@ class _StudentTraining:
         if not self.settings.hint_epochs:
             return False
         if all(grid == 1 for grid, _ in self.teacher.maps.maps):
-            self.say("hints: the teacher's features are no maps; the student learns its embeddings alone")
+            self.notify("hints: the teacher's features are no maps; the student learns its embeddings alone")
             return False
         return True
 
@@ -154,7 +154,7 @@ class _StudentTraining:
         )
 
         def on_hint_epoch(epoch: int, logs: dict[str, float]) -> None:
-            self.say(
+            self.notify(
                 f"hints, epoch {epoch + 1} of {self.settings.hint_epochs}: {logs['explained']:.3f} of the variance of "
                 f"the teacher's maps, {logs['val_explained']:.3f} on validation people"
             )

@@ -18,7 +18,7 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import TrainingError, WeightsError
 from facetl.methods.distillation.distillation_settings import STUDENTS, DistillationSettings
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 _STAND_IN_NET = "mobilenet_v2"
 _OUT_OF_REACH = "ImageNet's could not be reached"
 # MobileNets keep 0.999 of their running moments, made for a million photos: with fifty steps an epoch these would lag
@@ -49,8 +49,8 @@ class Trunk:
         return digest.hexdigest()
 
 
-def build_student_trunk(settings: DistillationSettings, *, say: Say = lambda line: None) -> Trunk:
-    """Build the student's trunk with its first weights; `say` receives where they come from.
+def build_student_trunk(settings: DistillationSettings, *, notify: Notify = lambda line: None) -> Trunk:
+    """Build the student's trunk with its first weights; `notify` receives where they come from.
 
     Random ones follow from the seed, which is set for Python, NumPy and TensorFlow. Raises WeightsError for a file or
     stand-in that does not fit, TrainingError for a tap that is not there or another input.
@@ -58,9 +58,9 @@ def build_student_trunk(settings: DistillationSettings, *, say: Say = lambda lin
     if settings.student not in STUDENTS:
         trunk = _of_file(Path(settings.student), settings.tap, settings.size)
     else:
-        net, origin = _of_zoo(settings, say)
+        net, origin = _of_zoo(settings, notify)
         trunk = Trunk(_cut(net, settings.tap, settings.size), origin)
-    say(f"student: {trunk.origin}")
+    notify(f"student: {trunk.origin}")
     return trunk
 
 
@@ -91,9 +91,9 @@ def flattened(trunk: Trunk) -> keras.Model:
     return keras.Model(photos, keras.layers.Flatten(name="vector")(trunk.model(photos)), name="frozen_trunk")
 
 
-def _of_zoo(settings: DistillationSettings, say: Say) -> tuple[Any, str]:
+def _of_zoo(settings: DistillationSettings, notify: Notify) -> tuple[Any, str]:
     # Looked for before the net is built: the look clears Keras' session.
-    found, why = _imagenet(settings.student, settings.initial, settings.alpha, say)
+    found, why = _imagenet(settings.student, settings.initial, settings.alpha, notify)
     keras.utils.set_random_seed(settings.seed)
     name, wide = settings.student, "" if settings.alpha == 1 else f", {settings.alpha:g} times as wide"
     net = _constructor(name)(
@@ -108,7 +108,7 @@ def _of_zoo(settings: DistillationSettings, say: Say) -> tuple[Any, str]:
     return net, f"{title}, begun at random weights ({why})"
 
 
-def _imagenet(student: str, initial: str, alpha: float, say: Say) -> tuple[Weights | None, str]:
+def _imagenet(student: str, initial: str, alpha: float, notify: Notify) -> tuple[Weights | None, str]:
     """Return the ImageNet weights, or None and why there are none."""
     if initial == "scratch":
         return None, "as asked for"
@@ -117,7 +117,7 @@ def _imagenet(student: str, initial: str, alpha: float, say: Say) -> tuple[Weigh
     try:
         return weights_module.resolve(ExtractorSpec.of(student)), ""
     except WeightsError as error:
-        say(str(error))
+        notify(str(error))
         return None, _OUT_OF_REACH
 
 

@@ -89,7 +89,7 @@ def side_by_side(
     teacher_run: Path | None,
     costs: bool = True,
     seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> tuple[ComparedModel, ...]:
     """Compare a teacher with its students on the teacher's test people; the teacher comes first.
 
@@ -120,7 +120,7 @@ def side_by_side(
         cost: Cost | None = None
         cost_litert: Cost | None = None
         if costs and folder is not None:
-            say(f"measuring {name}: sizes, time and memory")
+            notify(f"measuring {name}: sizes, time and memory")
             cost = measure(folder)
             with tempfile.TemporaryDirectory() as room:
                 forms = _forms(recognizer, manifest, Path(room), cache=cache)
@@ -150,11 +150,11 @@ def compare_run(
     teacher_run: Path | None,
     costs: bool = True,
     seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> tuple[ComparedModel, ...]:
     """Compare a teacher with one student, and keep that in the student's run folder, too; see `side_by_side`."""
     models = side_by_side(
-        teacher, {run.name: run}, cache=cache, teacher_run=teacher_run, costs=costs, seed=seed, say=say
+        teacher, {run.name: run}, cache=cache, teacher_run=teacher_run, costs=costs, seed=seed, notify=notify
     )
     compared = [one.to_json() for one in models]
     write_json(run / COMPARISON, {"teacher": compared[0], "student": compared[1]})

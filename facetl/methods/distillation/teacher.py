@@ -147,7 +147,7 @@ class Teacher:
         seed: int = 0,
         on_progress: Progress = None,
         on_faces: Progress = None,
-        say: Callable[[str], None] = lambda line: None,
+        notify: Callable[[str], None] = lambda line: None,
     ) -> Teacher:
         """Take an extractor's features at unit length; long ones as the principal components of training photos.
 
@@ -155,7 +155,7 @@ class Teacher:
         """
         collection = dataset.embed(
             read_layout(images, "auto"),
-            Backbone.from_spec(spec, weights, on_notice=say),
+            Backbone.from_spec(spec, weights, on_notice=notify),
             cache=cache,
             on_progress=on_progress,
             on_faces=on_faces,
