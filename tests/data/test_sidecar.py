@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facetl.data.metadata import sidecar as sidecar_module
 from facetl.data.metadata.regions import Region, read_regions
 from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
 from facetl.errors import DataError
@@ -215,7 +214,7 @@ def test_a_failed_write_leaves_the_old_file_alone(photo: Path, monkeypatch: pyte
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sidecar_module.os, "fsync", full)
+    monkeypatch.setattr("facetl.io.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_sidecar(photo, [ADA])
     assert sidecar.read_bytes() == foreign()
