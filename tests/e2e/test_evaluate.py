@@ -42,7 +42,7 @@ def test_the_pairs_of_training_score_as_in_training(trained: Trained, tmp_path: 
     columns = zip(pairs.first, pairs.second, pairs.same, pairs.fold, strict=True)
     rows = [(names[first], names[second], int(same), fold) for first, second, same, fold in columns]
     listed = write_csv(tmp_path / "pairs.csv", [("first", "second", "same", "fold"), *rows])
-    told = trained.machine.json(*evaluate(trained, "pairs", listed, "--images", trained.photos))
+    told = trained.machine.json(*evaluate(trained, "pairs", listed, "--images", trained.photos), here=True)
     before = trained.report["verification"]
     assert list(told["baselines"]) == RUN_BASELINES
     for name in [*RUN_BASELINES, "trained"]:
@@ -70,31 +70,35 @@ def test_lfws_own_list_and_people_of_the_training(trained: Trained, tmp_path: Pa
         lines += [f"{one}\t2\t{other}\t3" for one, other in combinations(fold, 2)]
     (tmp_path / "pairs.txt").write_text("\n".join(lines) + "\n")
     arguments = evaluate(trained, "pairs", tmp_path / "pairs.txt", "--images", images)
-    done = trained.machine.run(*arguments, "--json")
+    done = trained.machine.run_here(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["folds"], told["pairs"], told["people"], told["people_in_training"]) == (2, 12, 6, 3)
     assert "3 of the 6 people took part in the run's training" in done.stderr
-    shown = trained.machine.run(*arguments)
+    shown = trained.machine.run_here(*arguments)
     for words in ("12 pairs in 2 folds", "Raw features", "PCA-whitened", "Trained head", "the run's own", "FRR"):
         assert words in shown.stdout, words
 
 
 def test_triplets_open_set_and_clusters(trained: Trained, tmp_path: Path) -> None:
     machine, photos = trained.machine, trained.photos
-    machine.json("data", "triplets", photos, "--count", 60, "--out", tmp_path / "triplets.csv")
-    machine.json("data", "openset", photos, "--out", tmp_path / "set", "--strangers", 6, "--gallery-photos", 3)
-    triplets = machine.json(*evaluate(trained, "triplets", tmp_path / "triplets.csv", "--images", photos))
+    machine.json("data", "triplets", photos, "--count", 60, "--out", tmp_path / "triplets.csv", here=True)
+    machine.json(
+        "data", "openset", photos, "--out", tmp_path / "set", "--strangers", 6, "--gallery-photos", 3, here=True
+    )
+    triplets = machine.json(*evaluate(trained, "triplets", tmp_path / "triplets.csv", "--images", photos), here=True)
     assert {"accuracy", "loss", "order"} <= set(triplets)
     # One of the photos is broken, which whoever makes the list does not see.
     assert triplets["triplets"] + triplets["missing_triplets"] == 60
     assert triplets["missing_triplets"] > 0
     folders = ("--gallery", tmp_path / "set/gallery", "--probe", tmp_path / "set/probe")
-    openset = machine.json(*evaluate(trained, "openset", *folders, "--method", "nearest", "--out", tmp_path / "out"))
+    openset = machine.json(
+        *evaluate(trained, "openset", *folders, "--method", "nearest", "--out", tmp_path / "out"), here=True
+    )
     assert {"top1", "top6", "accuracy_with_unknown", "dir_at_fpir", "sweep"} <= set(openset)
     assert openset["strangers"] == 6
     assert (tmp_path / "out/sweep.png").stat().st_size > 1000
-    clusters = machine.json(*evaluate(trained, "clusters", photos, "--unseen"))
+    clusters = machine.json(*evaluate(trained, "clusters", photos, "--unseen"), here=True)
     assert set(clusters["bcubed"]) == {"precision", "recall", "f"}
     assert {"pairwise", "ari", "clusters"} <= set(clusters)
     assert clusters["people"] == len(people_of(trained, "test"))
@@ -106,7 +110,7 @@ def test_triplets_open_set_and_clusters(trained: Trained, tmp_path: Path) -> Non
         evaluate(trained, "openset", *folders),
         evaluate(trained, "clusters", photos),
     ):
-        shown = machine.run(*arguments)
+        shown = machine.run_here(*arguments)
         assert shown.returncode == 0, shown.stderr
         for words in ("Raw features", "PCA-whitened", "PCA → LDA", "Untrained head", "Trained head"):
             assert words in shown.stdout, words
@@ -116,11 +120,11 @@ def test_an_older_run_says_what_it_lacks(trained: Trained, tmp_path: Path) -> No
     shutil.copytree(trained.folder, tmp_path / "old")
     for name in ("baselines.npz", "untrained.keras", "people.json"):
         (tmp_path / "old" / name).unlink()
-    done = trained.machine.run("evaluate", "clusters", tmp_path / "old", trained.photos)
+    done = trained.machine.run_here("evaluate", "clusters", tmp_path / "old", trained.photos)
     assert done.returncode == 0, done.stderr
     assert "the run keeps none" in done.stdout
     assert "does not say whom it was trained on" in done.stderr
-    told = trained.machine.json("evaluate", "clusters", tmp_path / "old", trained.photos)
+    told = trained.machine.json("evaluate", "clusters", tmp_path / "old", trained.photos, here=True)
     assert (told["baselines"], told["people_in_training"]) == (None, None)
 
 
@@ -138,7 +142,7 @@ def test_what_goes_wrong_is_one_line(trained: Trained, tmp_path: Path) -> None:
         evaluate(trained, "openset", "--gallery", trained.photos, "--probe", trained.photos),
         ["evaluate", "clusters", damaged, trained.photos],
     ):
-        done = trained.machine.run(*arguments)
+        done = trained.machine.run_here(*arguments)
         assert done.returncode == 1, done.stderr
         assert done.stdout == ""
         assert "Traceback" not in done.stderr
