@@ -115,7 +115,7 @@ def _scene(folder: Path, kinds: list[str], seed: int, room: Path) -> Scene:
     from facetl.data.manifest import Manifest
     from facetl.data.splits import position
     from facetl.embeddings import dataset
-    from facetl.methods.continual.split_head import front_and_trunk
+    from facetl.methods.continual.linear_head import front_and_trunk
     from facetl.training.fit import fit_head
     from facetl.training.settings import BALANCED
 
@@ -181,7 +181,7 @@ def _measured(scene: Scene, method: str, every: bool, seed: int) -> dict[str, An
     """Run through the steps with one method and measure after each."""
     from _streams import AccuracyMatrix
 
-    from facetl.methods.continual.split_head import front_and_trunk
+    from facetl.methods.continual.linear_head import front_and_trunk
 
     verified, found, heads = [], [], []
     for after in _heads(scene, method, every, seed):
@@ -232,7 +232,7 @@ class After:
 
 def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]:
     """Yield what there is after each step; of training anew, where not every one is asked for, the first and last."""
-    from facetl.methods.continual.split_head import front_and_trunk
+    from facetl.methods.continual.linear_head import front_and_trunk
     from facetl.methods.continual.update_settings import UpdateSettings
 
     yield After(scene.front, scene.trunk)
@@ -250,9 +250,8 @@ def _heads(scene: Scene, method: str, every: bool, seed: int) -> Iterator[After]
 
 def _solved(scene: Scene, update: Any) -> Iterator[After]:
     """Yield what there is after each step by the closed form; the first update makes the memory, too."""
-    from facetl.methods.continual.linear_head import LinearHead
+    from facetl.methods.continual.linear_head import LinearHead, front_and_trunk
     from facetl.methods.continual.memory import Memory, seen
-    from facetl.methods.continual.split_head import front_and_trunk
 
     anchor, memory = LinearHead.of(scene.head), None
     assert anchor is not None

@@ -15,11 +15,9 @@ from facetl.backbones.feature_map import FeatureMap
 from facetl.errors import RunError, TrainingError
 from facetl.methods.continual.exemplars import Exemplars, herd
 from facetl.methods.continual.fine_tuning import Consolidation, People, learn
-from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, write_affine
-from facetl.methods.continual.memory import Memory, seen, solve
+from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, copy_of, front_and_trunk, write_affine
+from facetl.methods.continual.memory import Basis, Memory, seen, solve
 from facetl.methods.continual.new_people import held_back
-from facetl.methods.continual.pca_basis import Basis
-from facetl.methods.continual.split_head import copy_of, front_and_trunk
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs

@@ -25,9 +25,17 @@ from facetl.errors import FacetlError, RunError, TrainingError, WeightsError
 from facetl.methods.distillation import distilled_run as distillation_module
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.distilled_run import distill
-from facetl.methods.distillation.student import Trunk, build_student_trunk, project
+from facetl.methods.distillation.student import (
+    FittedStudent,
+    Lesson,
+    Trunk,
+    build_student_trunk,
+    centroids_of,
+    fit_projection,
+    fit_student,
+    project,
+)
 from facetl.methods.distillation.student_comparison import compare_run, table
-from facetl.methods.distillation.student_fit import FittedStudent, Lesson, centroids_of, fit_projection, fit_student
 from facetl.methods.distillation.teacher import Teacher
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer

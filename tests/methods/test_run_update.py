@@ -21,8 +21,8 @@ from facetl.embeddings import dataset
 from facetl.errors import DataError, RunError, TrainingError
 from facetl.methods.continual import run_update
 from facetl.methods.continual.exemplars import Exemplars
-from facetl.methods.continual.head_comparison import Gain
 from facetl.methods.continual.run_update import update_run
+from facetl.methods.continual.update_report import Gain
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition import recognizer
 from facetl.recognition.recognizer import Recognizer

@@ -14,7 +14,7 @@ from facenet_tables import PAPER, PaperTable
 
 from facetl.backbones.net_layers import L2Pooling, LocalResponseNormalization
 from facetl.errors import TrainingError
-from facetl.methods.scratch import facenet
+from facetl.methods.scratch import nets
 from facetl.methods.scratch.nets import DESIGNS, LayerRow, build_net, layer_table
 from facetl.methods.scratch.scratch_settings import NETS
 
@@ -118,7 +118,7 @@ def page_row(row: LayerRow, paper: PaperTable | None) -> str:
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """NN1 with fully connected layers that tests can write to disk."""
-    monkeypatch.setattr(facenet, "_FULLY_CONNECTED", 64)
+    monkeypatch.setattr(nets, "_FULLY_CONNECTED", 64)
 
 
 LOAD = """

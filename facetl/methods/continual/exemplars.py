@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.errors import DataError, RunError
 from facetl.io.files import write_arrays
-from facetl.methods.continual.pca_basis import stored_arrays
 
 EXEMPLARS = "exemplars.npz"
 _VERSION = 2
@@ -48,7 +50,7 @@ class Exemplars:
     """A few photos that are kept of each person.
 
     Attributes:
-        rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.pca_basis`.
+        rows: [photos, components] float16, as a basis gives them; see `facetl.methods.continual.memory`.
         embeddings: [photos, width] float16 unit vectors, as galleries have them.
         names: whose each is, str [photos].
     """
@@ -130,3 +132,16 @@ class Exemplars:
 
     def _of(self, rows: NDArray[np.int64]) -> Exemplars:
         return Exemplars(self.rows[rows], self.embeddings[rows], self.names[rows])
+
+
+@contextmanager
+def stored_arrays(path: Path) -> Iterator[Any]:
+    """Yield a file's arrays by name; RunError where they, or a ValueError of what is made of them, are damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path}: it cannot be read ({error}). Delete the file: the next update makes it anew from the run's "
+            "photos."
+        ) from error

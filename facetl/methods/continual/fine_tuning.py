@@ -14,7 +14,7 @@ from keras import ops
 from facetl.losses.distillation import CosineDistillationLoss
 from facetl.losses.registry import LOSSES
 from facetl.losses.triplet import TripletLoss
-from facetl.methods.continual.split_head import copy_of
+from facetl.methods.continual.linear_head import copy_of
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.metrics.linalg import Float32s
 from facetl.samplers import RandomSampler

@@ -22,11 +22,10 @@ from facetl import __version__
 from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
-from facetl.methods.continual.head_comparison import Gain, Twice, found, gains, verified
 from facetl.methods.continual.new_people import Known, NewPeople, Notify, Progress, held_back
 from facetl.methods.continual.strategies import Candidate, Learner
 from facetl.methods.continual.update_enrolment import Enrolment, enrol
-from facetl.methods.continual.update_report import NewVersion, UpdateReport
+from facetl.methods.continual.update_report import Gain, NewVersion, Twice, UpdateReport, found, gains, verified
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, versions

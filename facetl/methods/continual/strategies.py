@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from facetl.backbones.feature_map import FeatureMap
 from facetl.io.arrays import Rows, concat_rows
 from facetl.methods.continual.fine_tuning import People, learn
-from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, rotation, write_affine
+from facetl.methods.continual.linear_head import (
+    Affine,
+    LinearHead,
+    affine_of,
+    front_and_trunk,
+    rotation,
+    same_weights,
+    write_affine,
+)
 from facetl.methods.continual.memory import Memory, seen
 from facetl.methods.continual.new_people import Known, NewPeople, Notify, herded
-from facetl.methods.continual.split_head import front_and_trunk, same_weights
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder

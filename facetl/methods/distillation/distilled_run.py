@@ -20,8 +20,17 @@ from facetl.embeddings.fill import photo_features
 from facetl.images.resize import prepare
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.hints import Hints, centred, imitate, viewed, with_discriminant
-from facetl.methods.distillation.student import Trunk, build_student_trunk, flattened, project
-from facetl.methods.distillation.student_fit import FittedStudent, Lesson, OnEpoch, fit_projection, fit_student
+from facetl.methods.distillation.student import (
+    FittedStudent,
+    Lesson,
+    OnEpoch,
+    Trunk,
+    build_student_trunk,
+    fit_projection,
+    fit_student,
+    flattened,
+    project,
+)
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import Crops
 from facetl.recognition.run_folder import RunFolder

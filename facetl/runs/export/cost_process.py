@@ -53,7 +53,7 @@ def _of_run(folder: Path) -> Callable[[], object]:
 
 
 def _of_litert(file: Path) -> Callable[[], object]:
-    from facetl.runs.export.litert import LiteRTNet
+    from facetl.runs.export.frozen_files import LiteRTNet
 
     net = LiteRTNet(file)
     photo = np.random.default_rng(0).uniform(0, 255, (1, net.side, net.side, 3)).astype(np.float32)
