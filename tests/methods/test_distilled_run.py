@@ -40,7 +40,7 @@ from facetl.methods.distillation.teacher import Teacher
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
+from facetl.runs.training_run import Sight, TrainedNet, write_net_run
 
 SIDE, WIDTH = 32, 6
 

@@ -26,7 +26,7 @@ from facetl.runs.export.exported_run import Exported, compare, export, first_peo
 from facetl.runs.export.fixed_input import Faces, fixed_input
 from facetl.runs.export.frozen_files import LiteRTNet
 from facetl.runs.export.keras_file import keras_model, layers_of_facetl, pooling_weights
-from facetl.runs.trained_net import Sight, TrainedNet, identity_head, write_net_run
+from facetl.runs.training_run import Sight, TrainedNet, identity_head, write_net_run
 
 SIDE, WIDTH = 24, 6
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
-from facetl.errors import DataError
+from facetl.errors import DataError, PhotoError
+from facetl.faces.detection import detect_all
+from facetl.faces.detectors import choose
+from facetl.faces.whole_photo import CroppedSpec
+from facetl.images.decode import read_photo
 from facetl.io.arrays import Rows, RowView, concat_rows
 from facetl.io.files import digests
+from facetl.io.json import JsonFields
 from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.fine_tuning import People
+from facetl.recognition.embedded_face import EmbeddedFace, own_detector
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, SplitPeople
 from facetl.runs.recalibration import run_collection
@@ -97,6 +104,20 @@ class Known:
         return int(self.config["settings"]["seed"])
 
 
+@dataclass(frozen=True)
+class Enrolment(JsonFields):
+    """The result of enrolling: `people` and `faces` that are new, and how many `known` the gallery had already.
+
+    `total` people can be named now. `skipped` counts photos by the reason why they could not be enrolled.
+    """
+
+    people: int
+    faces: int
+    known: int
+    total: int
+    skipped: Mapping[str, int]
+
+
 @dataclass(frozen=True, eq=False)
 class NewPeople:
     """People who are new to a run.
@@ -159,6 +180,51 @@ class NewPeople:
     def on_side(self, which: str) -> NDArray[np.bool_]:
         """Return which photos are of people on a side, bool [photos]."""
         return np.isin(self.names, sorted(self.sides[which]))
+
+    def enrol(self, folder: Path, head: keras.Model, *, cache: Path) -> Enrolment:
+        """Put the photos, one person each, into the gallery of a run: all, or none where it cannot be written.
+
+        A person's mean in the gallery is what a face is compared with (nearest class mean; Rebuffi et al., CVPR 2017),
+        so that nothing needs to be trained. A person is enrolled under the name of their folder.
+
+        Args:
+            head: what embeds the photos.
+            cache: where faces that were found are kept.
+
+        Raises RunError for a gallery of another head, or one that is being changed; DataError for a folder's name that
+        cannot be a person's.
+        """
+        manifest, embeddings = self.collection.manifest, embed(head, self.collection.features)
+        skipped = Counter[str]()
+        faces: dict[str, list[tuple[str, EmbeddedFace]]] = defaultdict(list)
+        detector, looked_for = own_detector(self.collection.spec), None
+        if not isinstance(detector, CroppedSpec):
+            shas = dict(zip(manifest.paths, self.contents, strict=True))
+            looked_for = detect_all(shas, cache_folder=cache, detector=detector, decode=read_photo).faces
+        for photo, sha, row in zip(manifest.photos, self.contents, embeddings, strict=True):
+            try:
+                image = read_photo(photo.path)
+            except PhotoError as error:
+                skipped[error.reason] += 1
+                continue
+            # A photo that is cropped to its face is the face: nothing is to be looked for, nothing to be kept of it.
+            seen = detector.make().detect([image])[0] if looked_for is None else looked_for.get(sha, ())
+            face = choose(list(seen), image.shape)
+            if face is None:
+                skipped["no-face"] += 1
+            else:
+                faces[photo.identity].append((sha, EmbeddedFace(face, row, None)))
+        run = RunFolder(folder)
+        with run.changing_gallery():
+            gallery = run.gallery()
+            before, new, known = gallery.counts(), 0, 0
+            for name, own in sorted(faces.items()):
+                gallery, enrolled = gallery.with_faces(name, own)
+                new += enrolled.faces
+                known += enrolled.known
+            run.write_gallery(gallery)
+        after = gallery.counts()
+        return Enrolment(len(set(after) - set(before)), new, known, len(after), dict(skipped))
 
 
 def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> People:

@@ -22,9 +22,8 @@ from facetl import __version__
 from facetl.calibration.calibration import Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
-from facetl.methods.continual.new_people import Known, NewPeople, Notify, Progress, held_back
+from facetl.methods.continual.new_people import Enrolment, Known, NewPeople, Notify, Progress, held_back
 from facetl.methods.continual.strategies import Candidate, Learner
-from facetl.methods.continual.update_enrolment import Enrolment, enrol
 from facetl.methods.continual.update_report import Gain, NewVersion, Twice, UpdateReport, found, gains, verified
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
@@ -67,7 +66,7 @@ def update_run(
     TrainingError for too few people, WeightsError, CacheError.
     """
     job = _Job(folder, photos, update, cache=cache, data=data, on_progress=on_progress, notify=notify)
-    enrolment = job.enrol(job.recognizer.head)
+    enrolment = job.arrivals.enrol(folder, job.recognizer.head, cache=cache)
     report = job.began(method, enrolment)
     if method == NONE:
         return report
@@ -133,18 +132,6 @@ class _Job:
         self.held = learnt & held_back(self.arrivals.names, seed=update.seed)
         self.taken = learnt & ~self.held
         self.learner = Learner(folder, self.recognizer, self.known, self.arrivals, self.taken, update, notify)
-
-    def enrol(self, head: keras.Model) -> Enrolment:
-        """Enrol the new people, as a head embeds them."""
-        collection = self.arrivals.collection
-        return enrol(
-            self.folder,
-            collection.manifest,
-            self.arrivals.contents,
-            embed(head, collection.features),
-            spec=collection.spec,
-            cache=self.cache,
-        )
 
     def began(self, method: str, enrolment: Enrolment) -> UpdateReport:
         """Return the report before anything is learnt."""
@@ -226,7 +213,7 @@ class _Job:
         kept = put_in_place(self.folder, lambda partial: version.write(partial, self.folder), head=self.digest)
         if not kept:
             # Its rows mean nothing to the new head: the new people can be named by it at least.
-            self.enrol(candidate.head)
+            self.arrivals.enrol(self.folder, candidate.head, cache=self.cache)
         return replace(report, gallery_kept=kept)
 
     def _known_twice(self, which: str, candidate: Candidate, *, most: int | None = None) -> Twice:

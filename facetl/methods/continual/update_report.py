@@ -17,7 +17,7 @@ from facetl.errors import DataError
 from facetl.io.files import write_atomic
 from facetl.io.json import JsonFields, write_json
 from facetl.methods.continual.memory import Memory
-from facetl.methods.continual.update_enrolment import Enrolment
+from facetl.methods.continual.new_people import Enrolment
 from facetl.metrics.continual_scores import Compatibility, compatibility, cross_distances, found_by_nearest_mean
 from facetl.metrics.jackknife import auc_gain_stderr
 from facetl.metrics.linalg import Float32s

@@ -34,8 +34,7 @@ from facetl.methods.distillation.student import (
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import Crops
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
-from facetl.runs.training_run import RunReport
+from facetl.runs.training_run import RunReport, Sight, TrainedNet, write_net_run
 
 Notify = Callable[[str], None]
 _EXPLAINED = "In the tables, `teacher` is what it was taught by, on the same photos and at a threshold of its own."

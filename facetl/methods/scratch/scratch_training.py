@@ -24,8 +24,7 @@ from facetl.methods.scratch.scratch_settings import RELATIONAL, ScratchSettings
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.linalg import normalised
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.trained_net import Embedder, Sight, TrainedNet, write_net_run
-from facetl.runs.training_run import RunReport
+from facetl.runs.training_run import Embedder, RunReport, Sight, TrainedNet, write_net_run
 from facetl.samplers import PKSampler, Sampler, ShuffleSampler
 from facetl.training.callbacks import remedies
 from facetl.training.fit import Fit

@@ -25,8 +25,7 @@ from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.evaluated_run import EvaluatedRun
 from facetl.runs.recalibration import recalibrate
-from facetl.runs.trained_net import Sight, TrainedNet, write_net_run
-from facetl.runs.training_run import RunReport
+from facetl.runs.training_run import RunReport, Sight, TrainedNet, write_net_run
 
 SIDE, WIDTH = 24, 6
 SETTINGS = {"seed": 3, "objective": "none", "learning_rate": 0.1}
