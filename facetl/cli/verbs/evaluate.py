@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
 
+_Result = TypeVar("_Result")
 _NO_BASELINES = "baselines   the run keeps none for other photos: those of its test people stand in its metrics.json"
 
 Images = Annotated[Path, typer.Option("--images", help="Folder that the photos' paths or names are relative to.")]
@@ -117,30 +119,16 @@ def triplets(
     evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_triplets
 
-    with photo_progress("embedding") as progress:
-        result = evaluate_triplets(
-            evaluated, file, images, cache=cache_folder(cache), unseen=unseen, on_progress=progress
-        )
-    if _is_shown(result, json):
+    result = _measured(evaluate_triplets, evaluated, file, images, cache=cache, json=json, unseen=unseen)
+    if result is None:
         return
     first = next(iter(result.scores.values()))
     rows = [["Method", "Accuracy", "by folds", "Loss", "Right order", "Threshold"]]
     for name, scores in result.scores.items():
-        by_folds = (
-            "–"
-            if scores.accuracy_kfold is None
-            else (f"{scores.accuracy_kfold:.3f} ± {scores.accuracy_kfold_stderr:.3f}")
-        )
-        rows.append(
-            [
-                method_title(name),
-                f"{scores.accuracy:.3f}",
-                by_folds,
-                f"{scores.loss:.3f}",
-                f"{scores.order:.3f}",
-                f"{scores.threshold:.3f}",
-            ]
-        )
+        kfold, error = scores.accuracy_kfold, scores.accuracy_kfold_stderr
+        by_folds = "–" if kfold is None else f"{kfold:.3f} ± {error:.3f}"
+        others = (f"{value:.3f}" for value in (scores.loss, scores.order, scores.threshold))
+        rows.append([method_title(name), f"{scores.accuracy:.3f}", by_folds, *others])
     put_table(rows, title=f"{first.triplets:,} triplets, {2 * first.triplets:,} same/different decisions")
     _put_if_no_baselines(evaluated)
     if result.missing:
@@ -168,18 +156,9 @@ def openset(
     evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_openset
 
-    with photo_progress("embedding") as progress:
-        result = evaluate_openset(
-            evaluated,
-            gallery,
-            probe,
-            cache=cache_folder(cache),
-            method=method,
-            k=k,
-            unseen=unseen,
-            on_progress=progress,
-        )
-    if _is_shown(result, json, out):
+    asked = {"method": method, "k": k, "unseen": unseen}
+    result = _measured(evaluate_openset, evaluated, gallery, probe, cache=cache, json=json, out=out, **asked)
+    if result is None:
         return
     trained = result.trained
     rows = [["Method", "Top 1", "Top 6", "with unknown", *(f"DIR@FPIR {name}" for name in trained.dir_at_fpir)]]
@@ -215,17 +194,9 @@ def clusters(
     evaluated = _load(run, models)
     from facetl.runs.evaluation import evaluate_clusters
 
-    with photo_progress("embedding") as progress:
-        result = evaluate_clusters(
-            evaluated,
-            folder,
-            cache=cache_folder(cache),
-            unseen=unseen,
-            with_elbow=elbow,
-            seed=seed,
-            on_progress=progress,
-        )
-    if _is_shown(result, json, out):
+    asked = {"unseen": unseen, "with_elbow": elbow, "seed": seed}
+    result = _measured(evaluate_clusters, evaluated, folder, cache=cache, json=json, out=out, **asked)
+    if result is None:
         return
     people = result.overlap_with_training.people
     rows = [["Method", "BCubed P", "R", "F", "Pairs P", "R", "F", "ARI", "Clusters"]]
@@ -247,6 +218,21 @@ def _load(run: str, models: Path) -> EvaluatedRun:
     from facetl.runs.evaluated_run import EvaluatedRun
 
     return EvaluatedRun.load(folder)
+
+
+def _measured(
+    evaluate: Callable[..., _Result],
+    run: EvaluatedRun,
+    *given: Path,
+    cache: Path | None,
+    json: bool,
+    out: Path | None = None,
+    **asked: Any,
+) -> _Result | None:
+    """Evaluate a run with a progress bar; None where nothing is left to print, see `_is_shown`."""
+    with photo_progress("embedding") as progress:
+        result = evaluate(run, *given, cache=cache_folder(cache), on_progress=progress, **asked)
+    return None if _is_shown(result, json, out) else result
 
 
 def _is_shown(result: Any, json: bool, out: Path | None = None) -> bool:

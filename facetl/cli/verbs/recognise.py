@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,8 @@ from facetl.cli.inputs import (
 )
 from facetl.cli.output import counted, notify, put, put_json
 from facetl.data.names import person_name
-from facetl.recognition.enrolment import enroll as enroll_photos
+from facetl.errors import DataError
+from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 from facetl.recognition.run_folder import RunFolder
 
 
@@ -83,18 +85,48 @@ def enroll(
     person_name(name)
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
-    seen = look(recognizer, photos, skipped)
-    done = enroll_photos(RunFolder(folder), name, seen, face=face, largest=largest, skipped=skipped)
+    chosen: list[tuple[str, EmbeddedFace]] = []
+    for photo in look(recognizer, photos, skipped):
+        if photo.faces:
+            chosen.append((photo.sha, _face_of(photo, face, largest)))
+        else:
+            skipped["no-face"] += 1
+    if not chosen:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no photo"
+        raise DataError(f"enrolling {name} needs photos that show a face, got {reasons}. Give others.")
+    in_run = RunFolder(folder)
+    with in_run.changing_gallery():
+        gallery, done = in_run.gallery().with_faces(name, chosen)
+        in_run.write_gallery(gallery)
+    counts = gallery.counts()
+    total, people = counts[done.name], len(counts)
     if json:
-        put_json({"run": str(folder), **done.to_json(), "skipped": dict(skipped)})
+        put_json({"run": str(folder), **asdict(done), "total": total, "people": people, "skipped": dict(skipped)})
         return
-    put(f"{done.enrolled.name}: {done.enrolled.faces:,} faces enrolled, {done.total:,} in all")
-    if done.enrolled.known:
-        put(f"known already  {done.enrolled.known:,}")
-    for other, faces in done.enrolled.moved.items():
+    put(f"{done.name}: {done.faces:,} faces enrolled, {total:,} in all")
+    if done.known:
+        put(f"known already  {done.known:,}")
+    for other, faces in done.moved.items():
         put(f"moved          {faces:,} from {other}")
     put(f"skipped        {counted(skipped)}")
-    put(f"gallery        {done.people:,} people")
+    put(f"gallery        {people:,} people")
+
+
+def _face_of(photo: EmbeddedPhoto, face: int | None, largest: bool) -> EmbeddedFace:
+    """Return the face that is enrolled of a photo; DataError where it has several and nothing says which."""
+    if face is not None:
+        if face > len(photo.faces):
+            raise DataError(f"--face {face}: {photo.path} shows {len(photo.faces)}, counted from the left from 1.")
+        return photo.faces[face - 1]
+    if len(photo.faces) > 1 and not largest:
+        where = "; ".join(
+            f"{number}: {' '.join(f'{edge:g}' for edge in seen.box)}" for number, seen in enumerate(photo.faces, 1)
+        )
+        raise DataError(
+            f"{photo.path}: a photo to enrol shows one face, or --face N or --largest says which; found "
+            f"{len(photo.faces)} ({where}). Nothing was enrolled."
+        )
+    return photo.largest
 
 
 def identify(
