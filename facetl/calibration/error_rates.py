@@ -189,7 +189,6 @@ def interval_elsewhere(
     people: int,
     elsewhere: float,
     pairs: int | None = None,
-    level: float = LEVEL,
 ) -> Interval:
     """Return where a rate estimated on some people will be found when it is measured on others (prediction interval).
 
@@ -198,7 +197,7 @@ def interval_elsewhere(
     near 0 vary evenly, with Student's t of people − 1; a rate of 0 gets the upper end of the exact binomial interval.
     Drawn pairs: the quantiles of a beta-binomial count, which may well be 0.
     """
-    outside = (1.0 - level) / 2.0
+    outside = (1.0 - LEVEL) / 2.0
     if rate in (0.0, 1.0):
         most = 1.0 - outside ** (1.0 / people)
         return Interval(0.0, most) if rate == 0.0 else Interval(1.0 - most, 1.0)

@@ -61,7 +61,6 @@ def write_report(
     mistakes: Sequence[Mistake] = (),
     history: pd.DataFrame | None = None,
     settings: Mapping[str, object] | None = None,
-    tables: Mapping[str, Sequence[Sequence[object]]] | None = None,
     main: str = "trained",
     seed: int = 0,
 ) -> Path:
@@ -69,7 +68,7 @@ def write_report(
 
     verifications: method → scores, the table's rows in this order; curves: method → (distances float [pairs],
     same bool [pairs]) for the ROC and, of `main`, the histograms; reliability: of the probabilities; history: a row
-    per epoch; settings: nested mappings are flattened; tables: title → rows, the first the heading. What is not given
+    per epoch; settings: nested mappings are flattened. What is not given
     is left out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the
     page cannot be written.
     """
@@ -83,7 +82,6 @@ def write_report(
         "main_title": _midsentence(method_title(main)),
         "results": _results(verifications, main),
         "mistakes": mistakes,
-        "tables": tables or {},
         "settings": _flattened(settings or {}),
         **_drawings(verifications, main, curves or {}, reliability, held_out, history, seed),
     }

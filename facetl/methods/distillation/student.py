@@ -118,7 +118,7 @@ def _of_zoo(settings: DistillationSettings, notify: Notify) -> tuple[Any, str]:
     found, why = _imagenet(settings.student, settings.initial, settings.alpha, notify)
     keras.utils.set_random_seed(settings.seed)
     name, wide = settings.student, "" if settings.alpha == 1 else f", {settings.alpha:g} times as wide"
-    net = _constructor(name)(
+    net = getattr(keras.applications, _TITLES[name].replace("-", ""))(
         include_top=False, weights=None, input_shape=(settings.size, settings.size, 3), alpha=settings.alpha
     )
     title = f"{_TITLES[name]} of {settings.size}×{settings.size} pixels{wide}"
@@ -191,14 +191,6 @@ def _cut(net: Any, tap: str | None, size: int) -> keras.Model:
         return cut
     photos = keras.Input(cut.input_shape[1:], name="photos")
     return keras.Model(photos, cut(keras.layers.Rescaling(1 / 127.5, -1, name="scale")(photos)), name="scaled_trunk")
-
-
-def _constructor(name: str) -> Callable[..., Any]:
-    return {
-        "mobilenet_v3_small": keras.applications.MobileNetV3Small,
-        "mobilenet_v3_large": keras.applications.MobileNetV3Large,
-        "mobilenet_v2": keras.applications.MobileNetV2,
-    }[name]
 
 
 _TITLES = {
