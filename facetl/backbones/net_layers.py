@@ -1,4 +1,4 @@
-"""Layers that nets of facetl's own need and Keras does not have, registered for whoever reads such a net."""
+"""Layers that nets of facetl's own need and Keras does not have, registered so that Keras loads such a net."""
 
 from __future__ import annotations
 

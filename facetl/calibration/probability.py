@@ -139,7 +139,7 @@ def fit_platt(distances: Floats, same: Bools, weights: Floats) -> Platt:
     """Fit the logistic curve by weighted maximum likelihood; level where nearer pairs are not likelier of one person.
 
     distances: float64 [pairs]; same: bool [pairs]; weights: float64 [pairs]. The targets are Platt's,
-    (n + 1) / (n + 2) for n pairs of one person and 1 / (n + 2) for n of two: pairs that can be told without a
+    (n + 1) / (n + 2) for n pairs of one person and 1 / (n + 2) for n of two: pairs that can be told apart without a
     mistake still give a finite curve.
     """
     positives = np.count_nonzero(same)

@@ -181,7 +181,7 @@ class _Walk:
         except OSError:
             self.skipped["unreadable"] += 1
             return
-        # A pipe or socket would block whoever opens it, whatever its name ends with.
+        # A pipe or socket would block the process that opens it, whatever its name ends with.
         if suffix not in self.suffixes or not stat.S_ISREG(status.st_mode):
             self.skipped["not-an-image"] += 1
         elif status.st_size == 0:

@@ -3,7 +3,7 @@
     FOLDER/landmarks.sqlite      faces by photo and detector, and where the photos were seen (SQLite, WAL)
 
 A photo's faces count once their transaction is committed: a process killed at any moment loses at most the batch
-in flight. Several processes may write at a time; what one detector finds in a photo is the same whoever looks.
+in flight. Several processes may write at a time; what one detector finds in a photo is the same in each.
 """
 
 from __future__ import annotations

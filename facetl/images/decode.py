@@ -22,7 +22,7 @@ MAX_PIXELS = 80_000_000
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
 
 
-def read_photo(source: Path | bytes) -> np.ndarray:
+def read_photo(source: Path | str | bytes) -> np.ndarray:
     """Decode a photo to upright RGB, [height, width, 3] uint8.
 
     The format is found by the content, never by the file's name. The EXIF orientation is applied; grey, palette
@@ -46,7 +46,7 @@ def read_photo(source: Path | bytes) -> np.ndarray:
             ) from error
 
 
-def _load(source: Path | bytes) -> tuple[bytes, str]:
+def _load(source: Path | str | bytes) -> tuple[bytes, str]:
     if isinstance(source, bytes):
         return source, "photo"
     try:

@@ -78,7 +78,7 @@ class OpenSetReport(JsonFields):
     top1 and top6 are of the known people's probes alone, without a threshold (closed-set, ranks 1 and 6).
     at_threshold has the rates at `threshold`, which comes from the gallery alone or from the caller. dir_at_fpir
     is None where strangers' probes are too few to see the rate, strangers_needed has how many it takes. best is
-    the best point of the sweep: chosen on the probes, hence an upper bound and no result. confusion counts true
+    the best point of the sweep: chosen on the probes, so an upper bound and no result. confusion counts true
     person (or "unknown") → answer → probes. personal_thresholds is empty for other methods than "personal".
     """
 
@@ -155,7 +155,7 @@ def identify_openset(
     """Ask a gallery for each probe; probe people who are not in the gallery are strangers.
 
     gallery, probes: float [photos, dim] of unit norm; labels: str [photos]. method, k, shrinkage: see `Gallery`.
-    threshold: the distance up to which the best candidate is believed; None learns it from the gallery alone. A
+    threshold: the distance up to which the best candidate is accepted; None learns it from the gallery alone. A
     threshold for pairs of photos does not fit centroids, which lie nearer. thresholds: float [points] of the
     sweep, None for 101 from 0 to the farthest answer. photos: what to call each probe, None for its number.
 

@@ -94,10 +94,10 @@ class Gallery:
         return Ranked(people, distances)
 
     def threshold(self) -> float:
-        """Return the distance up to which the best candidate is believed, learnt from the gallery alone.
+        """Return the distance up to which the best candidate is accepted, learnt from the gallery alone.
 
         Each photo is held out and asked for twice: with its person's other photos in the gallery, when that
-        person should be believed (unless somebody else is nearer, when no threshold helps), and with its person
+        person should be accepted (unless somebody else is nearer, when no threshold helps), and with its person
         gone, when nobody should. The threshold is the one that is most often right. Raises DataError for fewer
         than 2 people, or where no photo finds its person.
         """

@@ -23,7 +23,7 @@ class IdentifiedName:
 
     Attributes:
         name: of the person, None for nobody of those known.
-        nearest: the nearest person, whether believed or not.
+        nearest: the nearest person, whether accepted or not.
         distance: squared, to that person; see `Identifier`.
         threshold: up to which that person's name is given, unless the margin forbids.
         probability: that the face and a photo of that person show one person, by the calibration of pairs, at their

@@ -1,4 +1,4 @@
-"""The one saved artefact: extractor, head and threshold, from a photo to a unit-norm embedding."""
+"""The one saved artefact: backbone, head and calibration, from a photo to a unit-norm embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from facetl.backbones.backbone import Backbone
+from facetl.backbones.backbone import Backbone, Source
 from facetl.backbones.extractor import Extractor, make_extractor
 from facetl.backbones.photo_net import PhotoNet
 from facetl.calibration.calibration import Calibration
@@ -151,7 +151,7 @@ class Recognizer:
             with suppress(DataError):
                 yield face, face_image(image, face, self.backbone.spec)
 
-    def faces(self, photo: Path | bytes | np.ndarray) -> tuple[EmbeddedFace, ...]:
+    def faces(self, photo: Source) -> tuple[EmbeddedFace, ...]:
         """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
 
         For a run that was trained on cropped faces, the photo is one face, unless `detector` says how to find them.
@@ -164,8 +164,9 @@ class Recognizer:
             EmbeddedFace(face, row, quality_of(image, face)) for (face, _), row in zip(shown, embeddings, strict=True)
         )
 
-    def embed_photo(self, path: Path) -> EmbeddedPhoto:
+    def embed_photo(self, path: Path | str) -> EmbeddedPhoto:
         """Find and embed all faces of a photo file; PhotoError where it cannot be read."""
+        path = Path(path)
         image = read_photo(path)
         try:
             sha = sha256_of_file(path)
@@ -189,7 +190,7 @@ class Recognizer:
             if on_progress is not None:
                 on_progress(done, len(paths))
 
-    def verify(self, first: Path, second: Path) -> VerifiedPair:
+    def verify(self, first: Path | str, second: Path | str) -> VerifiedPair:
         """Compare the faces that two photos are about; PhotoError where one cannot be read or shows none."""
         photos = self.embed_photo(first), self.embed_photo(second)
         one, other = (photo.main.embedding for photo in photos)
@@ -202,7 +203,7 @@ class Recognizer:
             faces=(len(photos[0].faces), len(photos[1].faces)),
         )
 
-    def enroll(self, gallery: GalleryFile, name: str, photos: Sequence[Path]) -> GalleryFile:
+    def enroll(self, gallery: GalleryFile, name: str, photos: Sequence[Path | str]) -> GalleryFile:
         """Return a gallery that holds, too, the face that each of a person's photos is about; PhotoError, DataError."""
         found = [self.embed_photo(path) for path in photos]
         return gallery.with_faces(name, [(photo.sha, photo.main) for photo in found])[0]
@@ -211,14 +212,14 @@ class Recognizer:
         """Return what names faces by the people of a gallery; RunError for a gallery of nobody."""
         return Identifier(gallery.embeddings, gallery.names, threshold=self.threshold, calibration=self.calibration)
 
-    def identify(self, photo: Path, gallery: GalleryFile) -> list[IdentifiedFace]:
+    def identify(self, photo: Path | str, gallery: GalleryFile) -> list[IdentifiedFace]:
         """Name all faces of a photo, from left to right; for many photos make `identifier` once and ask that.
 
         Raises PhotoError for a photo that cannot be read, RunError for a gallery of nobody.
         """
         return self.identifier(gallery).identify(self.embed_photo(photo))
 
-    def distance(self, first: Path | bytes | np.ndarray, second: Path | bytes | np.ndarray) -> float:
+    def distance(self, first: Source, second: Source) -> float:
         """Return the squared distance of two photos' embeddings, in [0, 4]; one person when ≤ `threshold`.
 
         Raises PhotoError for a photo that cannot be read, or that shows no face where faces are looked for.
@@ -236,10 +237,10 @@ class Recognizer:
             raise RunError("A probability needs a calibrated run, got a threshold alone. Run facetl calibrate.")
         return float(self.calibration.probability(distance, prior=prior))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `head.keras` and `saved_model/` into a run folder."""
-        RunFolder(folder).write_head(self.head)
-        save_model(self.backbone, self.head, folder / SAVED_MODEL)
+        RunFolder(Path(folder)).write_head(self.head)
+        save_model(self.backbone, self.head, Path(folder) / SAVED_MODEL)
 
     @classmethod
     def load(cls, folder: Path | str) -> Recognizer:

@@ -379,7 +379,7 @@ def openset_sweep_plot(report: OpenSetReport) -> Figure:
             ha="center",
             fontsize=9.5,
         )
-        axes.set(ylim=(0.0, 1.01), xlabel="Largest squared distance that is believed", ylabel="Share of photos")
+        axes.set(ylim=(0.0, 1.01), xlabel="Largest squared distance that is accepted", ylabel="Share of photos")
         axes.margins(x=0.0)
         axes.yaxis.set_major_formatter(_PERCENT)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9.5, columnspacing=2.0)

@@ -204,7 +204,7 @@ class TestWeights:
             find_weights()
 
     @pytest.mark.parametrize("package", ["dlib", "face_recognition_models"])
-    def test_a_missing_extra_is_said(self, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_extra_is_reported(self, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "dlib", None if package == "dlib" else FakeDlib())
         monkeypatch.setattr(dlib_net, "_PACKAGE", "no_such_package")
         if package == "dlib":

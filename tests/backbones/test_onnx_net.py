@@ -31,7 +31,7 @@ def prepared(size: int = 4, crop: float = 1.0) -> np.ndarray:
     return np.stack([np.asarray(prepare(photo, size=size, crop=crop)) for photo in PHOTOS])
 
 
-def test_a_missing_extra_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(WeightsError, match=r"pip install facetl\[onnx\]"):
         open_net(corner_net(tmp_path / "net.onnx", WEIGHTS))

@@ -82,7 +82,7 @@ def npm_with(tools: Path, archive: Path) -> Path:
     return install_npm(tools, f'{copy} "{archive}" "$PWD/{nsfwjs_weights.FILE_NAME}"\necho "npm notice" >&2\necho done')
 
 
-class Said(list[str]):
+class Notices(list[str]):
     def __call__(self, line: str) -> None:
         self.append(line)
 
@@ -99,7 +99,7 @@ class TestOrder:
         keras_file(own_home / ".keras")
         given = tmp_path / "mine.weights.h5"
         given.write_bytes(b"mine")
-        said = Said()
+        said = Notices()
         assert resolve(INCEPTION, given=given, notify=said) == Weights(
             "file", hashlib.sha256(b"mine").hexdigest(), given
         )
@@ -118,7 +118,7 @@ class TestOrder:
     def test_then_what_keras_has_downloaded(self, own_home: Path, tools: Path, archive: Path, offline: Offline) -> None:
         npm_with(tools, archive)
         path = keras_file(own_home / ".keras")
-        said = Said()
+        said = Notices()
         assert resolve(INCEPTION, notify=said) == Weights("imagenet", hashlib.sha256(b"weights").hexdigest(), path)
         assert said == offline.attempts == []
         assert not (tools / "calls").exists()
@@ -140,7 +140,7 @@ class TestOrder:
         self, tools: Path, archive: Path, offline: Offline, capfd: pytest.CaptureFixture[str]
     ) -> None:
         npm_with(tools, archive)
-        said = Said()
+        said = Notices()
         found = resolve(INCEPTION, notify=said)
         assert found == Weights("stand-in", nsfwjs_weights.SHA256, weights.stand_in_path())
         assert found.path.read_bytes() == archive.read_bytes()
@@ -152,14 +152,14 @@ class TestOrder:
         assert "--weights" in said[-1]
         assert capfd.readouterr().out == ""
 
-    def test_a_stand_in_fetched_before_is_used_without_a_download_and_still_said(
+    def test_a_stand_in_fetched_before_is_used_without_a_download_and_still_named(
         self, tools: Path, archive: Path, offline: Offline, capfd: pytest.CaptureFixture[str]
     ) -> None:
         npm_with(tools, archive)
         weights.fetch_stand_in(weights.stand_in_path(), because="")
         (tools / "calls").unlink()
         for _ in range(2):
-            said = Said()
+            said = Notices()
             assert resolve(INCEPTION, notify=said).source == "stand-in"
             assert len(said) == 1
             assert "stand-in weights in use" in said[0]

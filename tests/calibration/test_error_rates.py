@@ -118,7 +118,7 @@ def test_no_error_seen_is_not_no_error(rate, end):
     assert abs(interval[end] - rate) == pytest.approx(1 - 0.025 ** (1 / 10))
 
 
-def test_too_few_people_are_told_how_many_more():
+def test_too_few_people_are_reported_and_how_many_more_it_takes():
     pairs = PeoplePairs(*scattered(20, 3), seed=0)
     # 3 / 0.01 = 300 pairs of people take 25 people: 25 · 24 / 2 = 300.
     with pytest.raises(DataError, match=r"300 independent pairs.*about 25 validation.*20 with 190 pairs.*add 5 more"):

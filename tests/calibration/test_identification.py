@@ -156,7 +156,7 @@ def test_faces_are_named_by_threshold_and_margin():
     assert CENTROID.names(alone, at(10, 90)) == ["Ada", None]
 
 
-def test_few_people_are_told_how_many_more():
+def test_few_people_are_reported_and_how_many_more_it_takes():
     with pytest.raises(DataError, match=r"FPIR of 0.1 needs 30 validation people.*Received: 12.*add 18 more"):
         simulate_enrolment(*people(12, 0), seed=0, fpir=0.1)
     with pytest.raises(DataError, match="4 of them with 2 photos"):

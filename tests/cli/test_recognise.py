@@ -45,7 +45,7 @@ def facetl(room: Path, *arguments: object) -> Result:
     return CliRunner().invoke(app, given)
 
 
-def told(room: Path, *arguments: object) -> dict[str, Any]:
+def answer_of(room: Path, *arguments: object) -> dict[str, Any]:
     result = facetl(room, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -59,8 +59,8 @@ def refused(room: Path, *arguments: object) -> str:
 
 def test_verify_tells_distance_threshold_and_probability(room: Path) -> None:
     recognizer = Recognizer.load(room / "models" / "family")
-    same = told(room, "verify", "family", room / "ann/0.png", room / "ann/1.png")
-    other = told(room, "verify", "family", room / "ann/0.png", room / "bob/1.png")
+    same = answer_of(room, "verify", "family", room / "ann/0.png", room / "ann/1.png")
+    other = answer_of(room, "verify", "family", room / "ann/0.png", room / "bob/1.png")
     assert (same["verified"], other["verified"]) == (True, False)
     assert same["distance"] <= same["threshold"] == recognizer.threshold < other["distance"]
     assert same["probability"] == pytest.approx(recognizer.probability(same["distance"]))
@@ -72,7 +72,7 @@ def test_verify_tells_distance_threshold_and_probability(room: Path) -> None:
 
 
 def test_verify_takes_the_face_a_photo_is_about_and_says_so(room: Path) -> None:
-    several = told(room, "verify", "family", room / "both.png", room / "ann/1.png")
+    several = answer_of(room, "verify", "family", room / "both.png", room / "ann/1.png")
     assert several["faces"] == [2, 1]
     result = facetl(room, "verify", "family", room / "both.png", room / "ann/1.png")
     assert "2 faces" in result.stderr
@@ -82,13 +82,13 @@ def test_verify_takes_the_face_a_photo_is_about_and_says_so(room: Path) -> None:
 
 
 def test_enroll_then_identify_names_known_people_and_nobody_else(room: Path) -> None:
-    first = told(room, "enroll", "family", "Ann", room / "ann", room / "nobody.png")
+    first = answer_of(room, "enroll", "family", "Ann", room / "ann", room / "nobody.png")
     assert (first["name"], first["faces"], first["total"], first["people"]) == ("Ann", 3, 3, 1)
     assert first["skipped"] == {"no-face": 1}
-    told(room, "enroll", "family", "Bob", room / "bob")
-    again = told(room, "enroll", "family", "Ann", room / "ann/1.png")
+    answer_of(room, "enroll", "family", "Bob", room / "bob")
+    again = answer_of(room, "enroll", "family", "Ann", room / "ann/1.png")
     assert (again["faces"], again["known"], again["total"]) == (0, 1, 3)
-    found = told(room, "identify", "family", room / "both.png", room / "stranger.png", room / "nobody.png")
+    found = answer_of(room, "identify", "family", room / "both.png", room / "stranger.png", room / "nobody.png")
     assert [(Path(face["path"]).name, face["name"]) for face in found["faces"]] == [
         ("both.png", "Bob"),
         ("both.png", "Ann"),
@@ -111,8 +111,8 @@ def test_enroll_then_identify_names_known_people_and_nobody_else(room: Path) -> 
 
 
 def test_a_line_has_path_box_name_distance_and_probability(room: Path) -> None:
-    told(room, "enroll", "family", "Ann", room / "ann")
-    told(room, "enroll", "family", "Bob", room / "bob")
+    answer_of(room, "enroll", "family", "Ann", room / "ann")
+    answer_of(room, "enroll", "family", "Bob", room / "bob")
     shown = facetl(room, "identify", "family", room / "both.png", room / "stranger.png", room / "nobody.png")
     assert shown.exit_code == 0
     lines = shown.stdout.splitlines()
@@ -130,13 +130,13 @@ def test_a_photo_with_several_faces_is_refused_unless_one_is_chosen(room: Path) 
     assert "found 2 (1: 20 20 59 59; 2: 100 20 139 59). Nothing was enrolled." in message
     assert not (room / "models/family/gallery.npz").exists()
     assert "shows 2, counted from the left" in refused(room, "enroll", "family", "Ann", room / "both.png", "--face", 3)
-    told(room, "enroll", "family", "Ann", room / "both.png", "--face", 2)
-    told(room, "enroll", "family", "Bob", room / "bob")
-    assert told(room, "identify", "family", room / "ann/1.png")["faces"][0]["name"] == "Ann"
-    moved = told(room, "enroll", "family", "Eve", room / "both.png", "--face", 2)
+    answer_of(room, "enroll", "family", "Ann", room / "both.png", "--face", 2)
+    answer_of(room, "enroll", "family", "Bob", room / "bob")
+    assert answer_of(room, "identify", "family", room / "ann/1.png")["faces"][0]["name"] == "Ann"
+    moved = answer_of(room, "enroll", "family", "Eve", room / "both.png", "--face", 2)
     assert moved["moved"] == {"Ann": 1}
     assert facetl(room, "enroll", "family", "A", room / "both.png", "--face", 1, "--largest").exit_code == 2
-    assert told(room, "enroll", "family", "Bob", room / "both.png", "--largest")["known"] == 0
+    assert answer_of(room, "enroll", "family", "Bob", room / "both.png", "--largest")["known"] == 0
     assert stat.S_IMODE((room / "models/family/gallery.npz").stat().st_mode) == 0o600
 
 
@@ -158,8 +158,8 @@ def test_without_a_detector_the_run_sees_photos_as_it_was_trained(room: Path) ->
 
 
 def test_a_gallery_of_one_person_can_say_unknown(room: Path) -> None:
-    told(room, "enroll", "family", "Ann", room / "ann")
-    found = told(room, "identify", "family", room / "ann/0.png", room / "stranger.png")["faces"]
+    answer_of(room, "enroll", "family", "Ann", room / "ann")
+    found = answer_of(room, "identify", "family", room / "ann/0.png", room / "stranger.png")["faces"]
     assert [face["name"] for face in found] == ["Ann", None]
     assert found[1]["nearest"] == "Ann"
     assert np.isfinite(found[1]["distance"])

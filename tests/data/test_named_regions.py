@@ -161,7 +161,7 @@ class TestHowItIsWritten:
     def test_a_name_that_is_none_leaves_the_region_nameless(self, name: str) -> None:
         assert read_regions(photo(content=packet(MICROSOFT, name=name)))[0].name == ""
 
-    def test_told_as_plain_types(self) -> None:
+    def test_to_json_has_plain_types(self) -> None:
         told = Region("Ada", ADA).to_json()
         assert json.loads(json.dumps(told)) == {"name": "Ada", "box": [0.25, 0.25, 0.5, 0.75], "kind": "face"}
 

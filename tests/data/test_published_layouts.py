@@ -26,7 +26,7 @@ def tree(root: Path, *files: str, **lists: str) -> Path:
     return root
 
 
-def told(manifest: Manifest) -> list[tuple[str, str, str]]:
+def listing(manifest: Manifest) -> list[tuple[str, str, str]]:
     return [
         (photo.path.relative_to(manifest.root).as_posix(), photo.identity, photo.split) for photo in manifest.photos
     ]
@@ -129,7 +129,7 @@ def test_every_layout_is_tested_here() -> None:
 def test_who_is_where_on_which_side(name: str, sets: dict[str, Path]) -> None:
     found = read_layout(sets[name], name)
     photos, skipped = EXPECTED[name]
-    assert told(found) == photos
+    assert listing(found) == photos
     assert dict(found.skipped) == skipped
     assert found.layout == name
     assert found.root == (sets[name] / "lfw" if name == "lfw" else sets[name])
@@ -164,7 +164,7 @@ def test_a_folder_of_people_is_read_as_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_looks_otherwise_is_told_where_the_set_comes_from(name: str, tmp_path: Path) -> None:
+def test_what_looks_otherwise_is_reported_with_where_the_set_comes_from(name: str, tmp_path: Path) -> None:
     tree(tmp_path / "other", "Ann/a.jpg", "Ann/b.jpg", "Bob/c.jpg")
     (tmp_path / "empty").mkdir()
     for folder in ("other", "empty", "absent"):

@@ -94,7 +94,7 @@ def test_an_interrupted_fetch_shows_nothing_and_is_gone_on_with(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_is_said(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(out: Path, *, progress: sources.Progress | None = None) -> None:
         raise OSError(28, "No space left on device")
 

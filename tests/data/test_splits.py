@@ -100,7 +100,7 @@ def test_a_side_of_fraction_nought_stays_empty(placed: dict[str, float]) -> None
     assert set(splits.assign({"a": 1}, seed=0, validation=0, test=0).values()) == {"train"}
 
 
-def test_too_few_people_are_said(placed: dict[str, float]) -> None:
+def test_too_few_people_are_reported(placed: dict[str, float]) -> None:
     counts = {"a": 2, "b": 1, "c": 1, "d": 2, "e": 2, "f": 2, "g": 2}
     with pytest.raises(DataError, match=r"at least 6 people with 2 photos or more, got 5 \(of 7 people\)"):
         splits.assign(counts, seed=0, validation=0.1, test=0.1)

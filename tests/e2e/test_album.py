@@ -194,7 +194,7 @@ def test_learning_says_what_it_would_change_before_it_does(journey: Journey) -> 
         assert (library.folder / (library.setting("run") or "")) == Path(learn["run"])
 
 
-def test_names_that_were_said_stay_after_learning(journey: Journey) -> None:
+def test_names_that_were_given_stay_after_learning(journey: Journey) -> None:
     def said(stacks: list[dict[str, Any]]) -> dict[int, str]:
         return {face["face"]: stack["name"] for stack in stacks for face in stack["faces"] if stack["name"]}
 

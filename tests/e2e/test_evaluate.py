@@ -88,7 +88,7 @@ def test_triplets_open_set_and_clusters(trained: Trained, tmp_path: Path) -> Non
     )
     triplets = machine.json(*evaluate(trained, "triplets", tmp_path / "triplets.csv", "--images", photos), here=True)
     assert {"accuracy", "loss", "order"} <= set(triplets)
-    # One of the photos is broken, which whoever makes the list does not see.
+    # One of the photos is broken, which the list does not show.
     assert triplets["triplets"] + triplets["missing_triplets"] == 60
     assert triplets["missing_triplets"] > 0
     folders = ("--gallery", tmp_path / "set/gallery", "--probe", tmp_path / "set/probe")

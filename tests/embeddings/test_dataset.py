@@ -131,7 +131,7 @@ class TestOpen:
         assert done.stderr == ""
         np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), expected)
 
-    def test_progress_is_told(self, people: Path, open_collection: Open) -> None:
+    def test_progress_is_reported(self, people: Path, open_collection: Open) -> None:
         calls: list[tuple[int, int]] = []
         open_collection(people, batch_size=8, on_progress=lambda done, total: calls.append((done, total)))
         assert calls[-1] == (21, 21)

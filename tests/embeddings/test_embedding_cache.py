@@ -194,7 +194,7 @@ def test_a_newer_schema_is_refused_unchanged(tmp_path: Path) -> None:
             EmbeddingCache.open(tmp_path / "c", fingerprint=FINGERPRINT, write=write)
 
 
-def test_a_file_that_is_no_index_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_no_index_is_reported(tmp_path: Path) -> None:
     (tmp_path / "index.sqlite").write_bytes(b"not a database at all, and long enough to be read" * 100)
     for write in (False, True):
         with pytest.raises(CacheCorruptError, match="SQLite"):

@@ -139,7 +139,7 @@ class TestPicture:
         [[face]] = CroppedSpec().make().detect([image])
         np.testing.assert_array_equal(face_image(image, face, WHOLE), image)
 
-    def test_a_box_outside_is_told(self) -> None:
+    def test_a_box_outside_is_reported(self) -> None:
         face = Face((500.0, 500.0, 510.0, 510.0), np.zeros((5, 2), np.float32), 1.0)
         with pytest.raises(DataError, match="outside"):
             face_image(np.zeros((20, 20, 3), np.uint8), face, WHOLE)
@@ -226,7 +226,7 @@ class TestFill:
         )
         assert report.flagged == {"doubted": 2}
 
-    def test_another_writer_is_told(self, places: dict[str, FacePlace], tmp_path: Path) -> None:
+    def test_another_writer_is_reported(self, places: dict[str, FacePlace], tmp_path: Path) -> None:
         with (
             EmbeddingCache.open(tmp_path / "c", fingerprint=EYES, write=True),
             pytest.raises(CacheLockedError),

@@ -28,7 +28,7 @@ def done(number: int) -> DonePhoto:
     return DonePhoto(f"{number:064x}", name, str(number), faces)
 
 
-def told(photos: list[DonePhoto]) -> list[dict[str, object]]:
+def as_json(photos: list[DonePhoto]) -> list[dict[str, object]]:
     return [photo.to_json() for photo in photos]
 
 
@@ -39,7 +39,7 @@ def test_what_was_noted_is_read_back(tmp_path: Path) -> None:
     journal.append(photos[3:])
     again = Journal.open(tmp_path, SETTINGS)
     assert list(again.done) == [photo.sha for photo in photos]
-    assert told(list(again.done.values())) == told(list(journal.done.values())) == told(photos)
+    assert as_json(list(again.done.values())) == as_json(list(journal.done.values())) == as_json(photos)
     assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
 
 
@@ -80,7 +80,7 @@ def test_a_damaged_line_does_not_count(tmp_path: Path, damage: bytes) -> None:
     assert list(Journal.open(tmp_path, SETTINGS).done) == [done(1).sha, done(2).sha]
 
 
-def test_other_settings_are_told(tmp_path: Path) -> None:
+def test_other_settings_are_reported(tmp_path: Path) -> None:
     Journal.open(tmp_path, SETTINGS)
     with pytest.raises(DataError, match="Choose another folder"):
         Journal.open(tmp_path, {**SETTINGS, "size": 160})

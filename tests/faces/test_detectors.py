@@ -63,7 +63,7 @@ class TestMtcnnSpec:
         others.add(MtcnnSpec().fingerprint())
         assert len(others | {plain}) == 6
 
-    def test_it_is_told_as_plain_types(self) -> None:
+    def test_to_json_has_plain_types(self) -> None:
         told = MtcnnSpec(min_face=25).to_json()
         assert json.loads(json.dumps(told)) == told
         assert (told["name"], told["min_face"]) == ("mtcnn", 25)
@@ -105,7 +105,7 @@ class TestDetectorSpec:
             detector_spec(name, weights)
 
 
-def test_a_face_is_told_as_plain_types() -> None:
+def test_a_face_to_json_has_plain_types() -> None:
     told = Face((1.0, 2.0, 31.5, 42.0), np.arange(10, dtype=np.float32).reshape(5, 2), 0.5).to_json()
     assert json.loads(json.dumps(told)) == {
         "box": [1.0, 2.0, 31.5, 42.0],

@@ -118,7 +118,7 @@ class TestStore:
             assert found[B] == ()
             assert store.find(HATS, [A]) == {}
 
-    def test_detectors_are_kept_apart_and_told(self, tmp_path: Path) -> None:
+    def test_detectors_are_kept_apart_and_listed(self, tmp_path: Path) -> None:
         with LandmarkStore.open(tmp_path, write=True) as store:
             store.put(EYES, {"name": "eyes"}, {A: [a_face(1)] * 3, B: (), C: ()})
             store.put(HATS, {"name": "hats"}, {A: [a_face(9)]})
@@ -163,7 +163,7 @@ class TestStore:
         ending.join()
         other.close()
 
-    def test_what_stays_locked_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_stays_locked_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("facetl.io.sqlite_file.PATIENCE", 0.05)
         other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -189,7 +189,7 @@ class TestStore:
             with pytest.raises(CacheError, match="Upgrade facetl"):
                 LandmarkStore.open(tmp_path, write=write)
 
-    def test_a_damaged_file_is_told(self, tmp_path: Path) -> None:
+    def test_a_damaged_file_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).write_bytes(b"no database, but long enough to be taken for one" * 99)
         for write in (True, False):
             with pytest.raises(CacheCorruptError, match="Delete it and run the same command again"):

@@ -93,7 +93,7 @@ def test_a_mirrored_face_has_mirrored_landmarks(detector: MtcnnDetector) -> None
     np.testing.assert_allclose(found[0], landmarks((150, 120), 100), atol=5)
 
 
-def test_a_large_photo_is_searched_small_and_told_large() -> None:
+def test_a_large_photo_is_searched_small_and_reported_large() -> None:
     photo = picture(900, 1300, ((800, 400), 500))
     spec = MtcnnSpec(max_side=260)
     ((face,),) = MtcnnDetector(spec).detect([photo])

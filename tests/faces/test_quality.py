@@ -100,5 +100,5 @@ class TestQualityRule:
         with pytest.raises(DataError, match="limits from 0"):
             QualityRule(max_turn=float("nan"))
 
-    def test_told_as_plain_types(self) -> None:
+    def test_to_json_has_plain_types(self) -> None:
         assert self.RULE.to_json() == {"min_size": 30, "min_sharpness": 20, "max_turn": 50}

@@ -50,7 +50,7 @@ def test_the_best_comes_first_and_the_weak_not_at_all(weights: Path) -> None:
     assert faces[0].landmarks[0, 0] > faces[1].landmarks[0, 0]
 
 
-def test_a_large_photo_is_shrunk_and_its_faces_told_in_its_own_pixels(weights: Path) -> None:
+def test_a_large_photo_is_shrunk_and_its_faces_given_in_its_own_pixels(weights: Path) -> None:
     small, large = red(40, 64, (32, 16, 8, 255)), red(160, 256, (128, 64, 32, 255))
     [[one], [other]] = spec(weights).make().detect([small, large])
     assert (np.array(other.box) + 0.5)[:3] == pytest.approx(4 * (np.array(one.box) + 0.5)[:3])
@@ -95,7 +95,7 @@ class TestSpec:
         }
         assert len(others | {plain}) == 5
 
-    def test_it_is_told_as_plain_types_without_paths(self, weights: Path) -> None:
+    def test_to_json_has_plain_types_without_paths(self, weights: Path) -> None:
         told = spec(weights).to_json()
         assert json.loads(json.dumps(told)) == told
         assert str(weights.parent) not in json.dumps(told)

@@ -253,7 +253,7 @@ def test_an_index_that_names_one_row_twice_is_noticed(folder: Path) -> None:
         "DROP TABLE rows",
     ],
 )
-def test_an_index_of_impossible_values_is_said(folder: Path, change: str) -> None:
+def test_an_index_of_impossible_values_is_reported(folder: Path, change: str) -> None:
     connection = sqlite3.connect(folder / "index.sqlite")
     connection.execute(change)
     connection.commit()
@@ -354,7 +354,7 @@ def test_a_killed_writer_gives_its_lock_back(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind the superuser")
-def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(CacheError, match="permissions"):

@@ -114,7 +114,7 @@ class TestExemplars:
         np.testing.assert_array_equal(joined.at_most(3).rows, kept.rows)
         assert joined.without(["a"]).people == ("b",)
 
-    def test_they_are_stored_and_a_damaged_file_is_told(self, tmp_path: Path) -> None:
+    def test_they_are_stored_and_a_damaged_file_is_reported(self, tmp_path: Path) -> None:
         assert Exemplars.read(tmp_path) is None
         rows, embeddings = (RNG.normal(size=(3, dim)).astype(np.float16) for dim in (4, 2))
         kept = Exemplars(rows, embeddings, np.array(["Zoë", "b", "b"]))

@@ -332,7 +332,7 @@ def test_soft_targets_need_people(room: Room) -> None:
         fit_student(net, lesson, lesson, settings(room, soft=1.0))
 
 
-def test_where_weights_come_from_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_weights_come_from_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_reach(*_: object, **__: object) -> None:
         raise WeightsError("no network")
 

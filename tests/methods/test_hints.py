@@ -126,7 +126,7 @@ def test_a_net_within_a_model_is_looked_into() -> None:
     )
 
 
-def test_a_student_that_is_too_small_is_told() -> None:
+def test_a_student_that_is_too_small_is_reported() -> None:
     with pytest.raises(TrainingError, match="more than 16×16 in the student, the widest is 16×16"):
         viewed(net(0), FeatureMap(((16, 3),)))
 
@@ -170,7 +170,7 @@ def test_the_share_explained_is_that_of_the_variance() -> None:
     assert told.validated[0] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_rate_that_leads_nowhere_is_told() -> None:
+def test_a_rate_that_leads_nowhere_is_reported() -> None:
     train = taught(16, seed=9)
     view, own = viewed(net(11), LAYOUT)
     far = settings(hint_epochs=3, hint_learning_rate=1e25)

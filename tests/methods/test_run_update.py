@@ -350,7 +350,7 @@ def test_methods_by_gradient_leave_a_head_that_can_be_loaded(room: Room) -> None
     assert Recognizer.load(room.folder).head.output_shape[-1] == 24
 
 
-def test_what_cannot_be_updated_is_told(room: Room, tmp_path: Path) -> None:
+def test_what_cannot_be_updated_is_reported(room: Room, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="method: expected naive"):
         room.update("replay+magic")
     inputs = keras.Input((108,), name="features")
@@ -362,7 +362,7 @@ def test_what_cannot_be_updated_is_told(room: Room, tmp_path: Path) -> None:
         room.update()
 
 
-def test_damaged_exemplars_are_told(room: Room) -> None:
+def test_damaged_exemplars_are_reported(room: Room) -> None:
     (room.folder / "exemplars.npz").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"exemplars.npz: it cannot be read.*Delete the file"):
         room.update()

@@ -232,7 +232,7 @@ def test_an_interrupted_training_leaves_no_half_run(
     assert not list(tmp_path.iterdir())
 
 
-def test_too_few_people_are_told(manifest: Manifest, cache: Path, tmp_path: Path) -> None:
+def test_too_few_people_are_reported(manifest: Manifest, cache: Path, tmp_path: Path) -> None:
     nobody = manifest.select([photo.split != "validation" for photo in manifest.photos])
     with pytest.raises(DataError):
         train_from_scratch(nobody, SETTINGS, tmp_path / "mine", cache=cache)

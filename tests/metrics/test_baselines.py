@@ -182,7 +182,7 @@ def test_lda_takes_people_with_one_photo_and_copies():
     assert np.all(np.isfinite(Lda().fit(constant, [0, 0, 0, 1, 1, 1]).transform(constant)))
 
 
-def test_what_cannot_be_learnt_is_said():
+def test_what_cannot_be_learnt_is_reported():
     rows, labels = faces(11, 5, 3)
     with pytest.raises(DataError, match="1 people"):
         Lda().fit(rows, np.zeros(15, int))

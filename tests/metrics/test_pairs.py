@@ -116,7 +116,7 @@ def test_a_seed_repeats_and_another_differs():
 
 
 @pytest.mark.parametrize("labels", [[], [0], [0, 0, 0], [0, 1, 2]])
-def test_impossible_pairs_are_said(labels):
+def test_impossible_pairs_are_reported(labels):
     with pytest.raises(DataError, match="at least 2 people, one of them with 2 photos"):
         sample_pairs(labels, seed=0)
 

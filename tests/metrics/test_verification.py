@@ -50,7 +50,7 @@ def test_threshold_of_a_fold_comes_from_the_others():
     assert scores.tar_at_far == {"1e-1": None, "1e-2": None, "1e-3": None, "1e-4": None}
 
 
-def test_a_rate_that_cannot_be_told_says_what_it_takes():
+def test_a_rate_that_cannot_be_seen_says_what_it_takes():
     same = np.arange(1100) < 100
     distances = np.where(same, 0.5, np.linspace(0.4, 2.0, 1100))
     scores = verify_at(distances, same, threshold=0.6)

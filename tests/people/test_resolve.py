@@ -119,7 +119,7 @@ def test_what_was_joined_later_contradicts_no_more_than_itself() -> None:
     assert pairs == {(1, 3), (1, 4), (2, 4)}
 
 
-def test_who_is_joined_differs_from_whoever_either_differed_from() -> None:
+def test_who_is_joined_differs_from_all_either_differed_from() -> None:
     spoken = [("same", [1, 8]), ("same", [3, 9]), ("same", [1, 3]), ("different", [3], [8]), ("different", [1], [9])]
     assert notify(*spoken).same == [(1, 3)]
     assert notify(*spoken).contradicted == (1, 2)

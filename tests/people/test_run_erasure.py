@@ -155,7 +155,7 @@ def test_features_are_found_where_people_do_not_lie_in_folders(run: Path, tmp_pa
     assert any("facetl cache gc" in line for line in done.advice)
 
 
-def test_the_command_tells_and_refuses(run: Path) -> None:
+def test_the_command_reports_and_refuses(run: Path) -> None:
     result = CliRunner().invoke(app, ["forget", str(run), ZOE, "--json"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)

@@ -52,7 +52,7 @@ def test_who_is_hardly_nearer_than_the_next_is_unknown() -> None:
     assert identifier(**wide, margin=between - 1e-3).answers(at(49))[0].name == "Ann"
 
 
-def test_a_persons_own_threshold_is_told() -> None:
+def test_a_persons_own_threshold_is_reported() -> None:
     rng = np.random.default_rng(0)
     degrees = np.concatenate([rng.normal(0, 2, 6), rng.normal(60, 14, 6), rng.normal(200, 14, 6)])
     names = [name for name in ("Ann", "Bob", "Zoe") for _ in range(6)]

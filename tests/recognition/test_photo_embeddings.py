@@ -72,7 +72,7 @@ def test_other_weights_under_the_same_name_do_not_reach_the_cache(
         embed_manifest(recognizer, Manifest.from_folder(photos), cache=tmp_path / "cache")
 
 
-def test_a_folder_without_a_readable_photo_is_said(recognizer: Recognizer, tmp_path: Path) -> None:
+def test_a_folder_without_a_readable_photo_is_reported(recognizer: Recognizer, tmp_path: Path) -> None:
     (tmp_path / "people" / "Ann").mkdir(parents=True)
     (tmp_path / "people" / "Ann" / "a.jpg").write_bytes(b"\xff\xd8\xff no more")
     with pytest.raises(DataError, match=r"got none \(1 broken\)"):

@@ -113,7 +113,8 @@ def test_a_distance_needs_a_face_in_both_photos(recognizer: Recognizer, album: P
 
 
 def test_two_photos_are_compared_by_their_main_faces(recognizer: Recognizer, album: Path) -> None:
-    pair = recognizer.verify(album / "a.png", album / "f.png")
+    pair = recognizer.verify(str(album / "a.png"), str(album / "f.png"))
+    assert recognizer.embed_photo(str(album / "a.png")).path == album / "a.png"
     assert (pair.verified, pair.distance, pair.threshold, pair.faces) == (True, 0.0, recognizer.threshold, (1, 1))
     assert pair.probability == recognizer.probability(0.0)
     apart = recognizer.verify(album / "a.png", album / "e.png")

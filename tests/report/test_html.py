@@ -170,7 +170,7 @@ def test_a_failure_leaves_the_old_page_and_no_crumbs(contents, tmp_path, monkeyp
     assert os.listdir(tmp_path) == ["r.html"]
 
 
-def test_a_missing_folder_is_said(contents, tmp_path):
+def test_a_missing_folder_is_reported(contents, tmp_path):
     with pytest.raises(RunError, match="could not be written"):
         write_report(tmp_path / "no" / "r.html", title="t", verifications=contents["verifications"])
 

@@ -119,7 +119,7 @@ def test_triplets_of_photos_that_cannot_be_read_are_counted(
         evaluate_triplets(run, triplets_file(tmp_path, rows[:1]), tmp_path / "set", cache=cache)
 
 
-def test_a_run_without_floors_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_without_baselines_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     old = replace(run, baselines=None, known=None)
     told = evaluate_triplets(old, triplets_file(tmp_path, some_triplets()), photos, cache=cache).to_json()
     assert told["baselines"] is None

@@ -205,7 +205,7 @@ def test_pairs_with_a_missing_photo_are_counted_and_left_out(tmp_path: Path, mon
     assert report.verifications["trained"].pairs == 12 - 4
 
 
-def test_a_folder_that_does_not_hold_the_people_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_hold_the_people_is_reported(tmp_path: Path) -> None:
     text = pairs_text((["Nan", "Oda", "Pia", "Quy"], FOLDS[1]))
     with pytest.raises(DataError, match=r"fold 1: .*found 0 of 6 pairs"):
         benchmark_lfw(collection_of(tmp_path), protocol_of(tmp_path, text), SETTINGS)

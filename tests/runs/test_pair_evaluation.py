@@ -104,7 +104,7 @@ def test_pairs_are_scored_by_folds_and_at_the_runs_threshold(
     assert (intervals["people"], intervals["tar_at_far"]["1e-4"]) == (PEOPLE, None)
 
 
-def test_people_in_several_folds_are_told(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_people_in_several_folds_are_reported(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     listed = rows()
     apart = evaluate_pairs(run, protocol_of(tmp_path, listed), photos, cache=cache)
     assert (apart.shared, apart.to_json()["people_in_several_folds"]) == ((), 0)
@@ -179,7 +179,7 @@ def test_photos_that_cannot_be_read_are_counted(run: EvaluatedRun, photos: Path,
         evaluate_pairs(run, protocol_of(tmp_path, listed[4:5]), tmp_path, cache=cache)
 
 
-def test_a_run_without_floors_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_without_baselines_says_so(run: EvaluatedRun, photos: Path, cache: Path, tmp_path: Path) -> None:
     old = replace(run, baselines=None, known=None)
     told = evaluate_pairs(old, protocol_of(tmp_path, rows()), photos, cache=cache).to_json()
     assert (told["baselines"], told["people_in_training"]) == (None, None)

@@ -121,7 +121,7 @@ def test_it_stands_beside_the_run(ceiling: ReferenceNet, tmp_path: Path, make_pe
     assert "dlib" not in told["baselines"]
 
 
-def test_another_name_and_a_missing_extra_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_name_and_a_missing_extra_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="expected one of dlib, got 'facenet'"):
         ReferenceNet.open("facenet")
     monkeypatch.setattr(dlib_net, "_PACKAGE", "no_such_package")

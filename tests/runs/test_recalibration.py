@@ -131,7 +131,7 @@ def test_a_refusal_leaves_the_run_as_it_was(made):
     assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before
 
 
-def test_photos_that_moved_are_found_by_data_and_gone_ones_are_told(made, tmp_path):
+def test_photos_that_moved_are_found_by_data_and_gone_ones_are_reported(made, tmp_path):
     elsewhere = shutil.copytree(made.photos, tmp_path / "moved")
     config = json.loads((made.folder / "config.json").read_text())
     (made.folder / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "nowhere")}))
@@ -160,13 +160,13 @@ def test_a_run_that_does_not_say_who_is_who_is_refused(made):
 
 
 @pytest.mark.parametrize("broken", ["", "[]", "{}", '{"data": "x", "settings": {"seed": "a"}}', "\udc80"])
-def test_a_damaged_config_is_told(made, broken):
+def test_a_damaged_config_is_reported(made, broken):
     (made.folder / "config.json").write_text(broken, errors="surrogateescape")
     with pytest.raises(RunError, match="complete run folder"):
         recalibrate(made.folder, Target("f1"), cache=made.cache)
 
 
-def test_a_damaged_head_is_told(made):
+def test_a_damaged_head_is_reported(made):
     (made.folder / "head.keras").write_bytes(b"no head")
     with pytest.raises(RunError, match="complete run folder"):
         recalibrate(made.folder, Target("f1"), cache=made.cache)
@@ -175,7 +175,7 @@ def test_a_damaged_head_is_told(made):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"version": 1, "threshold": NaN}']
 )
-def test_a_damaged_calibration_is_told_and_mended(made, content):
+def test_a_damaged_calibration_is_reported_and_mended(made, content):
     (made.folder / "calibration.json").write_bytes(content)
     with pytest.raises(RunError, match=r"calibration.json: .*Run facetl calibrate\."):
         RunFolder(made.folder).calibration()

@@ -130,7 +130,7 @@ def row(tap: str, ms: float, without: list[float], dim: int = 10) -> TapRow:
 
 def test_picks_the_cheapest_within_a_standard_error_of_the_difference() -> None:
     best = row("late", 9.0, [0.90, 0.92, 0.94])
-    worse_for_all = row("early", 1.0, [0.89, 0.91, 0.93])  # worse by 0.01 whoever is left out: no error at all
+    worse_for_all = row("early", 1.0, [0.89, 0.91, 0.93])  # worse by 0.01 no matter who is left out: no error at all
     as_good = row("middle", 4.0, [0.93, 0.90, 0.92])  # differences −0.03, 0.02, 0.02: error √(2/3 · 0.00167) = 0.033
     assert pick([best, worse_for_all]) is best
     assert pick([worse_for_all, as_good, best]) is as_good

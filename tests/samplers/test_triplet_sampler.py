@@ -66,7 +66,7 @@ class TestClassIndex:
         assert index.anchors.tolist() == [0, 1, 2, 4, 5]
 
     @pytest.mark.parametrize("labels", [[3, 3, 3], [0, 1, 2], [4]])
-    def test_too_few_people_or_photos_is_said(self, labels: list[int]) -> None:
+    def test_too_few_people_or_photos_is_reported(self, labels: list[int]) -> None:
         with pytest.raises(TrainingError, match="at least 2 people, one of them with 2 photos"):
             ClassIndex(np.array(labels))
 
@@ -204,7 +204,7 @@ class TestNeighbourSampler:
         # ε is 0.1, 0.2, 0.3, 0.4, 0.5; the ramp lets half of 1 − 0.2 through at first.
         np.testing.assert_allclose([sampler.share(epoch) for epoch in range(5)], [0, 0.4, 0.7, 0.6, 0.5])
 
-    def test_missing_embeddings_are_said(self) -> None:
+    def test_missing_embeddings_are_reported(self) -> None:
         with pytest.raises(TrainingError, match="epoch 3 draws by distance and needs embeddings"):
             neighbours(warmup=3).triplets(3)
 

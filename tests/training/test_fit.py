@@ -289,7 +289,7 @@ class TestResuming:
                 fit_head(*changed, SETTINGS, validation=VALIDATION, checkpoint=tmp_path / "state.npz", resume=True)
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text"])
-    def test_a_damaged_checkpoint_is_said(self, damage: str, tmp_path: Path) -> None:
+    def test_a_damaged_checkpoint_is_reported(self, damage: str, tmp_path: Path) -> None:
         path = tmp_path / "state.npz"
         weights = [np.arange(600, dtype=np.float32).reshape(30, 20)]
         Checkpoint(2, weights, weights, {"wait": 1}, [{"loss": 0.5}], {"seed": 1}).save(path)
@@ -355,12 +355,12 @@ class TestRefusing:
         assert len(history) == 16
         assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
 
-    def test_a_learning_rate_beyond_all_numbers_is_said(self) -> None:
+    def test_a_learning_rate_beyond_all_numbers_is_reported(self) -> None:
         with pytest.raises(CollapseError, match=r"diverged in epoch 1: .*--learning-rate"):
             fitted_with(small_settings(learning_rate=1e30))
 
     @pytest.mark.parametrize("sampler", ["random", "pk"])
-    def test_a_damaged_cache_met_while_training_is_said_as_such(self, sampler: str) -> None:
+    def test_a_damaged_cache_met_while_training_is_reported_as_such(self, sampler: str) -> None:
         class Damaged:
             """Rows of which those after the first few are damaged."""
 

@@ -95,7 +95,7 @@ def test_the_triplet_loss_keeps_the_presets_sampler() -> None:
         ({"learning_rate": float("inf")}, "learning_rate: expected a number above 0"),
     ],
 )
-def test_what_does_not_fit_is_said(changes: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_reported(changes: dict[str, Any], said: str) -> None:
     assert said in refused(**changes)
 
 

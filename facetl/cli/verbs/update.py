@@ -48,7 +48,7 @@ def update(
     """Enrol people who arrive, and learn them from cached features without forgetting those before.
 
     They can be named at once. The new head takes the old one's place only if it is no worse on people whom neither was
-    trained on; the old one is kept, see `facetl runs`. Whoever was enrolled before stays enrolled.
+    trained on; the old one is kept, see `facetl runs`. People enrolled before stay enrolled.
     """
     folder = find_run(run, models)
     start_tensorflow()

@@ -176,7 +176,7 @@ def _microsoft(element: Element, header: PhotoHeader) -> Iterator[Region]:
     for item in xmp.members(info, f"{{{_MPRI}}}Regions"):
         described = xmp.described(item)
         numbers = [_number(part) for part in xmp.text(described, f"{{{_MPREG}}}Rectangle").split(",")]
-        # A person who is only said to be in the photo has no rectangle.
+        # A person who is only listed as being in the photo has no rectangle.
         if len(numbers) != 4:
             continue
         left, top, width, height = numbers

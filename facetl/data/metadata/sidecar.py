@@ -67,7 +67,7 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
         before, mode, new = xmp.read_sidecar(path), stat.S_IMODE(path.stat().st_mode), False
     after = merged(before, regions, header, name=str(path))
     if new or after != before:
-        # Whoever may read the photo may read who is in it; nobody needs to execute it.
+        # Those who may read the photo may read who is in it; nobody needs to execute it.
         write_atomic(path, after, mode=mode & 0o666)
     return path
 

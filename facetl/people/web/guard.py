@@ -49,7 +49,7 @@ class Guard:
 
     Args:
         app: what it guards.
-        token: what the printed address holds; whoever knows it is let in.
+        token: what the printed address holds; anybody who knows it is let in.
         port: where the server listens, on 127.0.0.1.
     """
 
