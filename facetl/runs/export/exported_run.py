@@ -64,7 +64,7 @@ class Parity(JsonFields):
 def compare(original: np.ndarray, copy: np.ndarray, labels: np.ndarray, *, threshold: float, seed: int = 0) -> Parity:
     """Compare unit embeddings of the same photos, [photos, width] float twice, and who is on them, [photos] int.
 
-    threshold: the run's squared distance, the same for both, as whoever uses the copy will use it.
+    threshold: the run's squared distance, the same for both, since users of the copy have no other.
     """
     counts = np.unique(labels, return_counts=True)[1]
     accuracies: list[float | None] = [None, None]
