@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,10 +91,16 @@ def learn(
     )
     objective: Objective = make_objective(chosen, taken.labels, width=trunk.output_shape[-1])
     if update.has("distillation"):
-        objective = _Distilling(objective, updated, anchor, weight=update.distillation)
+
+        def moved(rows: Any) -> Any:
+            """Return the cosine distillation to the old trunk, both without dropout: its noise is not the old's."""
+            old = tf.stop_gradient(anchor(rows, training=False))
+            return CosineDistillationLoss()(old, updated(rows, training=False))
+
+        objective = _Retaining(objective, update.distillation, moved)
     if update.has("ewc"):
         consolidation = Consolidation.at(trunk, memory.float32, memory.labels, chosen)
-        objective = _Consolidating(objective, updated, consolidation, weight=update.consolidation)
+        objective = _Retaining(objective, update.consolidation, lambda rows: consolidation.penalty(updated))
     fit_trunk(
         updated,
         taken.float32,
@@ -106,12 +113,15 @@ def learn(
 
 
 class _Retaining(Objective):
-    """An objective with another one's loss and something added to it, which hides the loss of a collapsed head."""
+    """An objective with another one's loss and something added to it, which hides the loss of a collapsed head.
 
-    def __init__(self, base: Objective, trunk: keras.Model, *, weight: float) -> None:
+    added: a batch's features → a scalar.
+    """
+
+    def __init__(self, base: Objective, weight: float, added: Callable[[Any], Any]) -> None:
         self.base = base
-        self.trunk = trunk
         self.weight = weight
+        self.added = added
         self.proxies = base.proxies
         self.seed_generator = base.seed_generator
 
@@ -119,35 +129,6 @@ class _Retaining(Objective):
         """Return the base's measure, its loss increased."""
         measured = self.base(embeddings, targets, features)
         return measured._replace(loss=measured.loss + self.weight * self.added(features))
-
-    def added(self, features: Any) -> Any:
-        """Return what a batch adds, a scalar."""
-        raise NotImplementedError
-
-
-class _Distilling(_Retaining):
-    """Adds the cosine distillation to an old trunk. Both see the photos without dropout: its noise is not the old's."""
-
-    def __init__(self, base: Objective, trunk: keras.Model, old: keras.Model, *, weight: float) -> None:
-        super().__init__(base, trunk, weight=weight)
-        self.old = old
-
-    def added(self, features: Any) -> Any:
-        """Return the mean over the batch's photos."""
-        old = tf.stop_gradient(self.old(features, training=False))
-        return CosineDistillationLoss()(old, self.trunk(features, training=False))
-
-
-class _Consolidating(_Retaining):
-    """Adds the elastic penalty."""
-
-    def __init__(self, base: Objective, trunk: keras.Model, consolidation: Consolidation, *, weight: float) -> None:
-        super().__init__(base, trunk, weight=weight)
-        self.consolidation = consolidation
-
-    def added(self, features: Any) -> Any:
-        """Return the penalty of the weights as they are."""
-        return self.consolidation.penalty(self.trunk)
 
 
 _BATCH = 16  # triplets a gradient: squares of the mean of many would be small everywhere
