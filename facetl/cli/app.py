@@ -32,7 +32,7 @@ COMMANDS = {
     "embed": ("verbs.embed:embed", "Write the embeddings of photos to a file."),
     "forget": ("verbs.forget:forget", "Erase a person from a run or a library."),
     "cluster": ("verbs.cluster:cluster", "Group the faces of photos by person."),
-    "people": ("people.collection:app", "A photo collection, its people, and their page."),
+    "people": ("verbs.people:app", "A photo collection, its people, and their page."),
     "update": ("verbs.update:update", "Enrol people who arrive, and learn them."),
     "runs": ("verbs.update:app", "The versions of an updated run, and the way back."),
 }

@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.calibration.calibration import Calibration
-from facetl.clustering.clusters import Clustering, checked_rows, constrained_rows, with_strangers
+from facetl.clustering.clusters import Clustering, checked_rows, constrained_rows, stacks_of, with_strangers
 from facetl.clustering.constraints import UNCONSTRAINED, Constraints, ConstraintSet
-from facetl.clustering.linkage import Linkage
-from facetl.clustering.membership import confidences, name_near
+from facetl.clustering.linkage import Linkage, name_near
 from facetl.clustering.neighbours import NOBODY, Float32s, Ints, neighbours
-from facetl.clustering.similarity import NEIGHBOURS, Evidence
-from facetl.clustering.stacks import stacks_of
+from facetl.clustering.similarity import NEIGHBOURS, Evidence, confidences
 from facetl.errors import DataError
 from facetl.metrics.roc import Floats
 

@@ -8,18 +8,22 @@ the other would (reciprocal agglomerative clustering, Sumengen et al., 2021).
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
 from facetl.clustering.constraints import ConstraintSet
 from facetl.clustering.neighbours import NOBODY, Float32s, Ints, nearest
+from facetl.clustering.similarity import Evidence
 from facetl.metrics.roc import Floats
 
 _PASSES = 8  # of drawing the lists anew; two or three are usual
 _LISTED = 20
 _BLOCK = 1 << 15  # pairs compared at once: 128 MB at 512 numbers a group
+_ROWS = 4096  # groups compared with all people at once
+_SURE = 0.3  # how near a named person must be, in parts of the way from the last near face to the same face
+_MARGIN = 0.1  # by which the second nearest person must be farther, in the same parts
 
 
 @dataclass
@@ -130,6 +134,43 @@ class Linkage:
             products = np.einsum("ij,ij->i", self.sums[one], self.sums[other], dtype=np.float64)
             cosines[start : start + _BLOCK] = products / (self.counts[one] * self.counts[other])
         return cosines
+
+
+def name_near(linkage: Linkage, evidence: Evidence, *, asked: Ints, barred: Collection[int] = ()) -> None:
+    """Link groups to the named people whom they show: an open-set identification, nearest first.
+
+    A group is a person's if the mean cosine to all rows of the person is near enough to unite, and the next
+    person is farther by a margin. asked: int64 [m], groups of the linkage; those that have a name, or whose row is
+    `barred`, are passed over.
+    """
+    links, rows = linkage.links, linkage.rows.tolist()
+    name = [links.label_of(row) for row in rows]
+    if not any(name):
+        return
+    known = np.array([group for group, one in enumerate(name) if one is not None])
+    people, person = np.unique([name[group] for group in known.tolist()], return_inverse=True)
+    sums, counts = np.zeros((len(people), linkage.sums.shape[1]), np.float32), np.zeros(len(people))
+    np.add.at(sums, person, linkage.sums[known])
+    np.add.at(counts, person, linkage.counts[known])
+    means = sums / counts[:, None].astype(np.float32)
+    somebody = np.full(len(people), rows[known[0]])
+    somebody[person] = linkage.rows[known]
+    unnamed = np.array([group for group in asked.tolist() if name[group] is None and rows[group] not in barred], int)
+    nearest, cosines = np.zeros(len(unnamed), np.int64), np.full(len(unnamed), -np.inf)
+    for start in range(0, len(unnamed), _ROWS):
+        block = unnamed[start : start + _ROWS]
+        products = (linkage.sums[block] @ means.T) / linkage.counts[block, None]
+        best = np.argmax(products, axis=1)
+        top = np.take_along_axis(products, best[:, None], axis=1)[:, 0]
+        np.put_along_axis(products, best[:, None], -np.inf, axis=1)
+        clear = top - products.max(axis=1) >= _MARGIN * (1.0 - evidence.least)
+        nearest[start : start + _ROWS] = best
+        cosines[start : start + _ROWS] = np.where(clear, top, -np.inf)
+    least = evidence.least + _SURE * (1.0 - evidence.least)
+    for place in np.argsort(-cosines, kind="stable"):
+        if cosines[place] < least:
+            break
+        links.unite(rows[unnamed[place]], int(somebody[nearest[place]]))
 
 
 def _once(first: Ints, second: Ints, groups: int) -> tuple[Ints, Ints]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from facetl.calibration.calibration import Calibration
-from facetl.clustering.neighbours import NOBODY, Float32s, Neighbours
+from facetl.clustering.neighbours import NOBODY, Float32s, Ints, Neighbours
 from facetl.metrics.linalg import normalised
 from facetl.metrics.roc import Floats
 
@@ -97,3 +97,25 @@ class Evidence:
         for rows, weight in zip(found.rows.T, weights.T.astype(np.float32), strict=True):
             moved += weight[:, None] * table[rows]
         return np.concatenate([embeddings, normalised(moved)], axis=1) * np.float32(np.sqrt(0.5))
+
+
+def confidences(
+    expanded: Float32s, own: Ints, sums: Float32s, counts: Floats, others: Ints, evidence: Evidence
+) -> Floats:
+    """Return how surely rows belong to their groups, not to others near or to none: float64 [m], in [0, 1].
+
+    expanded: float32 [m, width]; own: int64 [m], the group of each, which it is part of; sums, counts: of the expanded
+    rows of each group; others: int64 [m, k], groups near the row, its own perhaps among them. A row alone in its group
+    is sure as far as it belongs to none of the others.
+    """
+    rest = counts[own] - 1.0
+    products = np.einsum("ij,ij->i", expanded, sums[own], dtype=np.float64)
+    itself = np.einsum("ij,ij->i", expanded, expanded, dtype=np.float64)
+    inside = np.where(rest > 0.0, (products - itself) / np.maximum(rest, 1.0), 0.0)
+    elsewhere = np.full(len(expanded), -np.inf)
+    for group in others.T:
+        cosines = np.einsum("ij,ij->i", expanded, sums[group], dtype=np.float64) / counts[group]
+        elsewhere = np.maximum(elsewhere, np.where(group == own, -np.inf, cosines))
+    other = np.exp(evidence.odds(elsewhere))
+    here = np.where(rest > 0.0, np.exp(evidence.odds(inside)), 1.0)
+    return np.asarray(here / np.where(rest > 0.0, here + other + 1.0, 1.0 + other))

@@ -12,8 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
-from facetl.cli.run_config import RunConfig, shares_of
-from facetl.cli.settings_options import Given
+from facetl.cli.settings_options import Given, RunConfig, shares_of
 from facetl.errors import FacetlError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 

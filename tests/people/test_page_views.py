@@ -37,8 +37,8 @@ def test_stacks_are_ordered_and_filtered(page: Page, library: Library) -> None:
 
 
 def test_stacks_come_in_parts(still_page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facetl.people.web.views.stack_views.shown", lambda request: 4)
-    monkeypatch.setattr("facetl.people.web.views.stack_views.PAGE", 3)
+    monkeypatch.setattr("facetl.people.web.stack_views.shown", lambda request: 4)
+    monkeypatch.setattr("facetl.people.web.stack_views.PAGE", 3)
     everything = [stack.id for stack in still_page.site.library.stacks(named=False)]
     found, more = [], "/"
     parts = []
@@ -128,8 +128,8 @@ def test_a_timeline_comes_in_parts(still_page: Page, monkeypatch: pytest.MonkeyP
     more = f"/photos?year={fullest_year(still_page)}" if of_a_year else "/photos"
     whole = photos(still_page.html(more))
     first, then = (1, 1) if of_a_year else (7, 8)
-    monkeypatch.setattr("facetl.people.web.views.photo_views.shown", lambda request: first)
-    monkeypatch.setattr("facetl.people.web.views.photo_views.PAGE", then)
+    monkeypatch.setattr("facetl.people.web.photo_views.shown", lambda request: first)
+    monkeypatch.setattr("facetl.people.web.photo_views.PAGE", then)
     parts = []
     while more:
         html = still_page.html(more)

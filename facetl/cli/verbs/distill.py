@@ -12,8 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, find_run, new_run
 from facetl.cli.output import EpochTable, notify, photo_progress, put_json, put_run, put_table
-from facetl.cli.run_config import Config, RunConfig, shares_of
-from facetl.cli.settings_options import Given, takes_options
+from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 

@@ -11,8 +11,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import new_run, open_collection
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
-from facetl.cli.run_config import Config, RunConfig, shares_of
-from facetl.cli.settings_options import Given, takes_options, training_settings
+from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options, training_settings
 from facetl.data.fetch import sources
 from facetl.training.settings import TrainingSettings
 

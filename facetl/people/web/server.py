@@ -1,23 +1,61 @@
-"""Serves the page to this machine alone, until Ctrl-C."""
+"""The page as an ASGI application, its error pages, and the server that answers this machine alone, until Ctrl-C."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import secrets
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from facetl.errors import DataError
-from facetl.people.web.app import make_app
+from facetl.errors import DataError, FacetlError
+from facetl.people.web import answer_views, job_views, people_views, photo_views, stack_views
+from facetl.people.web.context import HERE, Site
+from facetl.people.web.guard import HEADERS, Guard
 from facetl.people.web.service import PeopleService
 
 if TYPE_CHECKING:
     from facetl.people.library import Library
 
-
 HOST: Final = "127.0.0.1"
+_TITLES: Final = {
+    400: "That was not understood",
+    404: "There is nothing here",
+    405: "Not like this",
+    409: "Not now",
+    413: "Too large",
+    422: "That was not understood",
+    500: "Something went wrong",
+}
+_TYPES: Final = {
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_OWN_WORDS: Final = {
+    "Not Found": "Nothing has this address. It may have been merged, split or forgotten.",
+    "Method Not Allowed": "This address is not for that.",
+}
+_PATIENCE: Final = 10.0
+# Newer FastAPI would report to wherever environment variables say.
+_NO_TELEMETRY: Final[Any] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Server:
@@ -95,3 +133,79 @@ def _listen(port: int) -> socket.socket:
             f"--port: expected a free port of this machine, got {port} ({error}). Leave it out, and one is found."
         ) from error
     return listening
+
+
+def make_app(library: Library, *, token: str, port: int, service: PeopleService | None = None) -> FastAPI:
+    """Return the page on a library.
+
+    Args:
+        library: an open library.
+        token: what the address must hold once, `/?token=…`; the browser gets a cookie for it.
+        port: where the page is served, on 127.0.0.1; no other host is answered.
+        service: does what needs a run; without it the page still shows, names, splits, merges and exports.
+    """
+    site = Site(library, service or PeopleService(library))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.work.close(_PATIENCE)
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
+    app.include_router(_assets())
+    for part in (photo_views, stack_views, people_views, job_views, answer_views):
+        app.include_router(part.router(site))
+    _add_error_pages(app, site)
+    app.add_middleware(Guard, token=token, port=port)
+    app.state.site = site
+    return app
+
+
+def _assets() -> APIRouter:
+    """Return the route of the style sheet, script and icon, read once: whatever else is asked for is not there."""
+    routes = APIRouter()
+    contents = {name: (HERE / "static" / name).read_bytes() for name in _TYPES}
+    tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in contents.items()}
+
+    @routes.get("/static/{name}")
+    async def asset(request: Request, name: str) -> Response:
+        if name not in contents:
+            raise HTTPException(404)
+        headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tags[name]:
+            return Response(status_code=304, headers=headers)
+        return Response(contents[name], media_type=_TYPES[name], headers=headers)
+
+    return routes
+
+
+def _add_error_pages(app: FastAPI, site: Site) -> None:
+    def respond(request: Request, status: int, text: str) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            title = _TITLES.get(status, HTTPStatus(status).phrase)
+            return site.page(request, "error.html", status=status, title=title, text=text)
+        return JSONResponse({"error": text}, status)
+
+    @app.exception_handler(HTTPException)
+    def by_status(request: Request, error: HTTPException) -> Response:
+        answer = respond(request, error.status_code, _OWN_WORDS.get(error.detail, error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"][1:])
+        return respond(request, 422, f"{where or 'request'}: {first['msg']}.")
+
+    @app.exception_handler(FacetlError)
+    def refused(request: Request, error: FacetlError) -> Response:
+        return respond(request, 409, str(error))
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> Response:
+        _LOG.debug("an answer failed", exc_info=error)
+        answer = respond(request, 500, f"An error of facetl's own ({type(error).__name__}). Your answers are kept.")
+        # This answer is given outside the guard; the server ends a connection after it, which a client should know.
+        answer.headers.update(HEADERS | {"Cache-Control": "no-store", "Connection": "close"})
+        return answer

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from facetl.errors import FacetlError
 from facetl.people.web.context import PAGE, Id, Site, as_ids, shown
 from facetl.people.web.pictures import LARGE, SMALL
-from facetl.people.web.views.stack_views import FACES, Offset
+from facetl.people.web.stack_views import FACES, Offset
 
 Year = Annotated[int | None, Query(ge=0, le=9999)]
 
