@@ -111,8 +111,7 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(
-            f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.",
-            file=sys.stderr,
+            f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.", file=sys.stderr
         )
         sys.exit(1)
 

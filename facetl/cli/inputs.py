@@ -39,8 +39,7 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 Run = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.", autocompletion=run_names),
+    str, typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.", autocompletion=run_names)
 ]
 Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos, or folders of them.")]
@@ -52,7 +51,9 @@ DetectorName = Annotated[
         "was trained, so none for a run without --align.",
     ),
 ]
-DetectorWeights = Annotated[Path | None, typer.Option("--detector-weights", help="Weights file of yunet.")]
+DetectorWeights = Annotated[
+    Path | None, typer.Option("--detector-weights", help="face_detection_yunet_*.onnx of OpenCV's model zoo.")
+]
 
 
 def chosen_detector(name: str | None, weights: Path | None) -> DetectorSpec | None:
@@ -147,21 +148,17 @@ def is_library(folder: Path) -> bool:
 def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[Recognizer, Identifier]:
     """Load a run, or the one that a library uses, and whom it can name; RunError or LibraryError for nobody."""
     library = Path(run).expanduser()
-    if is_library(library):
-        return _open_library(library, detector)
-    folder = find_run(run, models)
-    recognizer = open_recognizer(folder, detector)
-    return recognizer, recognizer.identifier(RunFolder(folder).gallery())
-
-
-def _open_library(folder: Path, detector: DetectorSpec | None) -> tuple[Recognizer, Identifier]:
-    with Library.open(folder) as library:
-        recognizer = open_run(library)
+    if not is_library(library):
+        folder = find_run(run, models)
+        recognizer = open_recognizer(folder, detector)
+        return recognizer, recognizer.identifier(RunFolder(folder).gallery())
+    with Library.open(library) as opened:
+        recognizer = open_run(opened)
         from facetl.people.library_embeddings import known_people, library_vectors
 
         with photo_progress("features", unit="faces") as progress:
-            ids, rows = library_vectors(library, recognizer, sorted(library.named()), on_progress=progress)
-        identifier = known_people(library, recognizer, ids, rows)
+            ids, rows = library_vectors(opened, recognizer, sorted(opened.named()), on_progress=progress)
+        identifier = known_people(opened, recognizer, ids, rows)
     return recognizer if detector is None else replace(recognizer, detector=detector), identifier
 
 

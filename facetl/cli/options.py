@@ -74,8 +74,7 @@ Align = Annotated[
 LFW_CROP = 0.512
 BEST_CROPS = (0.36, 0.5, 0.7)
 Mirror = Annotated[
-    bool | None,
-    typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror."),
+    bool | None, typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror.")
 ]
 Grey = Annotated[bool, typer.Option("--grey", help="Turn the photos to grey before the net.")]
 WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]

@@ -85,9 +85,8 @@ def takes_options(settings: type[Any], *, defaults: bool = True) -> Callable[...
         @functools.wraps(verb)
         def run(*, context: typer.Context, **values: Any) -> None:
             named = frozenset(name for name in values if _is_given(context, name))
-            field_of = {name: name for name in field_names(settings)} | {
-                name: own for name, (own, _) in offered.items()
-            }
+            field_of = {name: name for name in field_names(settings)}
+            field_of |= {name: own for name, (own, _) in offered.items()}
             given = Given({field_of[name]: values[name] for name in values if name in named & field_of.keys()}, named)
             verb(**{name: value for name, value in values.items() if name not in offered}, given=given)
 
@@ -129,10 +128,7 @@ def _parameter(name: str, settings: type[Any], field: str, option: Option, defau
     if not defaults:
         kind, default = (kind if kind is Any else kind | None), None
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, typer.Option(flag, **more)],
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, typer.Option(flag, **more)]
     )
 
 
@@ -150,15 +146,10 @@ def number_or_schedule(text: str) -> Schedule:
 def whole_or_schedule(text: str) -> int | tuple[int, int]:
     """Read `2000`, or `2000:200`; wrong usage otherwise."""
     schedule = number_or_schedule(text)
-    if isinstance(schedule, tuple):
-        return (_whole(text, schedule[0]), _whole(text, schedule[1]))
-    return _whole(text, schedule)
-
-
-def _whole(text: str, value: float) -> int:
-    if not value.is_integer():
+    values = schedule if isinstance(schedule, tuple) else (schedule,)
+    if not all(float(value).is_integer() for value in values):
         raise typer.BadParameter(f"{text!r}: expected a whole number, or FROM:TO as 2000:200.")
-    return int(value)
+    return int(values[0]) if len(values) == 1 else (int(values[0]), int(values[1]))
 
 
 def training_settings(given: Given, preset: str, base: TrainingSettings | None = None, **more: Any) -> TrainingSettings:

@@ -8,13 +8,13 @@ question's gain. What was answered, or follows from answers, is never asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import linkage  # type: ignore[import-untyped,unused-ignore]
+from scipy.cluster.hierarchy import linkage, to_tree  # type: ignore[import-untyped,unused-ignore]
 
 from facetl.calibration.calibration import Calibration
 from facetl.clustering.clusters import checked_rows, with_strangers
@@ -24,7 +24,6 @@ from facetl.clustering.similarity import Evidence
 from facetl.errors import DataError
 from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised
-from facetl.metrics.roc import Floats
 
 _NEAR = 8  # stacks with which one is compared
 _HALVED = 500  # rows of a stack by which it is halved
@@ -59,23 +58,21 @@ def questions(
     constraints: Constraints = UNCONSTRAINED,
     names: Mapping[int, str] | None = None,
     strangers: frozenset[int] = frozenset(),
-    asked: Collection[tuple[int, int]] = (),
     count: int = 10,
 ) -> list[Question]:
     """Return the `count` most useful questions, or as many as there are, the most useful first.
 
     embeddings: float [n, width] of unit norm; stack: int [n], −1 for rows in none, of which nothing is asked;
-    constraints, names: what is known; strangers: rows of nobody to be named, of which nothing is asked; asked: pairs of
-    rows not to be asked about again. Of the first questions no two are about one stack, as long as there are others.
-    Raises DataError as `cluster`.
+    constraints, names: what is known; strangers: rows of nobody to be named, of which nothing is asked. Of the first
+    questions no two are about one stack, as long as there are others. Raises DataError as `cluster`.
     """
     rows, stack = checked_rows(embeddings, threshold), np.asarray(stack)
     if stack.shape != (len(rows),) or stack.dtype.kind not in "iu":
         raise DataError(
             f"Each of {len(rows)} rows needs the number of its stack. Received: {stack.dtype} {stack.shape}."
         )
-    candidates = _Candidates(rows, stack, Evidence(threshold, calibration), constraints, names or {}, strangers, asked)
-    joins = candidates.joins(most=_SPARE * count + len(asked))
+    candidates = _Candidates(rows, stack, Evidence(threshold, calibration), constraints, names or {}, strangers)
+    joins = candidates.joins(most=_SPARE * count)
     found = sorted(chain(joins, candidates.splits()), key=lambda one: (-one.gain, one.first, one.second))
     used: set[int] = set()
     fresh: list[Question] = []
@@ -98,10 +95,8 @@ class _Candidates:
         constraints: Constraints,
         names: Mapping[int, str],
         strangers: frozenset[int],
-        asked: Collection[tuple[int, int]],
     ) -> None:
         self.rows, self.evidence = rows, evidence
-        self.asked = {frozenset(pair) for pair in asked}
         held = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
         self.known_group = [held.group(row) for row in range(len(rows))]
         self.links = held
@@ -131,7 +126,7 @@ class _Candidates:
             first, second = self.stacks[one[pair]], self.stacks[other[pair]]
             if self.links.allow(int(first[0]), int(second[0])):
                 probability = float(probabilities[pair])
-                yield from self._question(first, second, probability, wrong=probability, together=False)
+                yield self._question(first, second, probability, wrong=probability, together=False)
                 most -= 1
             if not most:
                 return
@@ -147,17 +142,14 @@ class _Candidates:
             }:
                 cosine, smaller = self._look(first) @ self._look(second), min(len(first), len(second))
                 probability = float(self.evidence.probability_of_groups(cosine, smaller))
-                yield from self._question(first, second, probability, wrong=1.0 - probability, together=True)
+                yield self._question(first, second, probability, wrong=1.0 - probability, together=True)
             waiting += [(half, depth - 1) for half in (first, second) if len(half) > 1 and depth > 1]
 
-    def _question(
-        self, first: Ints, second: Ints, probability: float, *, wrong: float, together: bool
-    ) -> Iterator[Question]:
+    def _question(self, first: Ints, second: Ints, probability: float, *, wrong: float, together: bool) -> Question:
         one, other = sorted((self._face(first), self._face(second)))
-        if frozenset((one, other)) not in self.asked:
-            # Each of a faces is put to, or freed from, b of a + b; and the other way about.
-            right = 2.0 * len(first) * len(second) / (len(first) + len(second)) / len(self.rows)
-            yield Question(one, other, probability, wrong * right, together)
+        # Each of a faces is put to, or freed from, b of a + b; and the other way about.
+        right = 2.0 * len(first) * len(second) / (len(first) + len(second)) / len(self.rows)
+        return Question(one, other, probability, wrong * right, together)
 
     def _look(self, members: Ints) -> Float32s:
         """Return a group's vector; the inner product of two is nearly the mean cosine of the groups' expanded rows."""
@@ -170,29 +162,13 @@ class _Candidates:
     def _halves(self, members: Ints) -> tuple[Ints, Ints]:
         """Divide a group where average linkage joins it last; of a large one, by some of its rows."""
         some = members[np.unique(np.linspace(0, len(members) - 1, _HALVED).astype(np.int64))]
-        tree = linkage(self._condensed(some), "average")
+        cosines = (self.rows[some] @ self.rows[some].T)[np.triu_indices(len(some), 1)]
+        tree = to_tree(linkage(np.maximum(1.0 - cosines.astype(np.float64), 0.0), "average"))
         left = np.zeros(len(some), bool)
-        left[_leaves(tree, int(tree[-1, 0]))] = True
+        left[tree.get_left().pre_order()] = True
         if len(some) == len(members):
             return members[left], members[~left]
         means = np.stack([self.rows[some[left]].mean(axis=0), self.rows[some[~left]].mean(axis=0)])
         nearer = np.argmax(self.rows[members] @ means.T, axis=1) == 0
         nearer[np.isin(members, some[left])], nearer[np.isin(members, some[~left])] = True, False
         return members[nearer], members[~nearer]
-
-    def _condensed(self, rows: Ints) -> Floats:
-        cosines = self.rows[rows] @ self.rows[rows].T
-        return np.maximum(1.0 - cosines[np.triu_indices(len(rows), 1)].astype(np.float64), 0.0)
-
-
-def _leaves(tree: Floats, node: int) -> list[int]:
-    """Return the rows below a node of SciPy's linkage."""
-    rows, waiting = [], [node]
-    size = len(tree) + 1
-    while waiting:
-        one = waiting.pop()
-        if one < size:
-            rows.append(one)
-        else:
-            waiting += [int(tree[one - size, 0]), int(tree[one - size, 1])]
-    return rows

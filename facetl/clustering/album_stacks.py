@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from facetl.backbones.extractor import make_extractor
 from facetl.clustering.clusters import Constraints, cluster
 from facetl.embeddings.face_features import FacePlace, face_features, face_key, fill_faces, missing_faces
 from facetl.errors import DataError
 from facetl.faces.detection import detect_all
-from facetl.faces.detectors import Face
 from facetl.images.decode import read_photo
 from facetl.io.files import csv_bytes, digests, write_atomic
 from facetl.recognition.embedded_face import own_detector
@@ -97,8 +95,9 @@ def stack_album(
     detector = recognizer.detector or own_detector(spec)
     found = detect_all(shas, cache_folder=cache, detector=detector, decode=read_photo, on_progress=on_faces)
     reasons.update(found.report.skipped)
+    from_left = attrgetter("box")
     seen = {
-        path: {face_key(sha, detector.fingerprint(), face): face for face in _from_left(found.faces[sha])}
+        path: {face_key(sha, detector.fingerprint(), face): face for face in sorted(found.faces[sha], key=from_left)}
         for path, sha in shas.items()
         if sha in found.faces
     }
@@ -124,21 +123,10 @@ def stack_album(
         constraints=Constraints(apart=[group for group in together.values() if len(group) > 1]),
         seed=seed,
     )
-    numbers = _by_size(done.stack)
     faces = tuple(
-        StackedFace(path, number, numbers[int(done.stack[rows[key]])], float(done.confidence[rows[key]]))
+        StackedFace(path, number, int(done.stack[rows[key]]) + 1, float(done.confidence[rows[key]]))
         for path, found_here in seen.items()
         for number, key in enumerate(found_here, start=1)
         if key in rows
     )
     return AlbumStacks(faces, len(seen), sum(not faces for faces in seen.values()), +reasons)
-
-
-def _from_left(faces: Sequence[Face]) -> list[Face]:
-    return sorted(faces, key=lambda face: face.box)
-
-
-def _by_size(stack: np.ndarray) -> dict[int, int]:
-    """Return a number for each stack, from 1, the biggest first."""
-    sizes = Counter(stack.tolist())
-    return {one: number for number, one in enumerate(sorted(sizes, key=lambda one: (-sizes[one], one)), start=1)}

@@ -24,7 +24,7 @@ from facetl.metrics.roc import Floats
 
 __all__ = ["Clustering", "Constraints", "StackOf", "cluster"]
 
-_BLOCK = 4096
+_BLOCK = 4096  # stacks compared with all people at once
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,21 @@ def cluster(
     constraints: Constraints = UNCONSTRAINED,
     names: Mapping[int, str] | None = None,
     strangers: frozenset[int] = frozenset(),
-    search: str = "auto",
     seed: int = 0,
 ) -> Clustering:
     """Group rows that show one person.
 
     embeddings: float [n, width] of unit norm; threshold: squared distance up to which two photos count as one person,
     by which distances are judged where there is no calibration; names: row → name; strangers: rows of nobody to be
-    named; search: a method of `neighbours`; seed: for those who pass one, nothing here is random. Raises DataError for
-    other embeddings, or where constraints and names contradict each other.
+    named; seed: for those who pass one, nothing here is random. Raises DataError for other embeddings, or where
+    constraints and names contradict each other.
     """
     rows = checked_rows(embeddings, threshold)
     names = names or {}
     links = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
     evidence = Evidence(threshold, calibration)
     every = np.arange(len(rows))
-    found = neighbours(rows, NEIGHBOURS, method=search)
+    found = neighbours(rows, NEIGHBOURS)
     expanded = evidence.expanded(rows, found, rows)
     linkage = Linkage(expanded.copy(), np.ones(len(rows)), every, links, evidence.least, evidence.least_to_all)
     name_near(linkage, evidence, asked=every, barred=strangers)
@@ -123,7 +122,7 @@ def stacks_of(
     starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
     members = [part.tolist() for part in np.split(order, starts[1:])]
     sums = np.add.reduceat(embeddings[order].astype(np.float64), starts, axis=0)
-    called = [_name(part, links) for part in members]
+    called = [next((name for row in part if (name := links.label_of(row)) is not None), None) for part in members]
     asked = [place for place, name in enumerate(called) if name is None and strangers.isdisjoint(members[place])]
     means = sums / np.array([[len(part)] for part in members])
     likely = _likeliest([members[place][0] for place in asked], means[asked], embeddings, links, names, even)
@@ -138,10 +137,6 @@ def stacks_of(
         )
         for place, (part, total) in enumerate(zip(members, sums, strict=True))
     )
-
-
-def _name(rows: list[int], links: ConstraintSet) -> str | None:
-    return next((name for row in rows if (name := links.label_of(row)) is not None), None)
 
 
 def _likeliest(

@@ -31,11 +31,10 @@ def assign_new(
     constraints: Constraints = UNCONSTRAINED,
     names: Mapping[int, str] | None = None,
     strangers: frozenset[int] = frozenset(),
-    search: str = "auto",
 ) -> Clustering:
     """Add rows to stacks that are there, or make new stacks of them; no old row moves and no old stacks unite.
 
-    embeddings, constraints, names, strangers, search: as for `cluster`, of all rows, old and new; stack: int [n], −1
+    embeddings, constraints, names, strangers: as for `cluster`, of all rows, old and new; stack: int [n], −1
     for new rows; confidence: float [n], kept for the old ones. The time is in proportion to the new rows and the stacks
     near them, each of which is compared with all rows. Raises DataError as `cluster`.
     """
@@ -52,7 +51,7 @@ def assign_new(
     evidence = Evidence(threshold, calibration)
     links = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
     constrained = constrained_rows(constraints, names)
-    new_rows = _NewRows(rows, stack, links, evidence, search, constrained)
+    new_rows = _NewRows(rows, stack, links, evidence, constrained)
     confidence[new_rows.new] = new_rows.assign(strangers)
     confidence[list(constrained)] = 1.0
     reached = np.flatnonzero(np.isin(stack, stack[new_rows.new]))
@@ -64,11 +63,11 @@ class _NewRows:
     """New rows and the stacks that they may come to: the groups of a linkage, in this order."""
 
     def __init__(
-        self, rows: Float32s, stack: Ints, links: ConstraintSet, evidence: Evidence, search: str, constrained: set[int]
+        self, rows: Float32s, stack: Ints, links: ConstraintSet, evidence: Evidence, constrained: set[int]
     ) -> None:
-        self.rows, self.stack, self.links, self.evidence, self.search = rows, stack, links, evidence, search
+        self.rows, self.stack, self.links, self.evidence = rows, stack, links, evidence
         self.new = np.flatnonzero(stack == NEW)
-        self.found = neighbours(rows, NEIGHBOURS, of=self.new, method=search)
+        self.found = neighbours(rows, NEIGHBOURS, of=self.new)
         # With whom a face has less than even odds, it does not unite on average either.
         self.there = (self.found.rows != NOBODY) & (self.found.cosines >= 1.0 - evidence.even / 2.0)
         groups = {links.group(row) for row in self.new.tolist()}
@@ -104,7 +103,7 @@ class _NewRows:
             # Some of its rows, evenly over the stack, are enough for its mean.
             some = [members[:: max(1, len(members) // _SAMPLE)] for members in self.members]
             chosen = np.concatenate(some)
-            near = neighbours(self.rows, NEIGHBOURS, of=chosen, method=self.search)
+            near = neighbours(self.rows, NEIGHBOURS, of=chosen)
             known = self.evidence.expanded(self.rows[chosen], near, self.rows)
             starts = np.cumsum([0, *(len(rows) for rows in some[:-1])])
             sizes = np.array([len(members) for members in self.members], np.float64)

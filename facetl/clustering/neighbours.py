@@ -15,7 +15,6 @@ from facetl.metrics.ranking import checked_embeddings
 Ints = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
 
-METHODS = ("auto", "numpy", "faiss", "hnsw")
 NUMPY_ROWS = 20_000  # up to which FAISS is not worth its import
 EXACT_ROWS = 300_000  # above which comparing all with all takes a quarter of an hour on two cores
 NOBODY = -1
@@ -35,19 +34,17 @@ class Neighbours(NamedTuple):
     cosines: Float32s
 
 
-def neighbours(embeddings: npt.ArrayLike, k: int, *, of: Ints | None = None, method: str = "auto") -> Neighbours:
+def neighbours(embeddings: npt.ArrayLike, k: int, *, of: Ints | None = None) -> Neighbours:
     """Return the k nearest other rows of each row, by the inner product.
 
-    embeddings: float [n, width] of unit norm. of: int64 [m], the rows that are asked for, all by default. method:
-    "numpy" and "faiss" compare all with all; "hnsw" follows a graph (Malkov and Yashunin, 2020) and misses a few;
-    "auto" takes the first to 20,000 rows, the second, where it is installed, to 300,000, and the last above. Equally
-    near rows are in no particular order. Raises DataError for other embeddings, k below 1, or where FAISS is needed
-    and not there.
+    embeddings: float [n, width] of unit norm. of: int64 [m], the rows that are asked for, all by default. Equally near
+    rows are in no particular order. Raises DataError for other embeddings, k below 1, or where FAISS is needed and not
+    there.
     """
     rows = checked_embeddings(embeddings, "album")
     asked = np.arange(len(rows)) if of is None else of
     queries = rows if of is None else rows[of]
-    found = nearest(rows, queries, min(k + 1, len(rows)) if k >= 1 else k, method=method)
+    found = nearest(rows, queries, min(k + 1, len(rows)) if k >= 1 else k)
     # Copies may come before the photo itself, or push it out: it is taken out wherever it is, else the last.
     own = found.rows == asked[:, None]
     own[~own.any(axis=1), -1] = True
@@ -61,28 +58,21 @@ def neighbours(embeddings: npt.ArrayLike, k: int, *, of: Ints | None = None, met
     )
 
 
-def nearest(table: Float32s, queries: Float32s, k: int, *, method: str = "auto") -> Neighbours:
+def nearest(table: Float32s, queries: Float32s, k: int) -> Neighbours:
     """Return the k rows of the table with the largest inner product with each query, largest first.
 
-    table: float32 [n, width]; queries: float32 [m, width], of any norm; k at most n. DataError as for `neighbours`.
+    table: float32 [n, width]; queries: float32 [m, width], of any norm; k at most n. All are compared with all, up to
+    20,000 rows by NumPy, above by FAISS where it is installed; above 300,000 FAISS follows a graph (Malkov and
+    Yashunin, 2020) and misses a few. DataError as for `neighbours`.
     """
-    if method not in METHODS:
-        raise DataError(f"A search is one of {', '.join(METHODS)}. Received: {method!r}.")
     if not 1 <= k <= len(table):
         raise DataError(f"Neighbours to look for must be 1 to the {len(table):,} rows. Received: {k}.")
-    if method == "auto":
-        method = _suited(len(table), len(queries))
-    if method == "numpy":
-        return _exact(table, queries, k)
-    return _by_faiss(table, queries, k, approximate=method == "hnsw")
-
-
-def _suited(rows: int, queries: int) -> str:
-    if rows * queries > EXACT_ROWS**2:
-        return "hnsw"
-    if rows * queries > NUMPY_ROWS**2 and importlib.util.find_spec("faiss") is not None:
-        return "faiss"
-    return "numpy"  # the same answer as FAISS gives, several times slower
+    comparisons = len(table) * len(queries)
+    if comparisons > EXACT_ROWS**2:
+        return _by_faiss(table, queries, k, approximate=True)
+    if comparisons > NUMPY_ROWS**2 and importlib.util.find_spec("faiss") is not None:
+        return _by_faiss(table, queries, k, approximate=False)
+    return _exact(table, queries, k)  # the same answer as FAISS gives, several times slower
 
 
 def _exact(table: Float32s, queries: Float32s, k: int) -> Neighbours:

@@ -153,12 +153,7 @@ class HeadComparison(JsonFields):
 
 
 def compare_heads(
-    old: NDArray[np.float32],
-    new: NDArray[np.float32],
-    held: Held,
-    *,
-    unseen: NDArray[np.bool_],
-    seed: int,
+    old: NDArray[np.float32], new: NDArray[np.float32], held: Held, *, unseen: NDArray[np.bool_], seed: int
 ) -> HeadComparison:
     """Compare two heads.
 

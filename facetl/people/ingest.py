@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -110,11 +110,6 @@ def add_photo(sql: Execute, library: Library, searched: SearchedPhoto, detector:
     return AddedPhoto(number, how, moved, names, stale)
 
 
-def assign_by_regions(sql: Execute, library: Library, added: Sequence[AddedPhoto]) -> int:
-    """Take over the names that the metadata of photos gives; return how many are new."""
-    return library.assign_by_metadata(sql, {face: name for one in added for face, name in one.names.items()})
-
-
 def mark_near_duplicates(sql: Execute) -> int:
     """Record of each near duplicate the largest photo that it is a copy of; return how many are new."""
     photos = sql("SELECT id, phash, width * height, duplicate_of FROM photos WHERE phash IS NOT NULL").fetchall()
@@ -179,11 +174,10 @@ def _replace_faces(sql: Execute, library: Library, photo: int, faces: Sequence[N
     return tuple(face.key for face in old if face.key not in living)
 
 
-def _names(width: int, height: int, faces: Sequence[LibraryFace], regions: Collection[Region]) -> dict[int, str]:
-    marked = list(regions)
-    boxes = [region.pixels(width, height) for region in marked]
+def _names(width: int, height: int, faces: Sequence[LibraryFace], regions: Sequence[Region]) -> dict[int, str]:
+    boxes = [region.pixels(width, height) for region in regions]
     pairs = matched([face.face.box for face in faces], boxes, least=_MARKS)
-    return {faces[face].id: marked[region].name for face, region in pairs}
+    return {faces[face].id: regions[region].name for face, region in pairs}
 
 
 def is_there(path: Path) -> bool:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,28 +61,25 @@ def restack(library: Library, recognizer: Recognizer, *, on_progress: Progress |
     return _report(done, len(known.ids), began)
 
 
-def draft_stacks(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> list[StackDraft]:
+def draft_stacks(library: Library, recognizer: Recognizer) -> list[StackDraft]:
     """Return the stacks that `restack` would write; nothing of the library changes."""
-    known = _Known.of(library, recognizer, on_progress)
+    known = _Known.of(library, recognizer)
     return known.drafts(known.clustered(recognizer))
 
 
-def stack_new(
-    library: Library,
-    recognizer: Recognizer,
-    faces: Collection[int] | NDArray[np.int64],
-    *,
-    on_progress: Progress | None = None,
-) -> StackReport:
-    """Add new faces to a library's stacks, or make stacks of them; no other face moves.
+def stack_what_is_new(library: Library, recognizer: Recognizer, *, on_progress: Progress | None = None) -> StackReport:
+    """Add the good faces that lie in no stack to the stacks there are, or make stacks of them; no other face moves.
 
-    faces: ids of those that are to be added; one that lies in a stack already stays there. on_progress, errors: as for
-    `restack`.
+    Where there is no stack yet, all are stacked. on_progress, errors: as for `restack`.
     """
+    if not library.stack_count():
+        return restack(library, recognizer, on_progress=on_progress)
     began = time.perf_counter()
-    known = _Known.of(library, recognizer, on_progress, also=[int(face) for face in faces])
+    good = library.face_ids().tolist()
+    new = set(good) - library.stacks_of(good).keys() - library.resolved().not_faces
+    known = _Known.of(library, recognizer, on_progress)
     stack_of = library.stacks_of(known.ids.tolist())
-    new = {int(face) for face in faces} - stack_of.keys()
+    new -= stack_of.keys()
     known = known.select(np.array([face in stack_of or face in new for face in known.ids.tolist()], bool))
     stack = np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64)
     done = known.with_new(stack, recognizer)
@@ -95,32 +93,18 @@ def stack_new(
 
 
 def next_questions(
-    library: Library,
-    recognizer: Recognizer,
-    count: int,
-    *,
-    asked: Collection[tuple[int, int]] = (),
-    on_progress: Progress | None = None,
+    library: Library, recognizer: Recognizer, count: int, *, on_progress: Progress | None = None
 ) -> list[Question]:
     """Return the most useful questions, the most useful first, `first` and `second` being ids of faces.
 
-    asked: pairs of faces not to be asked about again. on_progress, errors: as for `restack`.
+    on_progress, errors: as for `restack`.
     """
     known = _Known.of(library, recognizer, on_progress)
     if not len(known.ids):
         return []
     stack_of = library.stacks_of(known.ids.tolist())
-    found = questions(
-        known.vectors,
-        np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64),
-        calibration=recognizer.calibration,
-        threshold=recognizer.threshold,
-        constraints=known.constraints,
-        names=known.names,
-        strangers=known.strangers,
-        asked=[(known.row[one], known.row[other]) for one, other in asked if {one, other} <= known.row.keys()],
-        count=count,
-    )
+    stack = np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64)
+    found = questions(known.vectors, stack, **known.evidence(recognizer), count=count)
     return [replace(one, first=int(known.ids[one.first]), second=int(known.ids[one.second])) for one in found]
 
 
@@ -138,49 +122,32 @@ class _Known:
         object.__setattr__(self, "row", {face: row for row, face in enumerate(self.ids.tolist())})
 
     @classmethod
-    def of(
-        cls,
-        library: Library,
-        recognizer: Recognizer,
-        on_progress: Progress | None,
-        *,
-        also: Collection[int] = (),
-    ) -> _Known:
-        """Take the good faces, those in answers, and others; none that is marked as no face."""
+    def of(cls, library: Library, recognizer: Recognizer, on_progress: Progress | None = None) -> _Known:
+        """Take the good faces and those in answers; none that is marked as no face."""
         resolved = library.resolved()
-        wanted = {
-            *library.face_ids().tolist(),
-            *resolved.names,
-            *chain.from_iterable(resolved.same),
-            *also,
-        } - resolved.not_faces
-        ids, vectors = library_vectors(library, recognizer, sorted(wanted), on_progress=on_progress)
+        wanted = {*library.face_ids().tolist(), *resolved.names, *chain.from_iterable(resolved.same)}
+        faces = sorted(wanted - resolved.not_faces)
+        ids, vectors = library_vectors(library, recognizer, faces, on_progress=on_progress)
         photos = np.array([face.photo for face in library.faces(ids.tolist())], np.int64)
         return cls(ids, vectors, photos, resolved)
 
-    @property
-    def names(self) -> dict[int, str]:
-        """Row → name."""
-        return {self.row[face]: name for face, name in self.resolved.names.items() if face in self.row}
-
-    @property
-    def strangers(self) -> frozenset[int]:
-        """Rows of nobody to be named."""
-        faces = self.resolved.strangers - self.resolved.names.keys()
-        return frozenset(self.row[face] for face in faces if face in self.row)
-
-    @property
-    def constraints(self) -> Constraints:
-        """The answers, and that two faces of a photo are two people's."""
+    def evidence(self, recognizer: Recognizer) -> dict[str, Any]:
+        """Return what a clustering goes by: the run's threshold, the answers, and who is on a photo together."""
         together = defaultdict(list)
         for row, photo in enumerate(self.photos.tolist()):
             together[photo].append(row)
         different = [(self._rows(left), self._rows(right)) for left, right in self.resolved.different]
-        return Constraints(
-            same=[self._rows(group) for group in self.resolved.same],
-            different=[(left, right) for left, right in different if left and right],
-            apart=[rows for rows in together.values() if len(rows) > 1],
-        )
+        return {
+            "calibration": recognizer.calibration,
+            "threshold": recognizer.threshold,
+            "constraints": Constraints(
+                same=[self._rows(group) for group in self.resolved.same],
+                different=[(left, right) for left, right in different if left and right],
+                apart=[rows for rows in together.values() if len(rows) > 1],
+            ),
+            "names": {self.row[face]: name for face, name in self.resolved.names.items() if face in self.row},
+            "strangers": frozenset(self._rows(self.resolved.strangers - self.resolved.names.keys())),
+        }
 
     def select(self, which: NDArray[np.bool_]) -> _Known:
         """Keep some faces."""
@@ -190,29 +157,13 @@ class _Known:
         """Stack all of them."""
         if not len(self.ids):
             return _NOTHING
-        return cluster(
-            self.vectors,
-            calibration=recognizer.calibration,
-            threshold=recognizer.threshold,
-            constraints=self.constraints,
-            names=self.names,
-            strangers=self.strangers,
-        )
+        return cluster(self.vectors, **self.evidence(recognizer))
 
     def with_new(self, stack: NDArray[np.int64], recognizer: Recognizer) -> Clustering:
         """Add the new ones to the stacks of the others."""
         if not len(self.ids):
             return _NOTHING
-        return assign_new(
-            self.vectors,
-            stack,
-            np.ones(len(stack)),
-            calibration=recognizer.calibration,
-            threshold=recognizer.threshold,
-            constraints=self.constraints,
-            names=self.names,
-            strangers=self.strangers,
-        )
+        return assign_new(self.vectors, stack, np.ones(len(stack)), **self.evidence(recognizer))
 
     def drafts(self, done: Clustering) -> list[StackDraft]:
         """Return the stacks as the library writes them."""
@@ -227,7 +178,7 @@ class _Known:
             for one in done.stacks
         ]
 
-    def _rows(self, faces: Sequence[int]) -> list[int]:
+    def _rows(self, faces: Iterable[int]) -> list[int]:
         return [self.row[face] for face in faces if face in self.row]
 
 
@@ -239,19 +190,3 @@ def _report(done: Clustering, faces: int, began: float) -> StackReport:
         named=sum(len(one.rows) for one in done.stacks if one.name is not None),
         seconds=time.perf_counter() - began,
     )
-
-
-def stack_what_is_new(
-    library: Library, recognizer: Recognizer, *, on_progress: Callable[[int, int], None] | None = None
-) -> StackReport:
-    """Add the good faces that lie in no stack to the stacks there are; stack all of them where there is none yet.
-
-    on_progress: called with faces done and faces in all, of features that are missing. Raises as `restack`.
-    """
-    if not library.stack_count():
-        return restack(library, recognizer, on_progress=on_progress)
-    resolved = library.resolved()
-    faces = library.face_ids()
-    stacked = library.stacks_of(faces.tolist())
-    new = [face for face in faces.tolist() if face not in stacked and face not in resolved.not_faces]
-    return stack_new(library, recognizer, np.array(new, np.int64), on_progress=on_progress)

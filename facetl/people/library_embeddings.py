@@ -105,7 +105,7 @@ _TOGETHER = 4096  # faces that are embedded and kept at a time
 def library_vectors(
     library: Library,
     recognizer: Recognizer,
-    faces: Sequence[int] | NDArray[np.int64] | None = None,
+    faces: Sequence[int] | NDArray[np.int64],
     *,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -114,7 +114,7 @@ def library_vectors(
     Embeddings lie as float16 rows in the library's embedding cache, under the face's key, where forgetting finds them.
 
     Args:
-        faces: ids; all good faces where it is None.
+        faces: ids.
         on_progress: called with faces done and faces in all, of those that are computed now.
 
     Returns:
@@ -124,7 +124,7 @@ def library_vectors(
     Raises LibraryError for ids that are none, RunError when the extractor's weights are no longer those of the
     training, CacheLockedError, CacheFullError, CacheError.
     """
-    ids = library.face_ids() if faces is None else np.asarray(faces, np.int64)
+    ids = np.asarray(faces, np.int64)
     keys = [face.key for face in library.faces(ids.tolist())]
     fingerprint = run_fingerprint(recognizer)
     found = _read(library.cache_folder, fingerprint, keys)

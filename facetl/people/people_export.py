@@ -241,10 +241,6 @@ def _photos(library: Library) -> Iterator[LibraryPhoto]:
 
 def _stacks(library: Library) -> dict[int, tuple[int, float]]:
     """Return the stack of each face that lies in one, and how surely it does."""
-    found: dict[int, tuple[int, float]] = {}
-    offset = 0
-    while page := library.stacks(offset=offset, limit=_PAGE):
-        for stack in page:
-            found |= {member.face: (stack.id, member.confidence) for member in library.stack(stack.id)[1]}
-        offset += len(page)
-    return found
+    stacks = library.stacks(limit=library.stack_count())
+    members = ((stack.id, member) for stack in stacks for member in library.stack(stack.id)[1])
+    return {member.face: (stack, member.confidence) for stack, member in members}

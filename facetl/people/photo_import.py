@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,8 +150,7 @@ class _Import:
     def run(self, paths: Sequence[Path]) -> int:
         """Import all; return how many photos were found to be nearly others."""
         self.on_progress(0, self.total)
-        with ExitStack() as opened:
-            store = opened.enter_context(LandmarkStore.open(self.library.cache_folder, write=True))
+        with LandmarkStore.open(self.library.cache_folder, write=True) as store:
             for start in range(0, len(paths), _AT_ONCE):
                 self._some(store, paths[start : start + _AT_ONCE])
         with self.library.database.write() as sql:
@@ -241,7 +240,8 @@ class _Import:
         with self.library.database.write() as sql:
             detector = photos_module.put_detector(sql, self.detector.fingerprint(), self.detector.to_json())
             done = [ingest.add_photo(sql, self.library, searched, detector) for searched in photos]
-            self.counted["named_from_regions"] += ingest.assign_by_regions(sql, self.library, done)
+            names = {face: name for one in done for face, name in one.names.items()}
+            self.counted["named_from_regions"] += self.library.assign_by_metadata(sql, names)
         for searched, added in zip(photos, done, strict=True):
             self.counted[added.how] += 1
             self.counted["known"] += added.how == "searched_again"

@@ -14,7 +14,7 @@ from served import Page, serving
 
 from facetl.errors import DataError
 from facetl.people.library import Library
-from facetl.people.web.jobs import OnProgress, Work
+from facetl.people.web.jobs import OnProgress, State, Work
 from facetl.people.web.service import Change, LearntHead
 
 Serve = Callable[..., Page]
@@ -34,8 +34,15 @@ def serve(library: Library) -> Iterator[Serve]:
         assert next(one, None) is None
 
 
+def waited(work: Work) -> State:
+    """Wait for the end of what runs."""
+    assert work._thread is not None
+    work._thread.join(30)
+    return work.state()
+
+
 def ended(page: Page) -> dict[str, Any]:
-    state: dict[str, Any] = page.site.work.wait(30).to_json()
+    state: dict[str, Any] = waited(page.site.work).to_json()
     assert not state["running"]
     assert page.get("/tasks/state").json() == state
     return state
@@ -234,8 +241,8 @@ def test_an_export_is_ordered_as_the_form_asks(serve: Serve, library: Library, a
 def test_work_begins_anew_after_it_was_stopped() -> None:
     work = Work()
     assert work.start("one", lambda on_progress: on_progress(1, 1) or "first")
-    assert work.wait(30).message == "first"
+    assert waited(work).message == "first"
     work.cancel()
     assert not work.state().stopping
     assert work.start("two", lambda on_progress: on_progress(1, 1) or "second")
-    assert work.wait(30).message == "second"
+    assert waited(work).message == "second"

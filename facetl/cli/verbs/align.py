@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facetl.cli import options
+from facetl.cli.inputs import DetectorWeights
 from facetl.cli.output import counted, notify, photo_progress, put, put_json
 from facetl.faces.aligned_album import TABLE, AlignSettings, align_album
 from facetl.faces.detectors import detector_spec
@@ -17,12 +18,9 @@ def align(
     photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photos, at any depth; only read.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or one that an earlier run has begun.")],
     detector: Annotated[
-        str,
-        typer.Option("--detector", help="mtcnn; yunet, whose file you give; none for photos cropped to a face."),
+        str, typer.Option("--detector", help="mtcnn; yunet, whose file you give; none for photos cropped to a face.")
     ] = "mtcnn",
-    detector_weights: Annotated[
-        Path | None, typer.Option("--detector-weights", help="face_detection_yunet_*.onnx of OpenCV's model zoo.")
-    ] = None,
+    detector_weights: DetectorWeights = None,
     size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Side of an aligned face, pixels.")] = 112,
     zoom: Annotated[
         float, typer.Option("--zoom", help="1 shows brow to chin, as ArcFace's template; 0.5 twice as much each way.")

@@ -70,12 +70,7 @@ def distill(
             if folder.resolve() == out.resolve():
                 raise RunError(f"--run: {run} is the teacher itself. Choose another name.")
             taught = Teacher.of_run(
-                folder,
-                cache=place,
-                images=images,
-                **shares,
-                seed=settings.seed,
-                on_progress=progress,
+                folder, cache=place, images=images, **shares, seed=settings.seed, on_progress=progress
             )
         else:
             folder = None

@@ -48,7 +48,6 @@ def embed(
     """Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted."""
     check_vector_path(out)
     recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
-
     album = walk(photos)
     with photo_progress("embedding") as progress:
         faces = write_embeddings(
@@ -60,15 +59,8 @@ def embed(
         )
     width = recognizer.head.output_shape[-1]
     if json:
-        put_json(
-            {
-                "photos": len(album.paths),
-                "faces": faces,
-                "width": width,
-                "skipped": dict(album.skipped),
-                "out": str(out),
-            }
-        )
+        content = {"photos": len(album.paths), "faces": faces, "width": width}
+        put_json({**content, "skipped": dict(album.skipped), "out": str(out)})
         return
     put(f"photos    {len(album.paths):,}")
     put(f"faces     {faces:,} embeddings of {width} numbers")

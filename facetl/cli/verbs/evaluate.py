@@ -88,12 +88,9 @@ def pairs(
     put(f"            accuracy {at.accuracy:.3f}{_within(intervals['accuracy'])}")
     put(f"            FAR {at.far_at_threshold:.4f}{_within(intervals['far_at_threshold'])}")
     put(f"            FRR {at.frr_at_threshold:.4f}{_within(intervals['frr_at_threshold'])}")
-    by_person = ", ".join(
-        f"{name}{_within(interval)}"
-        for name, interval in zip(
-            ("accuracy", "AUC", "EER"), (result.intervals[key] for key in ("accuracy", "auc", "eer")), strict=True
-        )
-    )
+    own = result.intervals
+    named = {"accuracy": own["accuracy"], "AUC": own["auc"], "EER": own["eer"]}
+    by_person = ", ".join(f"{name}{_within(interval)}" for name, interval in named.items())
     people = result.overlap_with_training.people
     put(f"by person   {by_person}: {result.intervals['level']:.0%} intervals, {people:,} people")
     if result.missing:

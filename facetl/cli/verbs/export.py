@@ -33,10 +33,7 @@ def export(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            "--images",
-            help="Photos to compare on, a folder per person. Default: the run's test people.",
-        ),
+        typer.Option("--images", help="Photos to compare on, a folder per person. Default: the run's test people."),
     ] = None,
     photos: Annotated[int, typer.Option("--photos", min=2, help="How many, of each.")] = 64,
     models: Models = Path("models"),

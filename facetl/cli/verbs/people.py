@@ -10,7 +10,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import Models, choose_run, open_run
+from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json
 from facetl.people.library import Library
@@ -92,9 +92,7 @@ def import_(
             help="mtcnn, yunet, or none for photos cropped to a face. Default: the library's, at first mtcnn.",
         ),
     ] = None,
-    detector_weights: Annotated[
-        Path | None, typer.Option("--detector-weights", help="face_detection_yunet_*.onnx of OpenCV's model zoo.")
-    ] = None,
+    detector_weights: DetectorWeights = None,
     faces_only: Annotated[
         bool, typer.Option("--faces-only", help="Find faces now; features and stacks come with people cluster.")
     ] = False,
@@ -110,7 +108,6 @@ def import_(
     with Library.open(library, create=True) as opened:
         # Before minutes are spent on photos: whether there is a run at all.
         folder = choose_run(opened, run, extractor, models)
-
         spec = use_detector(opened, detector, detector_weights)
         with photo_progress("finding faces") as progress:
             report = import_photos(opened, photos, detector=spec, on_progress=progress)

@@ -44,7 +44,6 @@ def verify(
     Of several faces in a photo, the large one near the centre is taken. Exit code 0 also for two people.
     """
     recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
-
     pair = recognizer.verify(first, second)
     for path, faces in zip((first, second), pair.faces, strict=True):
         if faces > 1:
@@ -80,7 +79,6 @@ def enroll(
     if face is not None and largest:
         raise typer.BadParameter("give one of --face and --largest")
     folder = find_run(run, models)
-
     # Before minutes are spent on photos.
     person_name(name)
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
@@ -149,7 +147,6 @@ def identify(
     person. A stranger can resemble somebody: a name is a suggestion.
     """
     recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights))
-
     skipped: Counter[str] = Counter()
     looked, found = 0, []
     for photo in look(recognizer, photos, skipped):

@@ -100,8 +100,7 @@ train = takes_options(TrainingSettings, defaults=False)(train_people)
 
 def quickstart(
     folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg. Default: sample faces."),
+        Path | None, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg. Default: sample faces.")
     ] = None,
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run. Default: that of the photos' folder.")

@@ -95,21 +95,14 @@ def _put(report: UpdateReport) -> None:
 
 
 def _put_learnt(report: UpdateReport) -> None:
-    rows = [("", "people", "accuracy before", "after", "AUC before", "after", "on the old gallery")]
+    rows: list[tuple[str, ...]] = [
+        ("", "people", "accuracy before", "after", "AUC before", "after", "on the old gallery")
+    ]
     for name, part in (("test people of the run", report.old), ("new test people", report.new)):
-        if part is None:
-            continue
-        rows.append(
-            (
-                name,
-                f"{part.people:,}",
-                f"{part.accuracy_before:.4f}",
-                f"{part.accuracy_after:.4f}",
-                f"{part.auc_before:.4f}",
-                f"{part.auc_after:.4f}",
-                f"{part.compatibility.cross:.4f}",
-            )
-        )
+        if part is not None:
+            before_after = (part.accuracy_before, part.accuracy_after, part.auc_before, part.auc_after)
+            figures = (f"{figure:.4f}" for figure in (*before_after, part.compatibility.cross))
+            rows.append((name, f"{part.people:,}", *figures))
     put_table(rows, title=f"{report.method}: learnt {report.people:,} people, {report.photos:,} photos")
     if report.old is not None:
         put(f"forgetting   {report.old.forgetting:+.4f} accuracy on the run's test people")
@@ -131,7 +124,6 @@ app = typer.Typer(help="The versions of a run: what updates made of it, and the 
 def history(run: Run, models: Models = Path("models"), json: options.Json = False) -> None:
     """List the versions of a run and what each update brought."""
     folder = _folder(run, models)
-
     versions = versions_of(folder)
     if json:
         put_json({"run": str(folder), "versions": [version.to_json() for version in versions]})
@@ -156,7 +148,6 @@ def rollback(
     version that made it.
     """
     folder = _folder(run, models)
-
     done = roll_back(folder, to)
     if json:
         put_json({"run": str(folder), **done.to_json()})

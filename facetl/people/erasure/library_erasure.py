@@ -202,21 +202,13 @@ def _rest(library: Library, held: PersonData, windows: Collection[bytes]) -> lis
     paths = {os.fsencode(path) for photo in held.alone for path in photo.paths}
     with library.database.read() as sql:
         longer = {path for (path,) in sql("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
-    shas, keys = ([bytes.fromhex(one) for one in ones] for ones in _digests(held))
+    shas, keys = ([bytes.fromhex(photo.sha) for photo in held.alone], [bytes.fromhex(face.key) for face in held.faces])
     return [
         Wanted("path of a photo", paths, within=longer),
         Wanted("photo", {*shas, *(sha.hex().encode() for sha in shas)}),
         Wanted("face", {*keys, *(key.hex().encode() for key in keys), *(packed(face.face) for face in held.faces)}),
         Wanted("feature", windows),
     ]
-
-
-def _digests(held: PersonData) -> tuple[list[str], list[str]]:
-    return [photo.sha for photo in held.alone], [face.key for face in held.faces]
-
-
-def _names(library: Library, folder: Path, name: str) -> bool:
-    return folder.is_dir() and bool(trace(folder, [_name(library, name)]))
 
 
 def _advice(library: Library, name: str, remains: Sequence[Trace]) -> list[str]:
@@ -226,8 +218,8 @@ def _advice(library: Library, name: str, remains: Sequence[Trace]) -> list[str]:
     models = sorted({os.sep.join(one.file.split(os.sep)[:2]) for one in remains if one.file.startswith("models")})
     if models:
         advice.append(f"Learnt with the person: {', '.join(models)}. Learn anew, then delete them.")
-    in_use = library.setting("run")
-    if in_use is not None and not Path(in_use).is_relative_to(library.folder) and _names(library, Path(in_use), name):
+    in_use = Path(library.setting("run") or library.folder)
+    if not in_use.is_relative_to(library.folder) and in_use.is_dir() and trace(in_use, [_name(library, name)]):
         advice.append(f"The run in use, {in_use}, names the person. Train anew without, then delete it.")
     if any(one.what == "name" and one.file.startswith(FILE_NAME) for one in remains):
         advice.append("The name is in the path of photos that show others, or of folders. Rename those.")

@@ -24,13 +24,7 @@ from facetl.recognition.run_folder import CONFIG, RunFolder, SplitPeople
 from facetl.runs.versions import VERSIONS
 
 # What shows held-out people by picture and name; it is made by training and cannot be made again without it.
-PICTURES = (
-    "report.html",
-    "logs/sprite.png",
-    "logs/names.tsv",
-    "logs/embeddings.tsv",
-    "logs/projector_config.pbtxt",
-)
+PICTURES = ("report.html", "logs/sprite.png", "logs/names.tsv", "logs/embeddings.tsv", "logs/projector_config.pbtxt")
 _SHORT = 5
 _NUMBERS = 64  # bytes of an embedding that are looked for
 
@@ -95,7 +89,9 @@ def forget_in_run(
             run.write_gallery(stored.without(name))
     if people is not None and side is not None:
         run.write_people({one: names - {name} for one, names in people.items()})
-    deleted = _drop_pictures(folder) if shown or side == "test" else ()
+    deleted = tuple(one for one in PICTURES if (shown or side == "test") and (folder / one).exists())
+    for one in deleted:
+        (folder / one).unlink()
     dropped = _drop_features(known, cache)
     remains = tuple(trace(folder, wanted))
     return RunForgotten(
@@ -125,15 +121,6 @@ def _wanted(name: str, gallery: GalleryFile | None, rows: Collection[int], peopl
 def _written(name: str) -> set[bytes]:
     decomposed = unicodedata.normalize("NFD", name)
     return spellings(name) | spellings(decomposed) | {name.encode("utf-32-le")}
-
-
-def _drop_pictures(folder: Path) -> tuple[str, ...]:
-    dropped = []
-    for name in PICTURES:
-        if (folder / name).exists():
-            (folder / name).unlink()
-            dropped.append(name)
-    return tuple(dropped)
 
 
 def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str) -> tuple[set[bytes], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -141,12 +141,6 @@ class StackDraft:
     confidence: float
     suggestion: str | None = None
 
-    def of(self, faces: tuple[int, ...]) -> StackDraft:
-        """Return the same for a part of the faces."""
-        each = dict(zip(self.faces, self.confidences, strict=True))
-        cover = self.cover if self.cover in faces else max(faces, key=lambda face: each[face])
-        return replace(self, faces=faces, confidences=tuple(each[face] for face in faces), cover=cover)
-
 
 @dataclass(frozen=True)
 class LibraryAnswer(JsonFields):
@@ -183,8 +177,6 @@ class ResolvedAnswers:
         same: groups of faces marked as one person's.
         different: pairs of groups: every face of one is marked as another person's than every face of the other.
         not_faces, strangers: faces marked as none, or as of nobody to be named.
-        contradictions: answers of which a part no longer holds.
-        contradicted: their ids.
     """
 
     names: Mapping[int, str]
@@ -192,5 +184,3 @@ class ResolvedAnswers:
     different: list[tuple[tuple[int, ...], tuple[int, ...]]]
     not_faces: frozenset[int]
     strangers: frozenset[int]
-    contradictions: int
-    contradicted: tuple[int, ...] = ()

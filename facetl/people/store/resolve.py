@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,10 +33,9 @@ def resolve_answers(answers: Iterable[LibraryAnswer]) -> ResolvedAnswers:
 
 @dataclass
 class _Fact:
-    """A fact of an answer that no later one took back; `order` is its place in time, `answer` its answer's id."""
+    """A fact of an answer that no later one took back; `order` is its place in time."""
 
     order: int
-    answer: int
 
 
 @dataclass
@@ -61,7 +60,6 @@ class _Resolver:
         self.labels: dict[int, _Labelled] = {}
         self.groups: dict[int, list[_Group]] = defaultdict(list)  # by face
         self.differences: dict[int, list[_Difference]] = defaultdict(list)  # by face
-        self.contradicted: set[int] = set()
 
     def add(self, answer: LibraryAnswer) -> None:
         """Add an answer, which wins over those added before."""
@@ -70,30 +68,25 @@ class _Resolver:
         if answer.kind == RENAME:
             self._rename(answer)
         elif answer.kind == SAME:
-            self._join(faces, answer)
+            self._join(faces)
         elif answer.kind == DIFFERENT:
-            self._separate(faces, set(answer.right), answer)
+            self._separate(faces, set(answer.right))
         else:
-            self._label(faces, (answer.kind, answer.name or ""), answer)
+            self._label(faces, (answer.kind, answer.name or ""))
 
     # What an answer states directly
 
-    def _label(self, faces: set[int], label: Label, answer: LibraryAnswer) -> None:
-        for face in faces:
-            before = self.labels.get(face)
-            if before is not None and before.label != label:
-                self.contradicted.add(before.answer)
-            self.labels[face] = _Labelled(self.clock, answer.id, label)
+    def _label(self, faces: set[int], label: Label) -> None:
+        self.labels |= {face: _Labelled(self.clock, label) for face in faces}
         for group in self._groups_of(faces):
             outside = group.faces - faces
             others = {self.labels[face].label for face in outside if face in self.labels}
             if outside and (label[0] == NOT_A_FACE or others - {label}):
-                self.contradicted.add(group.answer)
                 self._split_group(group, faces)
         if label[0] == NAME:
             self._allow_same_name(faces, label)
 
-    def _join(self, faces: set[int], answer: LibraryAnswer) -> None:
+    def _join(self, faces: set[int]) -> None:
         for difference in self._differences_of(faces):
             if difference.left & faces and difference.right & faces:
                 self._drop_difference(difference, faces, faces)
@@ -103,18 +96,16 @@ class _Resolver:
         winner = max(candidates, key=lambda one: one.order).label if candidates else None
         losers = {face for face, one in labels.items() if one.label != winner}
         for face in losers:
-            self.contradicted.add(self.labels.pop(face).answer)
+            del self.labels[face]
         for group in self._groups_of(losers):
             others = {self.labels[face].label for face in group.faces - faces if face in self.labels}
             if others - {winner}:
-                self.contradicted.add(group.answer)
                 self._split_group(group, faces)
-        self._add_group(_Group(self.clock, answer.id, set(faces)))
+        self._add_group(_Group(self.clock, set(faces)))
 
-    def _separate(self, left: set[int], right: set[int], answer: LibraryAnswer) -> None:
+    def _separate(self, left: set[int], right: set[int]) -> None:
         for group in self._groups_of(left):
             if group.faces & right:
-                self.contradicted.add(group.answer)
                 self._split_group(group, left)
                 self._split_group(group, right)
         rights = {self.labels[face].label for face in right if face in self.labels}
@@ -122,15 +113,13 @@ class _Resolver:
             mine = self.labels.get(face)
             # A face that differs from the others of a name leaves the name to them.
             if mine is not None and mine.label[0] == NAME and mine.label in rights:
-                self.contradicted.add(mine.answer)
                 del self.labels[face]
-        self._add_difference(_Difference(self.clock, answer.id, left, right))
+        self._add_difference(_Difference(self.clock, left, right))
 
     def _rename(self, answer: LibraryAnswer) -> None:
         label = (NAME, answer.name or "")
         moved = {face for face, one in self.labels.items() if one.label == (NAME, answer.old or "")}
-        for face in moved:
-            self.labels[face] = _Labelled(self.clock, self.labels[face].answer, label)
+        self.labels |= {face: _Labelled(self.clock, label) for face in moved}
         self._allow_same_name(moved, label)
 
     def _allow_same_name(self, faces: set[int], label: Label) -> None:
@@ -163,15 +152,14 @@ class _Resolver:
         part = group.faces & faces
         if part and part != group.faces:
             group.faces -= part
-            self._add_group(_Group(group.order, group.answer, part))
+            self._add_group(_Group(group.order, part))
 
     def _drop_difference(self, difference: _Difference, lefts: set[int], rights: set[int]) -> None:
         """Drop that each of `lefts` on the left side differs from each of `rights` on the right side."""
         left, right = difference.left & lefts, difference.right & rights
         if not left or not right:
             return
-        self.contradicted.add(difference.answer)
-        rest = _Difference(difference.order, difference.answer, left, difference.right - right)
+        rest = _Difference(difference.order, left, difference.right - right)
         difference.left = difference.left - left
         if rest.right:
             self._add_difference(rest)
@@ -194,37 +182,15 @@ class _Resolver:
         different: list[Difference] = []
         for _, _, face, fact in sorted(facts, key=lambda one: one[:3], reverse=True):
             if isinstance(fact, _Labelled):
-                held = partition.label(face, fact.label, unites=fact.label[0] == NAME)
+                partition.label(face, fact.label, unites=fact.label[0] == NAME)
             elif isinstance(fact, _Group):
-                held = self._join_group(fact, partition, joined)
+                _join_group(fact, partition, joined)
             else:
                 assert isinstance(fact, _Difference)
-                apart, held = partition.separate(fact.left, fact.right)
-                different += apart
-            if not held:
-                self.contradicted.add(fact.answer)
+                different += partition.separate(fact.left, fact.right)[0]
         # Of a face of which nothing else is known, its label holds; those are the most by far.
         labels = {face: one.label for face, one in self.labels.items() if face not in linked}
-        return self._result(labels | partition.labels(), joined, different)
-
-    @staticmethod
-    def _join_group(group: _Group, partition: ConstrainedUnionFind[Label], joined: ConstrainedUnionFind[Label]) -> bool:
-        """Join a group's faces, in parts where they do not all go together; return whether they do."""
-        heads: list[int] = []
-        for face in sorted(group.faces):
-            head = next((one for one in heads if partition.unite(one, face)), None)
-            if head is None:
-                heads.append(face)
-            else:
-                joined.unite(head, face)
-        return len(heads) == 1
-
-    def _result(
-        self,
-        labels: dict[int, Label],
-        joined: ConstrainedUnionFind[Label],
-        different: Sequence[Difference],
-    ) -> ResolvedAnswers:
+        labels |= partition.labels()
         no_faces = frozenset(face for face, label in labels.items() if label[0] == NOT_A_FACE)
         sides = [tuple(tuple(face for face in side if face not in no_faces) for side in one) for one in different]
         return ResolvedAnswers(
@@ -233,9 +199,18 @@ class _Resolver:
             different=sorted((left, right) for left, right in sides if left and right),
             not_faces=no_faces,
             strangers=frozenset(face for face, label in labels.items() if label[0] == STRANGER),
-            contradictions=len(self.contradicted),
-            contradicted=tuple(sorted(self.contradicted)),
         )
+
+
+def _join_group(group: _Group, partition: ConstrainedUnionFind[Label], joined: ConstrainedUnionFind[Label]) -> None:
+    """Join a group's faces, in parts where they do not all go together."""
+    heads: list[int] = []
+    for face in sorted(group.faces):
+        head = next((one for one in heads if partition.unite(one, face)), None)
+        if head is None:
+            heads.append(face)
+        else:
+            joined.unite(head, face)
 
 
 def _once(things: Iterable[Thing]) -> list[Thing]:

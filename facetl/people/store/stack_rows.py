@@ -81,21 +81,12 @@ class StackEdit:
 
     def load(self, faces: Collection[int]) -> None:
         """Load every stack that has one of these faces."""
-        stacks = {
-            one for (one,) in rows_of(self._sql, "SELECT stack FROM members WHERE face IN ({marks})", list(faces))
-        }
-        self._load(stacks - self._loaded)
+        found = rows_of(self._sql, "SELECT stack FROM members WHERE face IN ({marks})", list(faces))
+        self.load_stacks(one for (one,) in found)
 
-    def load_stack(self, stack: int) -> None:
-        """Load one stack."""
-        self._load({stack} - self._loaded)
-
-    def load_all(self) -> None:
-        """Load every stack."""
-        self._load({one for (one,) in self._sql("SELECT id FROM stacks")} - self._loaded)
-
-    def _load(self, stacks: Collection[int]) -> None:
-        numbers = list(stacks)
+    def load_stacks(self, stacks: Iterable[int]) -> None:
+        """Load stacks by their numbers."""
+        numbers = list(set(stacks) - self._loaded)
         self._loaded.update(numbers)
         for number, *row in rows_of(
             self._sql, "SELECT id, cover, confidence, suggestion FROM stacks WHERE id IN ({marks})", numbers
@@ -209,7 +200,7 @@ class StackEdit:
         self.load([face for face, *_ in moves])
         stacks = list({stack for _, stack, *_ in moves if stack is not None})
         there = rows_of(self._sql, "SELECT id FROM stacks WHERE id IN ({marks})", stacks)
-        self._load({one for (one,) in there} - self._loaded)
+        self.load_stacks(one for (one,) in there)
         for face, stack, confidence, now in moves:
             if self.stack_of.get(face) != now:
                 continue
@@ -297,7 +288,7 @@ def _apply_name(edit: StackEdit, answer: LibraryAnswer, resolved: ResolvedAnswer
     if not taken:
         return
     if home is not None:
-        edit.load_stack(home)
+        edit.load_stacks([home])
         if edit.compatible(taken | edit.members().get(home, set()), resolved):
             edit.move(taken, home)
             return
@@ -341,7 +332,7 @@ def write_drafts(
     drawn = {face for draft in drafts for face in draft.faces}
     edit = StackEdit(sql)
     if touched is None:
-        edit.load_all()
+        edit.load_stacks(one for (one,) in sql("SELECT id FROM stacks"))
     else:
         edit.load(drawn | set(touched))
     before = dict(edit.stack_of)

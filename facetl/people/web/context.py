@@ -10,9 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -156,11 +154,6 @@ def shown(request: Request, page: int = PAGE) -> int:
     """Return how many tiles a page begins with: as many as the browser had loaded before it was refreshed."""
     given = request.headers.get("x-shown", "")
     return min(max(int(given), page), MOST) if given.isascii() and given.isdigit() and len(given) < 6 else page
-
-
-def as_ids(faces: NDArray[np.int64] | Iterable[int]) -> list[int]:
-    """Return face ids as plain integers."""
-    return [int(face) for face in faces]
 
 
 def counted(number: int, one: str = "", many: str = "") -> str:

@@ -83,12 +83,6 @@ class Work:
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def wait(self, timeout: float) -> State:
-        """Wait for the end of what runs, seconds, and return the state."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return self.state()
-
     def _run(self, function: Callable[[OnProgress], str]) -> None:
         try:
             message, failed = function(self._report), False

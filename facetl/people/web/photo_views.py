@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from facetl.errors import FacetlError
-from facetl.people.web.context import PAGE, Id, Site, as_ids, shown
+from facetl.people.web.context import PAGE, Id, Site, shown
 from facetl.people.web.pictures import LARGE, SMALL
 from facetl.people.web.stack_views import FACES, Offset
 
@@ -151,8 +151,8 @@ def _unknown(site: Site) -> dict[Kind, list[int]]:
     library = site.library
     resolved, names = library.resolved(), library.shown()
     aside = resolved.not_faces | resolved.strangers
-    good = set(as_ids(library.face_ids("good")))
-    everyone = as_ids(library.face_ids(None))
+    good = set(library.face_ids("good").tolist())
+    everyone = library.face_ids(None).tolist()
     stacks = library.stacks(order="size", named=False, offset=0, limit=len(everyone) + 1)
     return {
         "single": [stack.cover for stack in stacks if stack.size == 1],

@@ -48,7 +48,7 @@ class Pictures:
         if not _KEY.fullmatch(key):
             return None
         try:
-            return (self._library.thumbs_folder / key[:2] / f"{key}.jpg").read_bytes()
+            return self._library.thumb(key).read_bytes()
         except OSError:
             return None
 

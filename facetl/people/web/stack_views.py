@@ -37,11 +37,7 @@ def router(site: Site) -> APIRouter:
     def all_stacks(request: Request, order: Order = "size", named: Named = "no") -> HTMLResponse:
         counts = {which: site.library.stack_count(named=value) for which, value in _WHICH.items()}
         return site.page(
-            request,
-            "stacks.html",
-            counts=counts,
-            totals=site.library.counts(),
-            **part(order, named, 0, shown(request)),
+            request, "stacks.html", counts=counts, totals=site.library.counts(), **part(order, named, 0, shown(request))
         )
 
     @routes.get("/stacks/more")
