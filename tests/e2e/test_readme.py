@@ -116,10 +116,12 @@ def test_nothing_of_this_machine_is_in_the_repository() -> None:
     if listed.returncode:
         pytest.skip("not a git checkout")
     home = os.path.expanduser("~root") + os.sep
+    # Tests may well name /tmp, where a clone may lie, too.
+    room = ROOT if str(ROOT.parent) == "/tmp" else ROOT.parent
     for name in filter(None, listed.stdout.split("\0")):
         path = ROOT / name
         if path.suffix in (".png", ".lock", ".xz") or not path.is_file() or path == Path(__file__):
             continue
         text = path.read_text()
-        assert str(ROOT.parent) + os.sep not in text, name
+        assert f"{room}{os.sep}" not in text, name
         assert home not in text, name
