@@ -114,9 +114,9 @@ def test_a_download_that_fails_is_one_line(api: Any, tmp_path: Path, monkeypatch
         sources.fetch("tfds:mnist", tmp_path / "out")
 
 
-def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_its_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'facetl\[tfds\]'"):
+    with pytest.raises(DataError, match=r"pip install tensorflow-datasets\b"):
         sources.fetch("tfds:mnist", tmp_path / "out")
 
 

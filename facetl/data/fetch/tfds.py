@@ -33,7 +33,7 @@ def write(name: str, out: Path, *, progress: Progress | None = None) -> str:
     try:
         import tensorflow_datasets as tfds
     except ImportError:
-        raise DataError(f"tfds:{name} needs TensorFlow Datasets. Run: pip install 'facetl[tfds]'") from None
+        raise DataError(f"tfds:{name} needs TensorFlow Datasets. Run: pip install tensorflow-datasets") from None
     builder = _prepared(tfds, name)
     image, label = _features(tfds, name, builder)
     examples = _examples(tfds, builder, image)
