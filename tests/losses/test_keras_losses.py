@@ -233,6 +233,7 @@ import jax, keras
 import numpy as np
 from facetl.losses import ArcFaceLoss, DistanceWeighted, MetricModel, TripletLoss
 assert keras.backend.backend() == "jax"
+keras.utils.set_random_seed(3)
 stored, data, out = sys.argv[1:]
 arrays = np.load(data)
 losses = {name: keras.saving.deserialize_keras_object(config) for name, config in json.load(open(stored)).items()}
@@ -249,7 +250,7 @@ results["drawn"] = embedder.fit(x, labels, batch_size=12, epochs=1, verbose=0).h
 assert (np.array(drawn.miner.seed_generator.state) != before).any()
 model = MetricModel(embedder, 3)
 model.compile(keras.optimizers.Adam(0.05), loss=ArcFaceLoss())
-results["proxies"] = model.fit(x, labels, batch_size=24, epochs=3, verbose=0).history["loss"]
+results["proxies"] = model.fit(x, labels, batch_size=24, epochs=12, verbose=0).history["loss"]
 json.dump(results, open(out, "w"))
 """
 
