@@ -25,8 +25,7 @@ from facetl.embeddings.maintenance import ExtractorInfo, GcReport, InfoReport, V
 from facetl.embeddings.rows import CachedRows
 from facetl.embeddings.shards import DTYPE, Shard, Tail
 from facetl.errors import CacheError
-from facetl.io.files import checksum, make_private_folder, translate_disk_errors
-from facetl.io.lock import WriterLock
+from facetl.io.files import WriterLock, checksum, make_private_folder, translate_disk_errors
 
 __all__ = [
     "CachedRows",

@@ -15,9 +15,8 @@ from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCa
 from facetl.embeddings.shards import Shard, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
-from facetl.io.files import checksum, digests, disk_bytes, sync_folder, translate_disk_errors
+from facetl.io.files import WriterLock, checksum, digests, disk_bytes, sync_folder, translate_disk_errors
 from facetl.io.json import JsonFields
-from facetl.io.lock import WriterLock
 
 _BLOCK = 2**24  # bytes copied, and synced, at a time while compacting
 

@@ -27,9 +27,8 @@ from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_photo
 from facetl.images.reader import read_batches
-from facetl.io.files import csv_bytes, digests, remove_partial, sync_folder, write_atomic
+from facetl.io.files import WriterLock, csv_bytes, digests, holder_of, remove_partial, sync_folder, write_atomic
 from facetl.io.json import JsonFields
-from facetl.io.lock import WriterLock, holder_of
 
 TABLE = "faces.csv"
 _LOCK = ".facetl-align.lock"

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.data.splits import SIDES
 from facetl.errors import CacheLockedError, RunError
-from facetl.io.files import remove_partial, write_atomic
+from facetl.io.files import WriterLock, remove_partial, write_atomic
 from facetl.io.json import write_json
-from facetl.io.lock import WriterLock
 from facetl.recognition.gallery_file import GalleryFile
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
+from facetl.io.files import holder_of
 from facetl.io.json import JsonFields
-from facetl.io.lock import holder_of
 from facetl.recognition.run_folder import CONFIG, GALLERY, GALLERY_LOCK, RunFolder
 
 VERSIONS = "versions"

@@ -25,7 +25,7 @@ from facetl.faces.alignment import align, template
 from facetl.faces.detectors import Face
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.faces.whole_photo import CroppedSpec
-from facetl.io.lock import WriterLock
+from facetl.io.files import WriterLock
 
 # What is made up here is sharp where it is good, and 100 pixels large.
 RULE = QualityRule(min_size=40, min_sharpness=5)

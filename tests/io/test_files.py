@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from facetl.errors import CacheLockedError
-from facetl.io.files import atomic_file, write_atomic
-from facetl.io.lock import WriterLock, holder_of
+from facetl.io.files import WriterLock, atomic_file, holder_of, write_atomic
 
 
 def listed(folder: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""`facetl verify`: do two photos show one person?"""
+"""What a run does with photos: `facetl verify`, `enroll`, `identify`, `embed` and `cluster`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from facetl.cli.inputs import (
     Models,
     Photos,
     Run,
+    cache_folder,
     chosen_detector,
     find_run,
     look,
     open_known,
     open_recognizer,
 )
-from facetl.cli.output import counted, notify, put, put_json
+from facetl.cli.output import counted, notify, photo_progress, put, put_json
 from facetl.data.names import person_name
+from facetl.data.walk import walk
 from facetl.errors import DataError
+from facetl.io.vector_file import check_vector_path
 from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
+from facetl.recognition.face_embeddings import write_embeddings
 from facetl.recognition.run_folder import RunFolder
 
 
@@ -162,3 +166,90 @@ def identify(
         put_json({"faces": found, "photos": looked, "people": len(identifier.people), "skipped": dict(skipped)})
     elif skipped:
         notify(f"skipped {counted(skipped)}")
+
+
+def embed(
+    run: Run,
+    photos: Photos,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="File to write: .csv or .parquet with the columns path, left, top, right, bottom, e0, e1, …; .npy "
+            "with the embeddings [faces, width] float32, and the other columns beside it in NAME.rows.csv.",
+        ),
+    ],
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces/--one-face", help="Every face of a photo, or only the one it is about.")
+    ] = False,
+    detector: DetectorName = None,
+    detector_weights: DetectorWeights = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos a forward pass.")] = 32,
+    models: Models = Path("models"),
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write the embedding of each photo, with its path and the face's box; what cannot be embedded is counted."""
+    check_vector_path(out)
+    recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
+    album = walk(photos)
+    with photo_progress("embedding") as progress:
+        faces = write_embeddings(
+            out,
+            recognizer.embed_batches(
+                album.paths, skipped=album.skipped, all_faces=all_faces, batch_size=batch_size, on_progress=progress
+            ),
+            skipped=album.skipped,
+        )
+    width = recognizer.head.output_shape[-1]
+    if json:
+        content = {"photos": len(album.paths), "faces": faces, "width": width}
+        put_json({**content, "skipped": dict(album.skipped), "out": str(out)})
+        return
+    put(f"photos    {len(album.paths):,}")
+    put(f"faces     {faces:,} embeddings of {width} numbers")
+    put(f"skipped   {counted(album.skipped)}")
+    put(f"file      {out}")
+
+
+def cluster(
+    run: Run,
+    photos: Photos,
+    out: Annotated[
+        Path, typer.Option("--out", help="CSV with the columns path, face (from the left), stack, confidence.")
+    ],
+    detector: DetectorName = None,
+    detector_weights: DetectorWeights = None,
+    seed: options.Seed = 0,
+    models: Models = Path("models"),
+    cache: options.Cache = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Group the faces of photos into stacks that seem to be one person's each.
+
+    Rather two stacks of one person than one of two. To name them and to correct what is wrong: facetl people.
+    """
+    recognizer = open_recognizer(find_run(run, models), chosen_detector(detector, detector_weights))
+    from facetl.clustering.album_stacks import stack_album
+
+    album = walk(photos)
+    with photo_progress("finding faces") as faces, photo_progress("features", unit="faces") as progress:
+        done = stack_album(
+            recognizer,
+            album.paths,
+            cache=cache_folder(cache),
+            skipped=album.skipped,
+            seed=seed,
+            on_faces=faces,
+            on_progress=progress,
+        )
+    done.write(out)
+    if json:
+        put_json({**done.to_json(), "out": str(out)})
+        return
+    put(f"photos    {done.photos:,}, {done.without_face:,} without a face")
+    put(f"faces     {len(done.faces):,}")
+    put(f"stacks    {done.stacks:,}")
+    put(f"skipped   {counted(done.skipped)}")
+    put(f"table     {out}")
