@@ -15,18 +15,16 @@ import typer
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.cli.output import notify
 from facetl.errors import FacetlError, RunError, TrainingError
+from facetl.io.setting import Option, field_names, option_of
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.recognition.run_folder import CONFIG, stored_extractor
 from facetl.training.settings import (
     PRESETS,
     FitSettings,
-    Option,
     Schedule,
     TrainingSettings,
     changed,
-    field_names,
-    option_of,
 )
 from facetl.training.settings import preset as preset_settings
 

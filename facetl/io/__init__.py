@@ -1,1 +1,1 @@
-"""Files, locks and SQLite: how bytes reach the disk. Nothing here knows of faces."""
+"""Files, locks and SQLite: how bytes reach the disk; and settings as options. Nothing here knows of faces."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from facetl.errors import TrainingError
+from facetl.io.setting import field_names, option_of, setting
 from facetl.losses.registry import LOSSES, MINERS, LossSpec
 
 # What the batches of facetl's samplers hold; those of others are looked up in `facetl.samplers.SAMPLERS`.
@@ -31,30 +32,6 @@ def _ends(name: str, value: Schedule) -> tuple[float, ...]:
 
 def _text(value: Schedule) -> str:
     return ":".join(str(each) for each in value) if isinstance(value, tuple) else str(value)
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a setting is offered as an option of a command line.
-
-    Attributes:
-        help: a sentence.
-        min: the least value; the settings refuse what is below it, too.
-        name: of the option where it is another than the field's.
-        negated: whether a switch has a `--no-` form.
-        whole: whether a schedule takes whole numbers only.
-    """
-
-    help: str
-    min: float | None = None
-    name: str | None = None
-    negated: bool = True
-    whole: bool = False
-
-
-def setting(default: Any, help: str, **more: Any) -> Any:
-    """Return a dataclass field that the command line offers; `more` is of Option."""
-    return field(default=default, metadata={"option": Option(help, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +101,6 @@ def check_bounds(settings: Any) -> None:
         option, value = option_of(type(settings), name), getattr(settings, name)
         if option is not None and option.min is not None and value is not None and not value >= option.min:
             raise TrainingError(f"{name}: expected {option.min:g} or more, got {value:g}.")
-
-
-def field_names(settings: type[Any]) -> tuple[str, ...]:
-    """Return the names of a dataclass's fields in its own order, in which it may restate those of FitSettings."""
-    return tuple(dict.fromkeys((*settings.__annotations__, *(each.name for each in fields(settings)))))
-
-
-def option_of(settings: type[Any], name: str) -> Option | None:
-    """Return how a field is offered: a class that restates a default keeps the option of the class above it."""
-    for owner in settings.__mro__:
-        own = owner.__dict__.get("__dataclass_fields__", {}).get(name)
-        if own is not None and "option" in own.metadata:
-            found: Option = own.metadata["option"]
-            return found
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from facetl.errors import TrainingError
 from facetl.io.json import JsonFields
-from facetl.training.settings import check_bounds, setting
+from facetl.io.setting import setting
+from facetl.training.settings import check_bounds
 
 PARTS = ("replay", "distillation", "ewc")
 DEFAULT = "replay+distillation"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from facetl.errors import TrainingError
-from facetl.training.settings import FitSettings, setting
+from facetl.io.setting import setting
+from facetl.training.settings import FitSettings
 
 STUDENTS = ("mobilenet_v3_small", "mobilenet_v3_large", "mobilenet_v2")
 INITIAL = ("auto", "scratch")

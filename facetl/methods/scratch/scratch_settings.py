@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from facetl.errors import TrainingError
-from facetl.training.settings import FitSettings, TrainingSettings, setting
+from facetl.io.setting import setting
+from facetl.training.settings import FitSettings, TrainingSettings
 
 NETS = ("small", "nn1", "nn1-relu", "nn2", "nns1", "nns2")
 OBJECTIVES = ("softmax", "arcface", "triplet", "contrastive")
