@@ -14,7 +14,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.spec import ExtractorSpec
 from facetl.cli.output import counted, notify, photo_progress
-from facetl.data.published_layouts import read_layout
+from facetl.data.layouts import read_layout
 from facetl.data.walk import walk
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder

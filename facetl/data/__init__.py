@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from facetl.data.fetch.sources import Fetched, fetch
-from facetl.data.manifest import IMAGE_SUFFIXES, Manifest, Photo
+from facetl.data.manifest import Manifest, Photo
 from facetl.data.pair_lists import Pair, PairsProtocol, lfw_photo, read_lfw_pairs
+from facetl.data.walk import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",

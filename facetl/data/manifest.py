@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.data import splits
-from facetl.data.walk import IMAGE_SUFFIXES, walk_people
+from facetl.data.walk import walk_people
 from facetl.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "Manifest", "Photo"]
+UNKNOWN = "unknown"
+_LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Photo:
 class Manifest:
     """Photos in order of (identity, relative path), and how many files were passed over, by reason.
 
-    `layout` is how the folder was read: see `facetl.data.published_layouts`; `shares` are the validation and the test
-    share of people that `with_splits` was asked for.
+    `layout` is how the folder was read: see `facetl.data.layouts`; `shares` are the validation and the test share of
+    people that `with_splits` was asked for.
     """
 
     root: Path
@@ -147,3 +148,19 @@ def identity_from(folder: str) -> str:
     # A folder name that is not UTF-8 reaches Python as lone surrogates, which no JSON or HTML could carry.
     readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", readable)
+
+
+def person_name(text: str) -> str:
+    """Return a name as it is kept: NFC-normalised, single spaces, none at the ends.
+
+    Raises DataError for an empty or over-long one, one with control characters, and "unknown", which stands for
+    strangers.
+    """
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    # Lone surrogates are what a shell passes of bytes that are no UTF-8: no JSON, page or file could carry them.
+    odd = [sign for sign in name if unicodedata.category(sign) in ("Cc", "Cs")]
+    if not name or len(name) > _LONGEST or odd:
+        raise DataError(f"a name has 1 to {_LONGEST} characters and no control characters, got {text[:60]!r}.")
+    if name.casefold() == UNKNOWN:
+        raise DataError(f"nobody can be called {name!r}, the answer for strangers. Choose another name.")
+    return name

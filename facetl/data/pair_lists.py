@@ -1,16 +1,21 @@
-"""Lists of photo pairs that others published, read exactly or not at all."""
+"""Lists of photos that others have made, pairs above all: read exactly, or refused with the file's name and line."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from facetl.data.table_files import SEE, is_plain, name_in, records, shown, text_of, wrong_at
 from facetl.errors import DataError
 
+SEE = "See docs/protocols."
+_SHOWN = 60  # characters of what was found that an error repeats
+_BREAKING = ("Cc", "Zl", "Zp")  # control characters and line ends: they would break a path, a terminal or a line
 _LFW_SUFFIXES = (".jpg", ".png", ".jpeg")
 _PAIR_COLUMNS = ("first", "second", "same")
 _PERSON_COLUMNS = ("first_person", "second_person")
@@ -325,3 +330,72 @@ def _photo(path: Path, at: int, name: str, number: str) -> tuple[str, int]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0 else None
+
+
+def records(
+    path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the named cells of each record, stripped; blank lines and other columns are passed over.
+
+    The header names the columns, in any order and case. Raises DataError for a file that cannot be read, a column
+    that is missing or named twice, a record of another length, broken quotes, and a file without records.
+    """
+    reader = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
+    try:
+        header = [name.strip().casefold() for name in next(reader, [])]
+        wrong = [name for name in columns if header.count(name) != 1]
+        wrong += [name for name in optional if header.count(name) > 1]
+        if wrong:
+            text = f"expected a header with one column {wrong[0]} ({','.join(columns)}), got {shown(','.join(header))}."
+            raise wrong_at(path, 1, text)
+        place = {name: header.index(name) for name in (*columns, *optional) if name in header}
+        empty = True
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise wrong_at(path, reader.line_num, f"expected {len(header)} fields, got {len(cells)}.")
+            empty = False
+            yield reader.line_num, {name: cells[at].strip() for name, at in place.items()}
+    except csv.Error as error:
+        raise wrong_at(path, reader.line_num, f"expected comma-separated values, but {error}.") from None
+    if empty:
+        raise wrong_at(path, reader.line_num + 1, f"expected {','.join(columns)}, got the end of the file.")
+
+
+def name_in(path: Path, line: int, column: str, cell: str) -> str:
+    """Give a cell that names a person or a group, NFC; raises DataError for one that is empty or not plain."""
+    if not cell or not is_plain(cell):
+        raise wrong_at(path, line, f"expected {column} to be a name, got {shown(cell)}.")
+    return unicodedata.normalize("NFC", cell)
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text has no control characters and no line ends; joiners, as some scripts need, are welcome."""
+    return not any(unicodedata.category(character) in _BREAKING for character in text)
+
+
+def shown(text: str) -> str:
+    """Quote what was found, on one line and not too long."""
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…")
+
+
+def text_of(path: Path) -> str:
+    """Read a UTF-8 file, its line ends as they are; raises DataError where that cannot be done."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Give the path of a pairs.txt or a CSV. {SEE}") from None
+    except IsADirectoryError:
+        raise DataError(
+            f"a file expected, got the folder {path}. Give the path of a pairs.txt or a CSV. {SEE}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name}: expected UTF-8 text, got byte {error.object[error.start]:#x}. {SEE}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. {SEE}") from None
+
+
+def wrong_at(path: Path, line: int, text: str) -> DataError:
+    """Make the error that names the file and the line."""
+    return DataError(f"{path.name}, line {line}: {text} {SEE}")

@@ -25,8 +25,7 @@ from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
 from facetl.faces.aligner import aligned
 from facetl.faces.detectors import Face
-from facetl.images.decode import read_photo
-from facetl.images.reader import ReadPhoto, read_batches
+from facetl.images.decode import ReadPhoto, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
 
 UNUSABLE = "unusable-landmarks"

@@ -27,8 +27,7 @@ from facetl.errors import DataError
 from facetl.faces.aligner import NO_FACE, aligned
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
-from facetl.images.decode import read_photo
-from facetl.images.reader import Decode, ReadPhoto, read_batches
+from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
 from facetl.io.files import digests, sha256_of
 from facetl.io.json import JsonFields

@@ -25,8 +25,7 @@ from facetl.faces.align_journal import FILE_NAME, POOR, SUFFIX, AlignedFace, Don
 from facetl.faces.alignment import VERSION, align, template
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.faces.quality import QualityRule, face_quality
-from facetl.images.decode import read_photo
-from facetl.images.reader import read_batches
+from facetl.images.decode import read_batches, read_photo
 from facetl.io.files import WriterLock, csv_bytes, digests, holder_of, remove_partial, sync_folder, write_atomic
 from facetl.io.json import JsonFields
 

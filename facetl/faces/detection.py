@@ -11,7 +11,7 @@ from pathlib import Path
 
 from facetl.faces.detectors import DetectorSpec
 from facetl.faces.landmark_store import Faces, LandmarkStore, MissingLandmarksError
-from facetl.images.reader import Decode, read_batches
+from facetl.images.decode import Decode, read_batches
 from facetl.io.json import JsonFields
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from facetl.data.quota import dealt_evenly
+from facetl.data.triplets import dealt_evenly
 from facetl.errors import DataError
 from facetl.metrics.roc import Bools
 

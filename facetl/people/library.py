@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.data.names import person_name
+from facetl.data.manifest import person_name
 from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store import answer_log, stack_rows

@@ -27,9 +27,8 @@ from facetl.faces.alignment import align
 from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule, face_quality
-from facetl.images.decode import read_photo
+from facetl.images.decode import read_batches, read_photo
 from facetl.images.perceptual_hash import perceptual_hash
-from facetl.images.reader import read_batches
 from facetl.io.files import digests, write_atomic
 from facetl.io.json import JsonFields
 from facetl.people import ingest

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from facetl.data.walk import walk
 from facetl.errors import DataError, PhotoError
-from facetl.images.decode import read_photo
-from facetl.images.reader import read_batches
+from facetl.images.decode import read_batches, read_photo
 from facetl.io.files import digests
 from facetl.io.vector_file import vector_file
 

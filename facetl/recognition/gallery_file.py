@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.data.boxes import overlaps
-from facetl.data.names import person_name
+from facetl.data.manifest import person_name
 from facetl.errors import DataError, RunError
 from facetl.io.files import write_arrays
 from facetl.metrics.ranking import checked_embeddings

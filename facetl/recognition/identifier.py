@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from facetl.calibration.calibration import Calibration
-from facetl.data.names import UNKNOWN
+from facetl.data.manifest import UNKNOWN
 from facetl.errors import DataError, RunError
 from facetl.metrics.ranking import Gallery, checked_embeddings
 from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage  # type: ignore[import-untyped,unused-ignore]
 
-from facetl.data.duplicates import without_copies
+from facetl.data.check import without_copies
 from facetl.data.manifest import Manifest
-from facetl.data.triplet_files import read_triplets, triplet_manifest, triplet_people, triplet_rows
+from facetl.data.triplets import read_triplets, triplet_manifest, triplet_people, triplet_rows
 from facetl.errors import DataError
 from facetl.io.files import csv_bytes, write_atomic
 from facetl.metrics.cluster_scores import ClusterScores, Elbow, elbow, elbow_ks, score_clusters

@@ -12,7 +12,7 @@ import numpy as np
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.weights import resolve
 from facetl.calibration.calibration import Calibration, Target, calibrate_pairs
-from facetl.data.published_layouts import FOLDERS, read_layout
+from facetl.data.layouts import FOLDERS, read_layout
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, RunError

@@ -21,8 +21,7 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError
-from facetl.images.decode import read_photo
-from facetl.images.reader import Decode, ReadPhoto, read_batches
+from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo
 from facetl.io.files import digests
 from facetl.io.json import JsonFields
 from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe

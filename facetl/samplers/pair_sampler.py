@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from facetl.data.quota import highest_cap
+from facetl.data.triplets import highest_cap
 from facetl.errors import TrainingError
 from facetl.samplers.pair_space import Ints, Keys, PairSpace, keyed, shuffled, triangle
 from facetl.samplers.sampler import BATCH_SIZE, ClassIndex, Sampler, register_sampler

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from facetl.cli.app import app
 from facetl.data.manifest import Manifest
-from facetl.data.triplet_files import read_triplets
+from facetl.data.triplets import read_triplets
 from facetl.errors import DataError
 
 

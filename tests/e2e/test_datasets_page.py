@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facetl.data.layouts import LAYOUTS
-from facetl.data.published_layouts import FOLDERS
+from facetl.data.layouts import FOLDERS, LAYOUTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

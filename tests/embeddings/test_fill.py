@@ -161,7 +161,7 @@ def test_batches_are_full_and_bounded(photos: list[Path], tmp_path: Path, monkey
     net = Tiny()
     run(photos, tmp_path / "c", net, batch_size=16)
     assert net.batches == [16, 16, 16, 2]
-    monkeypatch.setattr("facetl.images.reader._DECODED_BYTES", 1)
+    monkeypatch.setattr("facetl.images.decode._DECODED_BYTES", 1)
     net = Tiny()
     run(photos, tmp_path / "d", net, batch_size=16)
     assert net.batches == [1] * 50, "photos too large to be held together go one by one"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gaussians import small_settings
 
-from facetl.data.quota import highest_cap
+from facetl.data.triplets import highest_cap
 from facetl.errors import TrainingError
 from facetl.samplers import RandomSampler
 from facetl.samplers.pair_sampler import DrawnPairs, PairSampler

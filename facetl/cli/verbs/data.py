@@ -9,16 +9,21 @@ import typer
 
 from facetl.cli.options import Json, Layout, Seed
 from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_table
-from facetl.data.check import SMALL
+from facetl.data.check import SMALL, without_copies
 from facetl.data.check import check as check_photos
-from facetl.data.duplicates import without_copies
 from facetl.data.fetch.sources import fetch as fetch_source
+from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest
 from facetl.data.openset_split import split_openset, write_openset
-from facetl.data.published_layouts import read_layout
-from facetl.data.triplet_files import write_triplets
-from facetl.data.triplet_sets import examples, file_of_test, make_triplet_sets, write_examples
-from facetl.data.triplets import Coverage, coverage
+from facetl.data.triplets import (
+    Coverage,
+    coverage,
+    examples,
+    file_of_test,
+    make_triplet_sets,
+    write_examples,
+    write_triplets,
+)
 
 People = Annotated[Path, typer.Argument(help="Folder with a folder of photos per person.")]
 

@@ -11,7 +11,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, find_run, is_library
 from facetl.cli.output import put, put_json
-from facetl.data.published_layouts import FOLDERS
+from facetl.data.layouts import FOLDERS
 from facetl.errors import RunError
 from facetl.people.erasure.library_erasure import forget as forget_in_library
 from facetl.people.library import Library

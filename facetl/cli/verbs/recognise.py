@@ -24,7 +24,7 @@ from facetl.cli.inputs import (
     open_recognizer,
 )
 from facetl.cli.output import counted, notify, photo_progress, put, put_json
-from facetl.data.names import person_name
+from facetl.data.manifest import person_name
 from facetl.data.walk import walk
 from facetl.errors import DataError
 from facetl.io.vector_file import check_vector_path

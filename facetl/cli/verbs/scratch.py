@@ -14,7 +14,7 @@ from facetl.cli import options
 from facetl.cli.inputs import new_run
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
-from facetl.data.published_layouts import read_layout
+from facetl.data.layouts import read_layout
 from facetl.embeddings.dataset import default_cache_folder
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 

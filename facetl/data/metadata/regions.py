@@ -16,9 +16,9 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from facetl.data.boxes import overlaps
+from facetl.data.manifest import person_name
 from facetl.data.metadata import xmp
 from facetl.data.metadata.header import PhotoHeader, read_header
-from facetl.data.names import person_name
 from facetl.errors import DataError
 from facetl.io.json import JsonFields
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from facetl.data.manifest import Manifest
-from facetl.data.triplet_files import triplet_rows
-from facetl.data.triplets import make_triplets
+from facetl.data.triplets import make_triplets, triplet_rows
 from facetl.errors import RunError
 from facetl.io.json import plain, write_json
 from facetl.methods.distillation.teacher import Teacher

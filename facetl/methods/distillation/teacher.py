@@ -14,8 +14,8 @@ from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.feature_map import FeatureMap
 from facetl.backbones.spec import ExtractorSpec
+from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest
-from facetl.data.published_layouts import read_layout
 from facetl.data.splits import SIDES
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import numpy as np
 
 from facetl.data.boxes import matched
-from facetl.data.names import person_name
+from facetl.data.manifest import person_name
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import packed
 from facetl.embeddings.index import Index, MissingCacheError

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from facetl.data.names import person_name
-from facetl.data.published_layouts import FOLDERS, read_layout
+from facetl.data.layouts import FOLDERS, read_layout
+from facetl.data.manifest import person_name
 from facetl.embeddings.index import Index, MissingCacheError
 from facetl.embeddings.maintenance import keep
 from facetl.errors import DataError
@@ -61,7 +61,7 @@ def forget_in_run(
     Args:
         photos: the folder that the run was trained on; None where there is none.
         cache: the cache of its features; None leaves it.
-        layout: how the people lie in `photos`; see `facetl.data.published_layouts.read_layout`.
+        layout: how the people lie in `photos`; see `facetl.data.layouts.read_layout`.
 
     Photos are not touched. Returns None where nothing in the run names the person. Raises RunError where it is
     damaged, DataError for what is no name, CacheLockedError while another process fills the cache.

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest
-from facetl.data.published_layouts import read_layout
 from facetl.errors import DataError, RunError
 from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from facetl.data.layouts import LAYOUTS
+from facetl.data.layouts import LAYOUTS, read_layout, recognised
 from facetl.data.manifest import Manifest
-from facetl.data.published_layouts import read_layout, recognised
 from facetl.errors import DataError
 
 

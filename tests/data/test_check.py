@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facetl.data.duplicates import without_copies
+from facetl.data.check import without_copies
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
 
