@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from facetl.backbones.feature_map import FeatureMap
-from facetl.backbones.photo_net import PhotoNet, TensorFlowNet
+from facetl.backbones.photo_net import FeatureMap, PhotoNet, TensorFlowNet
 from facetl.backbones.spec import AVERAGE, ExtractorSpec, Weights
 from facetl.errors import WeightsError
 from facetl.images.resize import in_grey, prepare

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.backbone import Backbone
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES

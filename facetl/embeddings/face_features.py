@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import FeatureMap, maps_of
-from facetl.backbones.photo_net import PhotoNet
+from facetl.backbones.photo_net import FeatureMap, PhotoNet, maps_of
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import FillReport, stored_layout

@@ -17,8 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import FeatureMap, maps_of
-from facetl.backbones.photo_net import PhotoNet
+from facetl.backbones.photo_net import FeatureMap, PhotoNet, maps_of
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.feature_map import FeatureMap
-from facetl.backbones.photo_net import PhotoNet
+from facetl.backbones.photo_net import FeatureMap, PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.face_features import FacePlace, face_features, face_layout, fill_faces, missing_faces

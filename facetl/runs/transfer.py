@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import maps_of
 from facetl.backbones.keras_applications import Tap, tap_candidates
-from facetl.backbones.photo_net import PhotoNet
+from facetl.backbones.photo_net import PhotoNet, maps_of
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.fill import with_faces

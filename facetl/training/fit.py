@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.samplers import SAMPLERS, Sampler

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import DataError
 from facetl.io.arrays import Rows
 from facetl.io.json import JsonFields

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows, take_columns
 from facetl.metrics.linalg import Float32s, blocks, leading, principal_axes
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import TrainingError
 from facetl.io.arrays import Rows, map_rows, take
 from facetl.metrics.linalg import moments, principal_axes, projected, signed, signed_root

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache

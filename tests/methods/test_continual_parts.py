@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import RunError, TrainingError
 from facetl.methods.continual.exemplars import Exemplars, herd
 from facetl.methods.continual.fine_tuning import Consolidation, People, learn

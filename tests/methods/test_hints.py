@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec
 from facetl.errors import CollapseError, TrainingError
 from facetl.methods.distillation.distillation_settings import DistillationSettings

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from gaussians import DIM, small_settings
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.data.pair_lists import PairsProtocol, read_lfw_pairs

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import auc

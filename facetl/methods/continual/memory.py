@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows, take
 from facetl.io.files import write_arrays
 from facetl.methods.continual.exemplars import Exemplars, stored_arrays

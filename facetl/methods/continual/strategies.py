@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows, concat_rows
 from facetl.methods.continual.fine_tuning import People, learn
 from facetl.methods.continual.linear_head import (

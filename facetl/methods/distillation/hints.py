@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import CollapseError, FacetlError, TrainingError
 from facetl.io.arrays import Rows
 from facetl.methods.distillation.distillation_settings import DistillationSettings

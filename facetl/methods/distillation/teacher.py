@@ -12,7 +12,7 @@ import numpy as np
 
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec
 from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest

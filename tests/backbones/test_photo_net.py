@@ -1,6 +1,6 @@
 import numpy as np
 
-from facetl.backbones.feature_map import FeatureMap
+from facetl.backbones.photo_net import FeatureMap
 
 
 def test_a_feature_is_as_long_as_its_maps() -> None:
