@@ -329,7 +329,7 @@ def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, fl
     """Return the verification accuracy on a step's held-out photos, and the share of them that is found."""
     from _streams import verified_against_gallery
 
-    from facetl.metrics.continual_scores import found_by_nearest_mean
+    from facetl.methods.continual.update_report import found_by_nearest_mean
     from facetl.metrics.verification import threshold_from
 
     gallery, chosen = np.concatenate([one.photos for one in scene.steps]), np.flatnonzero(scene.choosing)
@@ -340,7 +340,7 @@ def _on_task(scene: Scene, embeddings: np.ndarray, step: Any) -> tuple[float, fl
 
 def _strangers(scene: Scene, last: After) -> dict[str, Any]:
     """Return how well pairs of strangers are separated by the first head, the last one, and one against the other."""
-    from facetl.metrics.continual_scores import compatibility
+    from facetl.methods.continual.update_report import compatibility
     from facetl.metrics.pairs import sample_pairs
 
     before, after = (

@@ -18,8 +18,7 @@ from facetl.calibration.identification import Identification, SimulatedEnrolment
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
 from facetl.io.json import JsonFields, StoredFields
-from facetl.metrics.bootstrap import LEVEL, Interval
-from facetl.metrics.jackknife import jackknife_variance
+from facetl.metrics.bootstrap import LEVEL, Interval, jackknife_variance
 from facetl.metrics.roc import Floats
 from facetl.metrics.verification import threshold_from
 

@@ -20,8 +20,7 @@ from scipy.special import expit, logit
 from sklearn.metrics.pairwise import euclidean_distances
 
 from facetl.errors import DataError
-from facetl.metrics.bootstrap import LEVEL, Interval
-from facetl.metrics.jackknife import jackknife_variance
+from facetl.metrics.bootstrap import LEVEL, Interval, jackknife_variance
 from facetl.metrics.pairs import Ints
 from facetl.metrics.ranking import checked_embeddings
 from facetl.metrics.roc import Floats

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facetl.errors import DataError
 from facetl.io.json import JsonFields
-from facetl.metrics.jackknife import auc_gain_stderr
+from facetl.metrics.bootstrap import auc_gain_stderr
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.ranking import Gallery
 from facetl.metrics.roc import auc

@@ -23,7 +23,7 @@ from facetl.errors import DataError
 from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo
 from facetl.io.files import digests
 from facetl.io.json import JsonFields
-from facetl.metrics.lda_probe import ProbeScore, gain_stderr, probe
+from facetl.metrics.baselines import ProbeScore, gain_stderr, probe
 
 Progress = Callable[[int, int], None]
 

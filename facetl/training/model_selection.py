@@ -28,7 +28,7 @@ from facetl.errors import DataError
 from facetl.io.arrays import Rows
 from facetl.io.json import JsonFields
 from facetl.metrics.baselines import Raw
-from facetl.metrics.jackknife import auc_gain_stderr
+from facetl.metrics.bootstrap import auc_gain_stderr
 from facetl.metrics.linalg import Float32s, normalised
 from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.roc import auc

@@ -12,7 +12,7 @@ from scipy import stats
 from facetl.calibration import error_rates
 from facetl.calibration.error_rates import Distances, PeoplePairs, interval_elsewhere
 from facetl.errors import DataError
-from facetl.metrics.jackknife import jackknife_variance
+from facetl.metrics.bootstrap import jackknife_variance
 
 # On the unit circle, squared distance 2 − 2 cos: person a at 0° and 60°, b at 90°, c at 180°, 240° and 300°.
 DEGREES = {"a": (0, 60), "b": (90,), "c": (180, 240, 300)}

@@ -17,7 +17,7 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError
 from facetl.images.decode import read_photo
-from facetl.metrics.lda_probe import ProbeScore, probe
+from facetl.metrics.baselines import ProbeScore, probe
 from facetl.runs.transfer import TapRow, TransferReport, pick, transfer_report
 
 WEIGHTS = Weights("file", "ab" * 32, Path("weights"))

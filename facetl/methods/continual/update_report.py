@@ -1,4 +1,8 @@
-"""The report of an update: the old head and the new one compared, and the version that the new one makes."""
+"""The report of an update: the old head and the new one compared, and the version that the new one makes.
+
+References:
+    Shen, Xiong, Xia, Soatto: Towards Backward-Compatible Representation Learning, CVPR 2020, section 3.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
 from facetl.calibration.calibration import Calibrated
 from facetl.errors import DataError
@@ -18,11 +22,11 @@ from facetl.io.files import write_atomic
 from facetl.io.json import JsonFields, write_json
 from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.new_people import Enrolment
-from facetl.metrics.continual_scores import Compatibility, compatibility, cross_distances, found_by_nearest_mean
-from facetl.metrics.jackknife import auc_gain_stderr
+from facetl.metrics.bootstrap import auc_gain_stderr
 from facetl.metrics.linalg import Float32s
 from facetl.metrics.pairs import Pairs, sample_pairs
-from facetl.metrics.roc import accuracy_at, auc
+from facetl.metrics.ranking import Gallery, checked_names
+from facetl.metrics.roc import Floats, accuracy_at, auc
 from facetl.metrics.verification import pair_distances, threshold_from
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, SplitPeople
@@ -36,10 +40,10 @@ class Twice:
 
     before: Float32s
     after: Float32s
-    names: NDArray[np.str_]
+    names: npt.NDArray[np.str_]
 
     @property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> npt.NDArray[np.int64]:
         """The person of each photo as a number, people sorted."""
         return np.unique(self.names, return_inverse=True)[1].astype(np.int64)
 
@@ -63,6 +67,30 @@ class Gain:
     def worse(self) -> bool:
         """True where it is below 0 by more than one standard error."""
         return self.value < -self.stderr
+
+
+@dataclass(frozen=True)
+class Compatibility(JsonFields):
+    """Separation of pairs, AUC in [0, 1], by which model embeds the probe and the gallery.
+
+    Attributes:
+        old: both by the old model.
+        cross: the probe by the new one, the gallery by the old one.
+        new: both by the new one.
+    """
+
+    old: float
+    cross: float
+    new: float
+
+    @property
+    def compatible(self) -> bool:
+        """Shen et al.'s criterion: the new model on the old gallery is better than the old one."""
+        return self.cross > self.old
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain types, and `compatible`."""
+        return super().to_json() | {"compatible": self.compatible}
 
 
 @dataclass(frozen=True)
@@ -112,6 +140,48 @@ class Found(JsonFields):
     after: float
 
 
+def compatibility(old: npt.ArrayLike, new: npt.ArrayLike, pairs: Pairs) -> Compatibility:
+    """Measure the same photos under two models: unit embeddings float [photos, dim] of each, and pairs of rows.
+
+    The first photo of a pair is the probe, the second one the gallery's. Raises DataError where shapes differ.
+    """
+    ways = cross_distances(old, old, pairs), cross_distances(new, old, pairs), cross_distances(new, new, pairs)
+    return Compatibility(*(auc(distances, pairs.same) for distances in ways))
+
+
+def cross_distances(probes: npt.ArrayLike, gallery: npt.ArrayLike, pairs: Pairs) -> Floats:
+    """Return squared distances of pairs, the first photo as one model embeds it, the second as another: [pairs].
+
+    probes, gallery: unit embeddings float [photos, dim] of the same photos. Raises DataError where shapes differ.
+    """
+    first, second = np.asarray(probes), np.asarray(gallery)
+    if first.shape != second.shape or first.ndim != 2:
+        raise DataError(
+            "Embeddings of two models are compared photo by photo, [photos, dim] each of one width. "
+            f"Received: {first.shape} and {second.shape}."
+        )
+    both = np.concatenate([first, second])
+    return pair_distances(both, Pairs(pairs.first, pairs.second + len(first), pairs.same))
+
+
+def found_by_nearest_mean(
+    probes: npt.ArrayLike, names: npt.ArrayLike, gallery: npt.ArrayLike, gallery_names: npt.ArrayLike
+) -> float:
+    """Return the share of probes that lie nearest to the mean embedding of their own person, people weighing alike.
+
+    Nearest class mean, as in iCaRL (Rebuffi, Kolesnikov, Sperl, Lampert, CVPR 2017). probes, gallery: unit embeddings
+    float [photos, dim]; names, gallery_names: str [photos]. A probe whose person is not in the gallery counts as
+    not found.
+    """
+    means = Gallery(gallery, gallery_names)
+    rows = np.asarray(probes)
+    owners = checked_names(names, len(rows))
+    nearest = np.array(means.people)[means.rank(rows, top=1).people[:, 0]]
+    people, person = np.unique(owners, return_inverse=True)
+    right = np.bincount(person, weights=nearest == owners, minlength=len(people))
+    return float(np.mean(right / np.bincount(person, minlength=len(people))))
+
+
 def verified(photos: Twice, *, validation: Twice, seed: int, of: frozenset[str] | None = None) -> Verified | None:
     """Compare two heads on pairs of photos; None where there are no pairs of one person, or none of two.
 
@@ -120,21 +190,20 @@ def verified(photos: Twice, *, validation: Twice, seed: int, of: frozenset[str] 
     pairs = _pairs(photos, seed, of)
     if pairs is None:
         return None
-    accuracies, aucs = [], []
-    for own, chosen in ((photos.before, validation.before), (photos.after, validation.after)):
-        distances = pair_distances(own, pairs)
-        threshold = threshold_from(chosen, validation.labels, seed=seed)
-        accuracies.append(accuracy_at(distances, pairs.same, threshold))
-        aucs.append(auc(distances, pairs.same))
+    before, after = (
+        accuracy_at(pair_distances(own, pairs), pairs.same, threshold_from(chosen, validation.labels, seed=seed))
+        for own, chosen in ((photos.before, validation.before), (photos.after, validation.after))
+    )
+    separation = compatibility(photos.before, photos.after, pairs)
     people = np.unique(photos.names) if of is None else np.intersect1d(photos.names, sorted(of))
     return Verified(
         people=len(people),
         pairs=len(pairs.same),
-        accuracy_before=accuracies[0],
-        accuracy_after=accuracies[1],
-        auc_before=aucs[0],
-        auc_after=aucs[1],
-        compatibility=compatibility(photos.before, photos.after, pairs),
+        accuracy_before=before,
+        accuracy_after=after,
+        auc_before=separation.old,
+        auc_after=separation.new,
+        compatibility=separation,
     )
 
 
@@ -147,10 +216,7 @@ def gains(photos: Twice, *, seed: int) -> tuple[Gain, Gain]:
     before = pair_distances(photos.before, pairs)
     ways = pair_distances(photos.after, pairs), cross_distances(photos.after, photos.before, pairs)
     by_itself, on_gallery = (
-        Gain(
-            auc(after, pairs.same) - auc(before, pairs.same),
-            auc_gain_stderr(after, before, pairs, labels),
-        )
+        Gain(auc(after, pairs.same) - auc(before, pairs.same), auc_gain_stderr(after, before, pairs, labels))
         for after in ways
     )
     return by_itself, on_gallery

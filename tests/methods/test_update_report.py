@@ -1,4 +1,4 @@
-"""What continual learning is judged by, against values worked by hand and by NumPy alone."""
+"""Compatibility of two heads and people found by class means, against values worked by hand and by NumPy alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from facetl.errors import DataError
-from facetl.metrics.continual_scores import (
+from facetl.methods.continual.update_report import (
     Compatibility,
     compatibility,
     cross_distances,
