@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import time
+import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import pandas as pd
 import tensorflow as tf
 
 from facetl.backbones.photo_net import FeatureMap
+from facetl.errors import RunError
 from facetl.io.arrays import Rows
+from facetl.io.files import write_arrays
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.samplers import SAMPLERS, Sampler
 from facetl.training.callbacks import (
@@ -27,7 +31,6 @@ from facetl.training.callbacks import (
     learning_rates,
     remedies,
 )
-from facetl.training.checkpoint import Checkpoint
 from facetl.training.head import build_trunk, embed, join
 from facetl.training.model_selection import HeadChoice, choose, raw_head
 from facetl.training.objectives import HeadTrainer, Objective, PairObjective, ProxyObjective, make_objective
@@ -195,6 +198,60 @@ def untrained_head(front: Whitening, dim: int, settings: TrainingSettings) -> ke
     initialiser = "glorot" if settings.initialiser == "identity" else settings.initialiser
     options = {**settings.layer_options, "initialiser": initialiser}
     return join(plain, build_trunk(plain.output_shape[-1], **options))
+
+
+@dataclass
+class Checkpoint:
+    """The state after some epochs.
+
+    Attributes:
+        epochs: how many are done.
+        variables: of the model, with its dropout seeds, and of the optimiser, in Keras' order.
+        best_weights: of the epoch with the best validation, or None before there is one.
+        stopping: memory of the early stopping, without the weights.
+        history: one dict of logs per epoch.
+        settings: of the training, and a digest of its `data`; a resumed one must have the same.
+    """
+
+    epochs: int
+    variables: list[np.ndarray]
+    best_weights: list[np.ndarray] | None
+    stopping: dict[str, Any]
+    history: list[dict[str, float]]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the state, whole or not at all; readable by its owner alone."""
+        best = self.best_weights or []
+        arrays = {f"variable_{i}": value for i, value in enumerate(self.variables)}
+        arrays |= {f"best_{i}": value for i, value in enumerate(best)}
+        facts = {
+            "epochs": self.epochs,
+            "variables": len(self.variables),
+            "best": len(best),
+            "stopping": self.stopping,
+            "history": self.history,
+            "settings": self.settings,
+        }
+        write_arrays(path, facts=np.array(json.dumps(facts)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path, *, settings: dict[str, Any]) -> Checkpoint:
+        """Read the state; RunError when it is damaged or of other settings."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                facts = json.loads(str(stored["facts"]))
+                variables = [stored[f"variable_{i}"] for i in range(facts["variables"])]
+                best = [stored[f"best_{i}"] for i in range(facts["best"])]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: the checkpoint cannot be read ({error}). Train without --resume.") from error
+        if facts["settings"] != settings:
+            changed = [key for key in settings if facts["settings"].get(key) != settings[key]]
+            raise RunError(
+                "--resume: settings and data must be those of the interrupted run; received others: "
+                f"{', '.join(changed) or 'some'}. Give the same options and photos, or train without --resume."
+            )
+        return cls(facts["epochs"], variables, best or None, facts["stopping"], facts["history"], settings)
 
 
 class Fit:

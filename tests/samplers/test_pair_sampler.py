@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import Counter
 from itertools import combinations
+from math import factorial
 
 import numpy as np
 import pytest
 from gaussians import small_settings
+from scipy.stats import chisquare
 
 from facetl.data.triplets import highest_cap
 from facetl.errors import TrainingError
 from facetl.samplers import RandomSampler
-from facetl.samplers.pair_sampler import DrawnPairs, PairSampler
+from facetl.samplers.pair_sampler import DrawnPairs, PairSampler, keyed, shuffled, triangle
 from facetl.training.fit import make_sampler
 
 # Person 5 has five photos, 2 and 9 two, 7 and 1 one: 12 pairs of one person, 43 of two.
@@ -78,6 +81,15 @@ class TestDrawing:
         assert other.rows.tolist() != again.rows.tolist()
         orders = {tuple(LABELS[sampler.draw(start, 6).rows[::2, 0]].tolist()) for start in range(0, 120, 6)}
         assert len(orders) > 3
+
+    def test_a_set_far_too_large_to_write_down(self) -> None:
+        labels = np.repeat([0, 1, 2], [500_000, 1, 499_999])
+        sampler = PairSampler(labels, per_epoch=2, seed=1)
+        assert sampler.positives == 500_000 * 499_999 // 2 + 499_999 * 499_998 // 2
+        assert sampler.negatives == 500_000 * 500_000 + 499_999
+        drawn = sampler.draw(10**11, 2000)
+        np.testing.assert_array_equal(labels[drawn.rows[:, 0]] == labels[drawn.rows[:, 1]], drawn.same)
+        assert len({*pairs_of(drawn, same=True)}) == 1000
 
 
 class TestPool:
@@ -154,3 +166,64 @@ class TestSettings:
     def test_too_few_people_or_photos(self, labels: list[int]) -> None:
         with pytest.raises(TrainingError, match="expected at least 2 people, one of them with 2 photos"):
             make_sampler(np.array(labels), small_settings(loss="contrastive", sampler="pairs"))
+
+
+class TestPermutation:
+    """Each a bijection, none like another, all orders about as often."""
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 63, 65, 1000, 4097])
+    def test_every_key_gives_a_bijection(self, size: int) -> None:
+        for seed in range(4):
+            taken = shuffled(np.arange(size), size, keyed(seed))
+            assert taken.dtype == np.int64
+            np.testing.assert_array_equal(np.sort(taken), np.arange(size))
+
+    def test_sizes_and_keys_may_differ_entry_by_entry(self) -> None:
+        rng = np.random.default_rng(0)
+        sizes = rng.integers(1, 3000, 200)
+        numbers = rng.integers(0, sizes)
+        keys = keyed(5, np.arange(200))
+        alone = [int(shuffled(n, size, keyed(5, i))[0]) for i, (n, size) in enumerate(zip(numbers, sizes, strict=True))]
+        np.testing.assert_array_equal(shuffled(numbers, sizes, keys), alone)
+
+    @pytest.mark.parametrize("size", [2, 3, 4])
+    def test_all_orders_of_a_few_come_equally_often(self, size: int) -> None:
+        keys = keyed(np.arange(20_000), 7)
+        orders = np.stack([shuffled(np.full(20_000, place), size, keys) for place in range(size)], axis=1)
+        seen = Counter(map(tuple, orders.tolist()))
+        assert len(seen) == factorial(size)
+        assert chisquare(list(seen.values())).pvalue > 1e-3
+
+    @pytest.mark.parametrize("size", [45, 31_996_000])
+    def test_where_a_number_goes_is_uniform(self, size: int) -> None:
+        keys = keyed(3, np.arange(20_000))
+        taken = shuffled(np.full(20_000, size - 1), size, keys)
+        bins = min(size, 50)
+        assert chisquare(np.bincount(taken * bins // size, minlength=bins)).pvalue > 1e-3
+
+    def test_neighbours_are_torn_apart(self) -> None:
+        size = 31_996_000
+        taken = shuffled(np.arange(20_000), size, keyed(1))
+        assert len(np.unique(taken)) == 20_000
+        assert chisquare(np.bincount(taken * 50 // size, minlength=50)).pvalue > 1e-3
+        assert abs(np.corrcoef(taken[:-1], taken[1:])[0, 1]) < 0.03
+
+    def test_very_large_sizes_stay_inside(self) -> None:
+        for size in (2**53 + 1, 2**62):
+            taken = shuffled(np.array([0, size // 3, size - 1]), size, keyed(9))
+            assert ((taken >= 0) & (taken < size)).all()
+            assert len(set(taken.tolist())) == 3
+
+    def test_keys_depend_on_every_part_and_on_their_order(self) -> None:
+        keys = {int(keyed(*parts)[0]) for parts in ((1, 2), (2, 1), (1, 2, 0), (1,), (0, 1, 2), (1, 3))}
+        assert len(keys) == 6
+        assert keyed(1, np.arange(5), np.arange(5)[::-1]).shape == (5,)
+        assert keyed(4, 2).tolist() == keyed(4, [2]).tolist()
+
+
+@pytest.mark.parametrize("i", [1, 2, 94_906_267, 2**31 - 1])
+def test_the_triangle_is_exact_where_a_root_is_not(i: int) -> None:
+    first = i * (i - 1) // 2
+    for number, expected in ((first, (i, 0)), (first + i - 1, (i, i - 1)), (first + i, (i + 1, 0))):
+        row, column = triangle(np.array([number]))
+        assert (int(row[0]), int(column[0])) == expected

@@ -19,8 +19,7 @@ from gaussians import gaussian_people, small_settings
 from facetl.errors import CacheCorruptError, CollapseError, DataError, RunError, TrainingError
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import accuracy_at, auc, best_threshold, squared_distances
-from facetl.training.checkpoint import Checkpoint
-from facetl.training.fit import FittedHead, fit_head
+from facetl.training.fit import Checkpoint, FittedHead, fit_head
 from facetl.training.head import embed
 from facetl.training.settings import LOSSES, TrainingSettings
 
