@@ -7,7 +7,8 @@
     gallery.npz         who is enrolled; see `facetl.recognition.gallery`
     metrics.json, report.html, MODEL_CARD.md, baselines.npz, untrained.keras, logs/, versions/
 
-A run is written beside its place, under `.NAME.partial`, and moved there when it is complete.
+A run is written beside its place, under `.NAME.partial`, and moved there when it is complete. `.NAME.lock` beside it
+is held while its gallery is changed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ CALIBRATION = "calibration.json"
 RELIABILITY = "reliability.png"
 PEOPLE = "people.json"
 GALLERY = "gallery.npz"
-GALLERY_LOCK = "gallery.lock"
 METRICS = "metrics.json"
 MODEL_CARD = "MODEL_CARD.md"
 CHECKPOINT = "checkpoint.npz"
@@ -249,7 +249,9 @@ class RunFolder:
     @contextmanager
     def changing_gallery(self) -> Iterator[None]:
         """Keep other processes from changing the gallery meanwhile; RunError where one does."""
-        lock = WriterLock(self.path / GALLERY_LOCK)
+        # Beside the folder, which an update renames meanwhile: Windows renames none that a file is open in.
+        place = self.path.resolve()
+        lock = WriterLock(place.with_name(f".{place.name}.lock"))
         try:
             lock.acquire()
         except CacheLockedError as error:

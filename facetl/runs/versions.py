@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from facetl.errors import RunError
-from facetl.io.files import holder_of
 from facetl.io.json import JsonFields
-from facetl.recognition.run_folder import CONFIG, GALLERY, GALLERY_LOCK, RunFolder
+from facetl.recognition.run_folder import CONFIG, GALLERY, RunFolder
 
 VERSIONS = "versions"
+# What people are enrolled in goes its own way: see `_take_gallery`. The lock lay in the folder once.
+_NOT_OF_A_VERSION = (VERSIONS, GALLERY, "gallery.lock", "gallery.pid")
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,7 @@ def _keep(folder: Path, partial: Path, *, without: int | None) -> None:
     (partial / VERSIONS).mkdir(mode=0o700)
     for version in history(folder):
         if version.number != without:
-            # What people are enrolled in goes its own way: see `_take_gallery`.
-            left = (VERSIONS, GALLERY, GALLERY_LOCK, holder_of(Path(GALLERY_LOCK)).name) if version.in_use else ()
+            left = _NOT_OF_A_VERSION if version.in_use else ()
             _copy(version.folder, partial / VERSIONS / str(version.number), left)
 
 
