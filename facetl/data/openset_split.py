@@ -15,7 +15,7 @@ import numpy as np
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
-from facetl.io.files import csv_bytes, write_atomic
+from facetl.io.files import atomic_folder, csv_bytes, write_atomic
 
 LISTING = "openset.csv"
 SUMMARY = "openset.json"
@@ -130,16 +130,12 @@ def write_openset(
         raise DataError(f"an open-set split is written into a new folder, but {out} exists. Choose another folder.")
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(split.root)):
         raise DataError(f"{out} lies inside the folder of people and would be taken for one. Choose another folder.")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        _write_photos(split, partial, link=link, progress=progress)
-        _write_listing(split, partial)
-        os.replace(partial, out)
+        with atomic_folder(out, partial=out.with_name(f".{out.name}.{os.getpid()}.partial")) as partial:
+            _write_photos(split, partial, link=link, progress=progress)
+            _write_listing(split, partial)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror}. Free space or choose another folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import sqlite3
 import stat
 import tempfile
@@ -159,6 +160,37 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, sync: Sync = 
     """Write a file so that it is there whole or as it was before; see `atomic_file`."""
     with atomic_file(path, mode=mode, sync=sync) as stream:
         stream.write(content)
+
+
+@contextmanager
+def atomic_folder(
+    folder: Path, *, partial: Path | None = None, keep: bool = False, replace: bool = False, mode: int = 0o777
+) -> Iterator[Path]:
+    """Give a folder beside `folder` that takes its place when the block ends.
+
+    Args:
+        folder: what the block makes; OSError where something else than an empty folder has that name.
+        partial: the folder beside it, which may be there already; by default `.NAME.partial`.
+        keep: leave what a block has written that fails, for the next one to go on with.
+        replace: put the new folder in the place of one that is there, which is `.NAME.old` for a moment.
+        mode: who may read a folder that is made here.
+    """
+    partial = partial or folder.with_name(f".{folder.name}.partial")
+    old = folder.with_name(f".{folder.name}.old")
+    partial.mkdir(mode=mode, parents=True, exist_ok=True)
+    try:
+        yield partial
+        if replace and folder.exists():
+            if old.exists():
+                shutil.rmtree(old)
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    except BaseException:
+        if not keep:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if replace:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

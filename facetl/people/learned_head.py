@@ -235,23 +235,27 @@ def _write_run(
 ) -> None:
     """Write a run that was learnt in a library. It has no report and no pictures: the library shows its people."""
     before = RunFolder(old).config()
-    partial = RunFolder.begin(folder)
-    partial.write_head(fitted.head)
-    people = {side: [name for name, own in person_sides.items() if own == side] for side in ("train", "validation")}
-    partial.write_people(people)
-    config = {
-        "facetl": __version__,
-        "settings": settings.to_json(),
-        "head": {"fallback": False, "width": fitted.head.output_shape[-1]},
-        "extractor": before["extractor"],
-        "learnt_after": old.name,
-        "versions": versions(),
-    }
-    partial.write_config(config)
-    partial.write_calibration(calibrated)
-    metrics = {"run": folder.name, "epochs": len(fitted.history), "best_epoch": fitted.best_epoch, **measured.to_json()}
-    write_json(partial.path / METRICS, metrics)
-    partial.complete(folder)
+    with RunFolder.new(folder) as partial:
+        partial.write_head(fitted.head)
+        people = {side: [name for name, own in person_sides.items() if own == side] for side in ("train", "validation")}
+        partial.write_people(people)
+        config = {
+            "facetl": __version__,
+            "settings": settings.to_json(),
+            "head": {"fallback": False, "width": fitted.head.output_shape[-1]},
+            "extractor": before["extractor"],
+            "learnt_after": old.name,
+            "versions": versions(),
+        }
+        partial.write_config(config)
+        partial.write_calibration(calibrated)
+        metrics = {
+            "run": folder.name,
+            "epochs": len(fitted.history),
+            "best_epoch": fitted.best_epoch,
+            **measured.to_json(),
+        }
+        write_json(partial.path / METRICS, metrics)
 
 
 def stack_changes(library: Library, drafts: Sequence[StackDraft]) -> StackChanges:

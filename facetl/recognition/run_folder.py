@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.data.splits import SIDES
 from facetl.errors import CacheLockedError, RunError
-from facetl.io.files import WriterLock, remove_partial, write_atomic
+from facetl.io.files import WriterLock, atomic_folder, remove_partial, write_atomic
 from facetl.io.json import write_json
 from facetl.recognition.gallery_file import GalleryFile
 
@@ -70,8 +70,12 @@ class RunFolder:
         return self.path.resolve().name
 
     @classmethod
-    def begin(cls, folder: Path, *, resume: bool = False) -> RunFolder:
-        """Make the folder, for its owner alone, in which a run is written that will be `folder`.
+    @contextmanager
+    def new(cls, folder: Path, *, keep: bool = False, resume: bool = False) -> Iterator[RunFolder]:
+        """Give the folder, for its owner alone, in which a run is written; it becomes `folder` when the block ends.
+
+        A run of the same name is replaced only then. With `keep` a block that fails leaves what it has written, which
+        the next one may `resume`.
 
         Raises RunError where `folder` holds something else than a run, or where there is nothing to resume.
         """
@@ -82,19 +86,9 @@ class RunFolder:
             raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
         if not resume and partial.exists():
             shutil.rmtree(partial)
-        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(partial)
-
-    def complete(self, folder: Path) -> None:
-        """Move a run that was begun to its place; one of the same name is replaced only now."""
-        remove_partial(self.path)
-        old = folder.with_name(f".{folder.name}.old")
-        if folder.exists():
-            if old.exists():
-                shutil.rmtree(old)
-            os.replace(folder, old)
-        os.replace(self.path, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(folder, partial=partial, keep=keep, replace=True, mode=0o700):
+            yield cls(partial)
+            remove_partial(partial)
 
     def recover(self) -> None:
         """Put a run back whose replacement was cut short between its two renames."""

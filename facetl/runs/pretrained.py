@@ -97,29 +97,28 @@ def write_pretrained_run(folder: Path, name: str = "dlib") -> Recognizer:
     """
     spec = ExtractorSpec.of(name, mirror=False)
     weights = resolve(spec)
-    partial = RunFolder.begin(folder)
-    extractor = make_extractor(spec, weights)
-    recognizer = Recognizer(extractor, _head(extractor.dim), threshold=PUBLISHED[name] / RADIUS**2)
-    recognizer.save(partial.path)
-    partial.write_people({})
-    config = {
-        "facetl": __version__,
-        "settings": {},
-        "threshold": recognizer.threshold,
-        "head": {"fallback": True, "width": extractor.dim + 1},
-        "extractor": extractor_record(spec, weights, extractor.dim),
-        "versions": versions(),
-    }
-    partial.write_config(config)
-    card = _CARD.format(
-        name=folder.name,
-        description=weights.description,
-        squared=RADIUS**2,
-        threshold=recognizer.threshold,
-        published=PUBLISHED[name],
-    )
-    write_atomic(partial.path / MODEL_CARD, card.encode())
-    partial.complete(folder)
+    with RunFolder.new(folder) as partial:
+        extractor = make_extractor(spec, weights)
+        recognizer = Recognizer(extractor, _head(extractor.dim), threshold=PUBLISHED[name] / RADIUS**2)
+        recognizer.save(partial.path)
+        partial.write_people({})
+        config = {
+            "facetl": __version__,
+            "settings": {},
+            "threshold": recognizer.threshold,
+            "head": {"fallback": True, "width": extractor.dim + 1},
+            "extractor": extractor_record(spec, weights, extractor.dim),
+            "versions": versions(),
+        }
+        partial.write_config(config)
+        card = _CARD.format(
+            name=folder.name,
+            description=weights.description,
+            squared=RADIUS**2,
+            threshold=recognizer.threshold,
+            published=PUBLISHED[name],
+        )
+        write_atomic(partial.path / MODEL_CARD, card.encode())
     return recognizer
 
 

@@ -7,6 +7,7 @@ head that changes nothing but the length, so that everything that reads a run re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,39 +91,39 @@ def train_run(
 
     Raises RunError when there is nothing to resume, TrainingError, DataError for too few people.
     """
-    partial = RunFolder.begin(folder, resume=resume)
-    features, labels, _ = collection.side("train")
-    held_out, held_out_labels, _ = collection.side("validation")
-    fitted = fit_head(
-        features,
-        labels,
-        settings,
-        validation=(held_out, held_out_labels),
-        layout=collection.layout,
-        on_epoch=on_epoch,
-        checkpoint=partial.path / CHECKPOINT,
-        resume=resume,
-        logs=partial.path / "logs",
-    )
-    baselines = Baselines.fit(features, labels, seed=settings.seed)
-    evaluation = evaluate_split(collection, _methods(collection, baselines, fitted), seed=settings.seed)
-    thresholds = {name: scores.threshold for name, scores in evaluation.verifications.items()}
-    RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
-    (partial.path / CHECKPOINT).unlink(missing_ok=True)
-    config = _config(collection, settings.to_json(), fallback=fitted.fallback, width=fitted.head.output_shape[-1])
-    return _complete(
-        folder,
-        partial,
-        collection,
-        evaluation,
-        head=fitted.head,
-        config=config,
-        card=card_of_head(collection, fitted, config),
-        history=fitted.history,
-        best_epoch=fitted.best_epoch,
-        seconds=fitted.seconds,
-        choice=fitted.choice,
-    )
+    with RunFolder.new(folder, keep=True, resume=resume) as partial:
+        features, labels, _ = collection.side("train")
+        held_out, held_out_labels, _ = collection.side("validation")
+        fitted = fit_head(
+            features,
+            labels,
+            settings,
+            validation=(held_out, held_out_labels),
+            layout=collection.layout,
+            on_epoch=on_epoch,
+            checkpoint=partial.path / CHECKPOINT,
+            resume=resume,
+            logs=partial.path / "logs",
+        )
+        baselines = Baselines.fit(features, labels, seed=settings.seed)
+        evaluation = evaluate_split(collection, _methods(collection, baselines, fitted), seed=settings.seed)
+        thresholds = {name: scores.threshold for name, scores in evaluation.verifications.items()}
+        RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
+        (partial.path / CHECKPOINT).unlink(missing_ok=True)
+        config = _config(collection, settings.to_json(), fallback=fitted.fallback, width=fitted.head.output_shape[-1])
+        return _complete(
+            folder,
+            partial,
+            collection,
+            evaluation,
+            head=fitted.head,
+            config=config,
+            card=card_of_head(collection, fitted, config),
+            history=fitted.history,
+            best_epoch=fitted.best_epoch,
+            seconds=fitted.seconds,
+            choice=fitted.choice,
+        )
 
 
 def _methods(collection: Collection, baselines: Baselines, fitted: FittedHead) -> Iterator[Method]:
@@ -185,38 +186,42 @@ def write_net_run(
         folder: the run's folder.
         manifest: photos with their sides; thresholds and calibration are from the validation people.
         baselines: name → embeddings of photos, measured beside the net on the same pairs.
-        partial: what `RunFolder.begin(folder)` gave, where it was begun before, for the logs of the training.
+        partial: what `RunFolder.new(folder)` gave, where it holds the logs of the training.
 
     Raises RunError for a net of another form or where the folder holds something else, DataError, CacheError.
     """
     seed = _checked(trained)
-    partial = RunFolder.begin(folder) if partial is None else partial
-    trained.net.save(partial.path / NET)
-    spec = ExtractorSpec.of(str(partial.path / NET), align=sight.align, crop=sight.crop, mirror=sight.mirror)
-    collection = dataset.embed(
-        manifest, Backbone.from_spec(spec), cache=sight.cache, on_progress=sight.on_progress, on_faces=sight.on_faces
-    )
-    width = collection.features.shape[1]
-    head = identity_head(width)
-    return _complete(
-        folder,
-        partial,
-        collection,
-        evaluate_split(collection, _net_methods(collection, head, baselines or {}), seed=seed),
-        head=head,
-        config=_config(
+    with RunFolder.new(folder) if partial is None else nullcontext(partial) as partial:
+        trained.net.save(partial.path / NET)
+        spec = ExtractorSpec.of(str(partial.path / NET), align=sight.align, crop=sight.crop, mirror=sight.mirror)
+        collection = dataset.embed(
+            manifest,
+            Backbone.from_spec(spec),
+            cache=sight.cache,
+            on_progress=sight.on_progress,
+            on_faces=sight.on_faces,
+        )
+        width = collection.features.shape[1]
+        head = identity_head(width)
+        return _complete(
+            folder,
+            partial,
             collection,
-            trained.settings,
-            fallback=False,
-            width=width,
-            net={"origin": trained.origin, "parameters": trained.net.count_params()},
-            inside=partial.path,
-        ),
-        card=_card_of_net(collection, trained),
-        history=trained.history,
-        best_epoch=trained.best_epoch,
-        seconds=trained.seconds,
-    )
+            evaluate_split(collection, _net_methods(collection, head, baselines or {}), seed=seed),
+            head=head,
+            config=_config(
+                collection,
+                trained.settings,
+                fallback=False,
+                width=width,
+                net={"origin": trained.origin, "parameters": trained.net.count_params()},
+                inside=partial.path,
+            ),
+            card=_card_of_net(collection, trained),
+            history=trained.history,
+            best_epoch=trained.best_epoch,
+            seconds=trained.seconds,
+        )
 
 
 def identity_head(width: int) -> keras.Model:
@@ -296,7 +301,7 @@ def _complete(
     seconds: float,
     choice: HeadChoice | None = None,
 ) -> RunReport:
-    """Write whatever every run holds into the folder it is written in, and put that in its place."""
+    """Write whatever every run holds into the folder it is written in."""
     extractor = make_extractor(collection.spec, collection.weights)
     report = RunReport(
         folder=folder,
@@ -319,7 +324,6 @@ def _complete(
     partial.write_calibration(calibrated)
     write_json(partial.path / METRICS, report.to_json() | {"run": folder.name})
     write_documents(partial.path, folder.name, collection, evaluation, config, calibrated, history=history, card=card)
-    partial.complete(folder)
     return report
 
 

@@ -74,12 +74,10 @@ def put_in_place(folder: Path, write: Callable[[Path], None], *, head: str) -> b
     with run.changing_gallery():
         if run.head_digest() != head:
             raise RunError(f"{folder}: the run was changed by another process meanwhile. Update it again.")
-        partial = RunFolder.begin(folder)
-        write(partial.path)
-        _keep(folder, partial.path, without=None)
-        stayed = _take_gallery(run, partial)
-        partial.complete(folder)
-    return stayed
+        with RunFolder.new(folder) as partial:
+            write(partial.path)
+            _keep(folder, partial.path, without=None)
+            return _take_gallery(run, partial)
 
 
 def roll_back(folder: Path, to: int | None = None) -> Version:
@@ -98,13 +96,11 @@ def roll_back(folder: Path, to: int | None = None) -> Version:
             f"{folder}: version {now.number} is in use, and can be exchanged for another one: {others}; got "
             f"{'none before it' if wanted is None else wanted}."
         )
-    with RunFolder(folder).changing_gallery():
-        partial = RunFolder.begin(folder)
+    with RunFolder(folder).changing_gallery(), RunFolder.new(folder) as partial:
         _copy(chosen.folder, partial.path)
         _answer_for(partial, folder)
         _keep(folder, partial.path, without=chosen.number)
         _take_gallery(RunFolder(folder), partial)
-        partial.complete(folder)
     return _version(folder, in_use=True)
 
 

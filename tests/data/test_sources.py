@@ -13,12 +13,13 @@ from facetl.errors import DataError
 Write = Callable[..., None]
 
 
-def write_two(out: Path, *, progress: sources.Progress | None = None) -> None:
+def write_two(out: Path, *, progress: sources.Progress | None = None) -> str:
     for done, name in enumerate(("Ann/a.png", "Bob/b.png"), start=1):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(name.encode())
         if progress is not None:
             progress(done, 2)
+    return orl.TERMS
 
 
 @pytest.fixture
@@ -106,12 +107,13 @@ def test_a_full_disk_is_reported(small: None, tmp_path: Path, monkeypatch: pytes
 def test_the_slower_of_two_processes_takes_the_faster_ones_folder(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def beaten(out: Path, *, progress: sources.Progress | None = None) -> None:
+    def beaten(out: Path, *, progress: sources.Progress | None = None) -> str:
         write_two(out)
         monkeypatch.setattr(orl, "write", write_two)
         (tmp_path / "elsewhere").mkdir()
         sources.fetch("sample", tmp_path / "elsewhere/out")
         (tmp_path / "elsewhere/out").rename(tmp_path / "out")
+        return orl.TERMS
 
     monkeypatch.setattr(orl, "write", beaten)
     assert sources.fetch("sample", tmp_path / "out").photos == 2

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from facetl.errors import CacheLockedError
-from facetl.io.files import WriterLock, atomic_file, holder_of, write_atomic
+from facetl.io.files import WriterLock, atomic_file, atomic_folder, holder_of, write_atomic
 
 
 def listed(folder: Path) -> set[str]:
@@ -43,6 +44,35 @@ def test_what_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == b"before"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert listed(tmp_path) == {"file"}
+
+
+def test_a_folder_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    with suppress(KeyboardInterrupt), atomic_folder(folder) as partial:
+        (partial / "torn").touch()
+        raise KeyboardInterrupt
+    assert listed(folder.parent) == set()
+    with suppress(KeyboardInterrupt), atomic_folder(folder, keep=True) as partial:
+        (partial / "kept").touch()
+        raise KeyboardInterrupt
+    assert listed(folder.parent) == {".folder.partial"}
+    with atomic_folder(folder, mode=0o700) as partial:
+        (partial / "last").touch()
+        assert not folder.exists()
+    assert (listed(folder.parent), listed(folder)) == ({"folder"}, {"kept", "last"})
+
+
+def test_a_folder_that_is_there_is_replaced_only_where_that_is_wanted(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "before").touch()
+    with pytest.raises(OSError, match="not empty"), atomic_folder(folder) as partial:
+        (partial / "after").touch()
+    assert (listed(tmp_path), listed(folder)) == ({"folder"}, {"before"})
+    with atomic_folder(folder, replace=True) as partial:
+        (partial / "after").touch()
+        assert listed(folder) == {"before"}
+    assert (listed(tmp_path), listed(folder)) == ({"folder"}, {"after"})
 
 
 def test_file_and_folder_are_synced_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

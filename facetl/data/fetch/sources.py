@@ -8,12 +8,14 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from facetl.data.fetch import orl, tfds
 from facetl.data.manifest import Manifest
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
+from facetl.io.files import atomic_folder
 from facetl.io.json import JsonFields
 
 Progress = Callable[[int, int], None]
@@ -44,60 +46,41 @@ def fetch(name: str, out: Path | str, *, progress: Progress | None = None) -> Fe
     """
     out = Path(os.path.abspath(Path(out).expanduser()))
     if name == "sample":
-        return _made(name, out, _write_sample, progress)
+        return _made(name, out, orl.write, progress)
     dataset = "lfw" if name == "lfw" else name.removeprefix("tfds:") if name.startswith("tfds:") else ""
     if dataset:
-        return _made(
-            f"tfds:{dataset}",
-            out,
-            lambda partial, notify: tfds.write(dataset, partial, progress=notify),
-            progress,
-        )
+        return _made(f"tfds:{dataset}", out, partial(tfds.write, dataset), progress)
     folder = Path(name).expanduser()
     if name in ("", "tfds:") or not (folder.exists() or os.sep in name):
         raise DataError(f"a source is sample, lfw, tfds:NAME or a folder of people, got {name!r}. Check the name.")
-    return _fetched(name, Manifest.from_folder(folder), terms=_read_terms(folder))
+    return _fetched(name, folder)
 
 
-def _write_sample(partial: Path, progress: Progress | None) -> str:
-    orl.write(partial, progress=progress)
-    return orl.TERMS
-
-
-def _made(
-    source: str,
-    out: Path,
-    write: Callable[[Path, Progress | None], str],
-    progress: Progress | None,
-) -> Fetched:
-    """Write a source beside `out` and rename it when complete."""
+def _made(source: str, out: Path, write: Callable[..., str], progress: Progress | None) -> Fetched:
+    """Fetch a source into `out`; `write` writes its photos into a folder and returns their terms."""
     if _complete(source, out):
-        return _fetched(source, Manifest.from_folder(out), terms=_read_terms(out))
+        return _fetched(source, out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(
             f"{source} is written into a new folder, but {out} holds something else. Choose another folder."
         )
     # The same for the same source, so that what an interrupted run has written is found again.
     mark = hashlib.blake2b(source.encode(), digest_size=4).hexdigest()
-    partial = out.with_name(f".{out.name}.{mark}.partial")
+    unfinished = out.with_name(f".{out.name}.{mark}.partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        terms = write(partial, progress)
-        manifest = Manifest.from_folder(partial)
-        note = f"Source: {source}, {len(manifest)} photos of {len(manifest.identities)} people.\n\n{terms}"
-        (partial / TERMS_FILE).write_text(note, encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{source} cannot be written to {partial}: {error.strerror}. Free space or choose another folder."
-        ) from error
-    try:
-        partial.rename(out)
+        with atomic_folder(out, partial=unfinished, keep=True):
+            terms = write(unfinished, progress=progress)
+            manifest = Manifest.from_folder(unfinished)
+            note = f"Source: {source}, {len(manifest)} photos of {len(manifest.identities)} people.\n\n{terms}"
+            (unfinished / TERMS_FILE).write_text(note, encoding="utf-8")
     except OSError as error:
         # Another process may have been faster with the same source.
         if not _complete(source, out):
-            raise DataError(f"{source} cannot be renamed to {out}: {error.strerror}. Choose another folder.") from error
-        shutil.rmtree(partial, ignore_errors=True)
-    return _fetched(source, Manifest.from_folder(out), terms=terms)
+            raise DataError(
+                f"{source} cannot be written to {out}: {error.strerror}. Free space or choose another folder."
+            ) from error
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return _fetched(source, out)
 
 
 def _complete(source: str, out: Path) -> bool:
@@ -117,18 +100,15 @@ def _note(folder: Path) -> str:
         return ""
 
 
-def _read_terms(folder: Path) -> str:
-    """Give the terms as they stand in a fetched folder, without the line that says what it was made from."""
+def _fetched(name: str, folder: Path) -> Fetched:
+    manifest = Manifest.from_folder(folder)
     note = _note(folder)
-    return note.partition("\n\n")[2] if note.startswith("Source: ") else note
-
-
-def _fetched(name: str, manifest: Manifest, *, terms: str) -> Fetched:
     return Fetched(
         name=name,
         root=manifest.root,
         people=len(manifest.identities),
         photos=len(manifest),
-        terms=terms,
+        # Without the line that names what the folder was made from.
+        terms=note.partition("\n\n")[2] if note.startswith("Source: ") else note,
         skipped=dict(manifest.skipped),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,8 +57,8 @@ def distill(
 
     Raises TrainingError, CollapseError, WeightsError, DataError, RunError where the folder holds something else.
     """
-    partial = RunFolder.begin(folder)
-    try:
+    # There is nothing to resume: Ctrl-C and failures leave no half run.
+    with RunFolder.new(folder) as partial:
         trunk = build_student_trunk(settings, notify=notify)
         sight = Sight(
             cache=cache,
@@ -86,10 +85,6 @@ def distill(
             ),
         )
         return write_net_run(folder, trained, manifest, sight, baselines={"teacher": teacher.of}, partial=partial)
-    except BaseException:
-        # There is nothing to resume: Ctrl-C and failures leave no half run.
-        shutil.rmtree(partial.path, ignore_errors=True)
-        raise
 
 
 @dataclass(frozen=True)

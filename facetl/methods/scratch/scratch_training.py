@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,8 +73,8 @@ def train_from_scratch(
     An interrupted training leaves nothing but the crops in the cache. Raises TrainingError for too few people,
     CollapseError, DataError, RunError where the folder holds something else.
     """
-    partial = RunFolder.begin(folder)
-    try:
+    # There is nothing to resume: Ctrl-C and failures leave no half run.
+    with RunFolder.new(folder) as partial:
         side = settings.size or DESIGNS[settings.net].side
         crops = Crops.open(
             manifest,
@@ -106,10 +105,6 @@ def train_from_scratch(
             on_faces=on_faces,
         )
         return write_net_run(folder, trained, crops.manifest, sight, baselines=fitted.baselines, partial=partial)
-    except BaseException:
-        # There is nothing to resume: Ctrl-C and failures leave no half run.
-        shutil.rmtree(partial.path, ignore_errors=True)
-        raise
 
 
 def fit_net(
