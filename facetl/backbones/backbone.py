@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.backbones.weights import resolve
-from facetl.faces.aligner import Aligner
+from facetl.faces.alignment import aligned
+from facetl.faces.detectors import Detector, MtcnnSpec
 from facetl.images.decode import read_photo
 
 Source = Path | str | bytes | NDArray[np.uint8]
@@ -54,7 +55,6 @@ class Backbone:
         self._given = weights
         self._on_notice = on_notice
         self._views: dict[ExtractorSpec, PhotoNet] = {}
-        self._aligner = Aligner()
 
     @classmethod
     def from_spec(
@@ -82,6 +82,10 @@ class Backbone:
         """The weights, downloaded when they are needed for the first time; WeightsError when there are none."""
         given = None if self._given is None else Path(self._given).expanduser()
         return resolve(self.spec, given=given, notify=self._on_notice or (lambda line: None))
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return MtcnnSpec().make()
 
     @property
     def fingerprint(self) -> str:
@@ -131,7 +135,10 @@ class Backbone:
     def _batches(self, photos: Sequence[Source], batch_size: int) -> Iterator[list[NDArray[np.uint8]]]:
         for start in range(0, len(photos), batch_size):
             images = [_image(photo) for photo in photos[start : start + batch_size]]
-            yield self._aligner(images) if self.spec.align != "none" else images
+            if self.spec.align != "none":
+                found = self._detector.detect(images)
+                images = [aligned(image, faces) for image, faces in zip(images, found, strict=True)]
+            yield images
 
 
 def _image(photo: Source) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from facetl.backbones import MODULES, nsfwjs_weights
 from facetl.errors import FacetlError, WeightsError
-from facetl.faces.aligner import alignment_fingerprint
+from facetl.faces.alignment import alignment_fingerprint
 
 if TYPE_CHECKING:
     from facetl.backbones.photo_net import PhotoNet

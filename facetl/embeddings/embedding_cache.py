@@ -20,24 +20,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.embeddings.index import CachedExtractor, Index, Slot
-from facetl.embeddings.maintenance import ExtractorInfo, GcReport, InfoReport, VerifyReport, gc, info, verify
-from facetl.embeddings.rows import CachedRows
-from facetl.embeddings.shards import DTYPE, Shard, Tail
+from facetl.embeddings.index import CachedExtractor, Index
+from facetl.embeddings.shards import DTYPE, CachedRows, Shard, Slot, Tail
 from facetl.errors import CacheError
 from facetl.io.files import WriterLock, checksum, make_private_folder, translate_disk_errors
-
-__all__ = [
-    "CachedRows",
-    "EmbeddingCache",
-    "ExtractorInfo",
-    "GcReport",
-    "InfoReport",
-    "VerifyReport",
-    "gc",
-    "info",
-    "verify",
-]
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{16,}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -22,7 +22,7 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import FillReport, stored_layout
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
-from facetl.faces.aligner import aligned
+from facetl.faces.alignment import aligned
 from facetl.faces.detectors import Face
 from facetl.images.decode import ReadPhoto, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns

@@ -23,7 +23,7 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
-from facetl.faces.aligner import NO_FACE, aligned
+from facetl.faces.alignment import NO_FACE, aligned
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
 from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo

@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from facetl.embeddings.shards import ShardFormat, Tail, capacity
+from facetl.embeddings.shards import ShardFormat, Slot, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
 from facetl.io.sqlite_file import CacheFile, Schema, parts
 
@@ -57,14 +57,6 @@ class MissingCacheError(CacheError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"A cache must be filled before it is read; {folder} holds none. Run `facetl cache`.")
-
-
-class Slot(NamedTuple):
-    """The place of a committed row, and its checksum."""
-
-    shard: int
-    row: int
-    checksum: int
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError, Slot
-from facetl.embeddings.shards import Shard, Tail
+from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError
+from facetl.embeddings.shards import Shard, Slot, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
 from facetl.io.files import WriterLock, checksum, digests, disk_bytes, sync_folder, translate_disk_errors

@@ -1,15 +1,23 @@
 """Alignment: a similarity brings a face's eyes, nose and mouth to where they lie in a fixed template.
 
-No TensorFlow here. Pixel (0, 0) is the centre of the top left pixel, as in OpenCV.
+The detector `none` takes a photo for a face that lies there already. No TensorFlow until a face is looked for. Pixel
+(0, 0) is the centre of the top left pixel, as in OpenCV.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.errors import DataError
+from facetl.errors import DataError, PhotoError
+from facetl.faces.detectors import DetectorSpec, Face, MtcnnSpec, choose, register_detector
+from facetl.io.files import sha256_of
 
 # Raise it when an aligned face's pixels change: features of the old way are then not reused.
 VERSION = 1
@@ -18,6 +26,12 @@ VERSION = 1
 # (github.com/deepinsight/insightface, `face_align.py`; Deng et al., CVPR 2019), which most face nets expect.
 ARCFACE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 _ARCFACE_SIZE = 112
+
+# Side of the square from which an aligning extractor takes its crops, pixels: there is room around the face, and
+# ArcFace's crop, its middle half, has InceptionV3's 299 pixels.
+SIZE = 598
+_ZOOM = 0.5
+NO_FACE = "no-face"
 
 _FINEST = 4  # from this many times larger on, a photo is shrunk as a whole before it is warped
 
@@ -93,6 +107,60 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, *, size: int, zoom: fl
     if times > 1:
         warped = cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(warped, np.uint8)
+
+
+def alignment_fingerprint() -> str:
+    """Return the hex digest that tells faces aligned this way from those of another detector, template or size."""
+    settings = {"detector": MtcnnSpec().fingerprint(), "alignment": VERSION, "size": SIZE, "zoom": _ZOOM}
+    return sha256_of(json.dumps(settings, sort_keys=True).encode())
+
+
+def aligned(image: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
+    """Return the face that a photo is about, upright in the middle of [SIZE, SIZE, 3] uint8.
+
+    image: [height, width, 3] uint8 RGB, upright; faces: all that were found in it. Raises PhotoError `no-face` where
+    there is none.
+    """
+    face = choose(list(faces), image.shape)
+    if face is None:
+        raise PhotoError(
+            NO_FACE, "a photo to align must show a face, none was found. Give --align none for faces that are cropped."
+        )
+    return align(image, face.landmarks, size=SIZE, zoom=_ZOOM)
+
+
+@register_detector("none")
+@dataclass(frozen=True)
+class CroppedSpec(DetectorSpec):
+    """The settings of the detector that takes each photo for a face; there are none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain types."""
+        return {"name": "none", "version": 1}
+
+    def make(self) -> CroppedDetector:
+        """Build the detector."""
+        return CroppedDetector()
+
+
+class CroppedDetector:
+    """Takes each photo for one face, whose landmarks lie where ArcFace's template has them.
+
+    The template fills the square in the middle of the photo, so that aligning a square photo is resizing it.
+    """
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+        """Return one face for each photo [height, width, 3] uint8; DataError on anything else."""
+        return [[self._face(image)] for image in images]
+
+    def _face(self, image: NDArray[np.uint8]) -> Face:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise DataError(f"a photo of a face is uint8 [height, width, 3], got {image.dtype} {image.shape}.")
+        height, width = image.shape[:2]
+        side = min(height, width)
+        corner = [(width - side) / 2, (height - side) / 2]
+        landmarks = (template(side) + corner).astype(np.float32)
+        return Face((0.0, 0.0, float(width - 1), float(height - 1)), landmarks, 1.0)
 
 
 def _scale(matrix: NDArray[np.float64]) -> float:

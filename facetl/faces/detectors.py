@@ -21,7 +21,7 @@ from facetl.errors import DataError
 from facetl.io.json import JsonFields
 
 # The modules that register a detector, each imported when one is first named.
-MODULES = ("yunet", "whole_photo")
+MODULES = ("yunet", "alignment")
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _CASCADE = 1

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from facetl.backbones.spec import ExtractorSpec
 from facetl.errors import DataError, PhotoError
+from facetl.faces.alignment import CroppedSpec
 from facetl.faces.detectors import Detector, DetectorSpec, Face, MtcnnSpec, choose
 from facetl.faces.quality import FaceQuality, face_quality
-from facetl.faces.whole_photo import CroppedSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from facetl.backbones.photo_net import PhotoNet
 from facetl.calibration.calibration import Calibration
 from facetl.embeddings.face_features import face_image
 from facetl.errors import DataError, PhotoError, RunError
-from facetl.faces.aligner import NO_FACE
+from facetl.faces.alignment import NO_FACE
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.images.decode import read_photo
 from facetl.io.files import sha256_of_file

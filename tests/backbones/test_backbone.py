@@ -71,11 +71,15 @@ class TestEmbed:
         assert Backbone("resnet50", weights=weights).embed([]).shape == (0, 3)
 
     def test_faces_are_aligned_where_it_is_asked_for(self, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Halving:
-            def __call__(self, images: list[np.ndarray]) -> list[np.ndarray]:
-                return [image // 2 for image in images]
+        class Finding:
+            def make(self) -> Finding:
+                return self
 
-        monkeypatch.setattr(module, "Aligner", Halving)
+            def detect(self, images: list[np.ndarray]) -> list[list[int]]:
+                return [[int(image[0, 0, 0]) // 40] for image in images]
+
+        monkeypatch.setattr(module, "MtcnnSpec", Finding)
+        monkeypatch.setattr(module, "aligned", lambda image, faces: image // faces[0])
         pixels = np.full((4, 4, 3), 80, np.uint8)
         assert Backbone("resnet50", weights=weights, align="mtcnn").embed([pixels])[0, 0] == 40
         assert Backbone("resnet50", weights=weights).embed([pixels])[0, 0] == 80

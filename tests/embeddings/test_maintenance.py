@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from facetl.embeddings import shards
-from facetl.embeddings.embedding_cache import EmbeddingCache, gc, info, verify
-from facetl.embeddings.maintenance import keep
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.maintenance import gc, info, keep, verify
 from facetl.errors import CacheError, CacheLockedError
 from facetl.io.files import digests, sha256_of_file
 

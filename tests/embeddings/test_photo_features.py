@@ -15,7 +15,7 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings import fill as module
 from facetl.embeddings.fill import photo_features
 from facetl.errors import DataError
-from facetl.faces.aligner import SIZE
+from facetl.faces.alignment import SIZE
 from facetl.faces.detectors import Face
 
 WEIGHTS = Weights("file", "ab" * 32, Path("weights"))

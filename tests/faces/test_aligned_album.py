@@ -21,10 +21,9 @@ from facetl.cli.app import app
 from facetl.errors import CacheLockedError, DataError
 from facetl.faces import aligned_album
 from facetl.faces.aligned_album import AlignReport, AlignSettings, align_album
-from facetl.faces.alignment import align, template
+from facetl.faces.alignment import CroppedSpec, align, template
 from facetl.faces.detectors import Face
 from facetl.faces.quality import QualityRule, face_quality
-from facetl.faces.whole_photo import CroppedSpec
 from facetl.io.files import WriterLock
 
 # What is made up here is sharp where it is good, and 100 pixels large.

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facetl.embeddings.embedding_cache import EmbeddingCache, gc, info, verify
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.maintenance import gc, info, verify
 from facetl.errors import CacheCorruptError, CacheError, PhotoError
 from facetl.faces.detection import Detection, detect_all
 from facetl.faces.detectors import Detector, Face

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from facetl.embeddings import index, shards
-from facetl.embeddings.embedding_cache import EmbeddingCache, gc, verify
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.maintenance import gc, verify
 from facetl.errors import CacheCorruptError, CacheError, CacheFullError, CacheLockedError
 
 FINGERPRINT = "0123456789abcdef" * 4

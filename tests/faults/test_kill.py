@@ -18,7 +18,8 @@ import numpy as np
 import nursery
 import pytest
 
-from facetl.embeddings.embedding_cache import EmbeddingCache, verify
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.maintenance import verify
 from facetl.errors import CacheError
 
 NURSERY = Path(__file__).parents[1] / "support" / "nursery.py"

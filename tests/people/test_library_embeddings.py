@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scenes import SPEC, WEIGHTS, Net, Reader, feature, save, scene
 
-from facetl.faces.aligner import aligned
+from facetl.faces.alignment import aligned
 from facetl.images.decode import read_photo
 from facetl.people.library import Library
 from facetl.people.library_embeddings import library_features

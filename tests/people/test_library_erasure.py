@@ -17,8 +17,8 @@ from scenes import SPEC, WEIGHTS, Net, Reader, draft, lying, save, scene
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import write_sidecar
 from facetl.embeddings import shards
-from facetl.embeddings.embedding_cache import verify
 from facetl.embeddings.face_features import packed
+from facetl.embeddings.maintenance import verify
 from facetl.errors import LibraryError
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.people.erasure import library_erasure

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from facetl.embeddings.embedding_cache import CachedRows, EmbeddingCache
+from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.shards import CachedRows
 from facetl.errors import TrainingError
 from facetl.samplers import (
     SAMPLERS,

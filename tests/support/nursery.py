@@ -23,8 +23,9 @@ import numpy as np
 from forking import serve
 
 from facetl.embeddings import shards
-from facetl.embeddings.embedding_cache import EmbeddingCache, gc
+from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.fill import fill
+from facetl.embeddings.maintenance import gc
 from facetl.io import sqlite_file
 
 DIM = 24

@@ -18,9 +18,9 @@ from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError, PhotoError
+from facetl.faces.alignment import CroppedSpec
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import choose
-from facetl.faces.whole_photo import CroppedSpec
 from facetl.images.decode import read_photo
 from facetl.io.arrays import Rows, RowView, concat_rows
 from facetl.io.files import digests
