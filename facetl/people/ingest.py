@@ -74,7 +74,8 @@ def touch_known(
 
     Returns whether it lay elsewhere before, and how many of its faces have a name by its sidecar now.
     """
-    number = photos_module.photo_ids(sql, [sha])[sha]
+    number = photos_module.photo_id(sql, sha)
+    assert number is not None
     [photo] = photos_module.photos_of(sql, [number])
     moved = _place(sql, photo, paths)
     faces = photos_module.faces_by(sql, "photo", [number])
@@ -85,7 +86,7 @@ def touch_known(
 def add_photo(sql: Execute, library: Library, searched: SearchedPhoto, detector: int) -> AddedPhoto:
     """Enter a photo and its faces; LibraryError."""
     new = searched.photo
-    known = photos_module.photo_ids(sql, [new.sha]).get(new.sha)
+    known = photos_module.photo_id(sql, new.sha)
     number = known if known is not None else _predecessor(sql, searched)
     how: How = "changed"
     if known is not None:

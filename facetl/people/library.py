@@ -10,11 +10,11 @@ The photos stay where they are and are never written. An answer is on the disk w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +39,7 @@ from facetl.people.store.models import (
 from facetl.people.store.resolve import DIFFERENT, NAME, NOT_A_FACE, RENAME, SAME, STRANGER
 
 FILE_NAME = "people.sqlite"
-_CACHE, _THUMBS, _MODELS = "cache", "thumbs", "models"
+_FOLDERS = ("cache", "thumbs", "models")
 
 # The cover is a face that the user named so, a good one, and the largest of those: SQLite takes the other
 # columns from the row that has the maximum.
@@ -79,6 +79,7 @@ class Library:
         self.database = database
         self.ledger = answer_log.Ledger()
         self.folder = folder
+        self.cache_folder, self.thumbs_folder, self.models_folder = (folder / name for name in _FOLDERS)
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = False) -> Self:
@@ -102,25 +103,8 @@ class Library:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def cache_folder(self) -> Path:
-        """Where features and landmarks are kept."""
-        return self.folder / _CACHE
-
-    @property
-    def thumbs_folder(self) -> Path:
-        """Where the small pictures are kept."""
-        return self.folder / _THUMBS
-
-    @property
-    def models_folder(self) -> Path:
-        """Where the runs are kept that were learnt here."""
-        return self.folder / _MODELS
 
     def thumb(self, key: str) -> Path:
         """Return where the small picture of the face with this key lies."""
@@ -266,7 +250,7 @@ class Library:
                 )
             if old == cleaned:
                 raise LibraryError(f"The new name must differ from the old one; received {old!r} for both.")
-            return self._answer(sql, RENAME, (), (), name=cleaned, old=old)
+            return self._answer(sql, RENAME, (), name=cleaned, old=old)
 
     def undo(self) -> LibraryAnswer | None:
         """Take the last answer back; return it, None where there is none."""
@@ -275,8 +259,8 @@ class Library:
             if answer is not None:
                 if answer.old and answer.name and answer.name not in self.ledger.resolved(sql).names.values():
                     _change_name(sql, answer.name, answer.old)
-                changed = self.ledger.derive(sql)
-                stack_rows.revert_answer(sql, self.ledger.resolved(sql), changed, answer_log.read_moves(sql, answer.id))
+                (moves,) = sql("SELECT moves FROM answers WHERE id = ?", (answer.id,)).fetchone()
+                self._settle(sql, json.loads(moves) if moves else None)
             return answer
 
     def redo(self) -> LibraryAnswer | None:
@@ -301,7 +285,7 @@ class Library:
         """Name all faces of a stack."""
         cleaned = person_name(name)
         with self.database.write() as sql:
-            return self._answer(sql, NAME, _faces(sql, stack), (), name=cleaned)
+            return self._answer(sql, NAME, _faces(sql, stack), name=cleaned)
 
     def split_stack(self, stack: int, faces: Collection[int]) -> int:
         """Mark some faces of a stack as another person's than the rest; return the stack in which they lie now."""
@@ -321,7 +305,7 @@ class Library:
         if first == second:
             raise LibraryError(f"Merging takes two stacks; received number {first} twice.")
         with self.database.write() as sql:
-            return self._answer(sql, SAME, _faces(sql, first) | _faces(sql, second), (), keep=first)
+            return self._answer(sql, SAME, _faces(sql, first) | _faces(sql, second), keep=first)
 
     # For callers with a transaction under way
 
@@ -342,7 +326,7 @@ class Library:
     def resolve_again(self, sql: Execute) -> None:
         """Bring labels and stacks in line with the answers, after some were deleted."""
         self.ledger.touch(sql)
-        stack_rows.apply_changes(sql, self.ledger.resolved(sql), self.ledger.derive(sql))
+        self._settle(sql)
 
     def drop_faces(self, sql: Execute, faces: Collection[int]) -> None:
         """Delete faces, with their places in answers and stacks."""
@@ -350,17 +334,8 @@ class Library:
         for face in faces:
             sql("DELETE FROM faces WHERE id = ?", (face,))
 
-    def _mark(
-        self,
-        kind: str,
-        left: Collection[int],
-        right: Collection[int] | None = None,
-        *,
-        name: str | None = None,
-        origin: str = "user",
-        at_least: int = 1,
-    ) -> LibraryAnswer:
-        sides = [{int(face) for face in side} for side in (left, right) if side is not None]
+    def _mark(self, kind: str, *listed: Collection[int], at_least: int = 1, **options: Any) -> LibraryAnswer:
+        sides = [{int(face) for face in side} for side in listed]
         if any(len(side) < at_least for side in sides):
             raise LibraryError(f"The answer {kind!r} takes at least {at_least} faces; received {min(map(len, sides))}.")
         if len(sides) > 1 and sides[0] & sides[1]:
@@ -368,14 +343,14 @@ class Library:
                 f"A face cannot differ from itself; received face {min(sides[0] & sides[1])} on both sides."
             )
         with self.database.write() as sql:
-            return self._answer(sql, kind, sides[0], sides[1] if len(sides) > 1 else (), name=name, origin=origin)
+            return self._answer(sql, kind, *sides, **options)
 
     def _answer(
         self,
         sql: Execute,
         kind: str,
         left: Collection[int],
-        right: Collection[int],
+        right: Collection[int] = (),
         *,
         keep: int | None = None,
         **options: Any,
@@ -389,7 +364,12 @@ class Library:
             _change_name(sql, answer.old, answer.name)
         changed = self.ledger.derive(sql)
         moved = stack_rows.apply_answer(sql, answer, self.ledger.resolved(sql), changed, keep=keep)
-        answer_log.put_moves(sql, answer.id, moved)
+        sql("UPDATE answers SET moves = ? WHERE id = ?", (json.dumps(moved), answer.id))
+
+    def _settle(self, sql: Execute, moved: dict[str, Any] | None = None) -> None:
+        """Bring labels and stacks in line with the answers; `moved` is what an answer did that is undone."""
+        changed = self.ledger.derive(sql)
+        stack_rows.settle(sql, self.ledger.resolved(sql), changed, moved)
 
     def _catch_up(self) -> None:
         """Bring what follows from the ledger in line with it, after a migration."""
@@ -402,7 +382,7 @@ class Library:
 
 def _make(folder: Path) -> None:
     """Make a library's folder, for its owner alone."""
-    own = {_CACHE, _THUMBS, _MODELS, FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"}
+    own = {*_FOLDERS, FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"}
     try:
         with suppress(FileExistsError):
             folder.parent.mkdir(parents=True, exist_ok=True)

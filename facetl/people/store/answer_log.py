@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -141,17 +140,6 @@ def names_by_metadata(sql: Execute, faces: Sequence[int]) -> dict[int, str]:
 def newest(sql: Execute, *, offset: int, limit: int) -> list[LibraryAnswer]:
     """Return a page of the ledger, newest first."""
     return _read(sql, "ORDER BY id DESC LIMIT ? OFFSET ?", limit, offset)
-
-
-def put_moves(sql: Execute, number: int, moves: Mapping[str, Any]) -> None:
-    """Keep which faces an answer moved from which stack to which."""
-    sql("UPDATE answers SET moves = ? WHERE id = ?", (json.dumps(moves), number))
-
-
-def read_moves(sql: Execute, number: int) -> dict[str, Any] | None:
-    """Return what `put_moves` was given, if it was."""
-    (text,) = sql("SELECT moves FROM answers WHERE id = ?", (number,)).fetchone()
-    return dict(json.loads(text)) if text else None
 
 
 def _read(sql: Execute, rest: str, *parameters: Any) -> list[LibraryAnswer]:

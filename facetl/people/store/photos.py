@@ -34,9 +34,8 @@ def unpacked(numbers: bytes) -> Face:
 
 def photos_of(sql: Execute, ids: Sequence[int]) -> list[LibraryPhoto]:
     """Return photos in the order of their ids; LibraryError where there is none of an id."""
-    records = {
-        record[0]: record for record in rows_of(sql, _PHOTO + " WHERE id IN ({marks})", list(dict.fromkeys(ids)))
-    }
+    found = rows_of(sql, _PHOTO + " WHERE id IN ({marks})", list(dict.fromkeys(ids)))
+    records = {number: (number, sha.hex(), *rest) for number, sha, *rest in found}
     missing = [one for one in ids if one not in records]
     if missing:
         raise LibraryError(f"The library has no photo with the number {missing[0]}.")
@@ -45,7 +44,7 @@ def photos_of(sql: Execute, ids: Sequence[int]) -> list[LibraryPhoto]:
         sql, "SELECT photo, path FROM paths WHERE photo IN ({marks}) ORDER BY path", list(records)
     ):
         paths.setdefault(photo, []).append(Path(os.fsdecode(path)))
-    return [_photo(records[one], tuple(sorted(paths.get(one, ())))) for one in ids]
+    return [LibraryPhoto(*(*records[one], tuple(sorted(paths.get(one, ()))))) for one in ids]
 
 
 def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int) -> list[LibraryPhoto]:
@@ -59,10 +58,10 @@ def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int)
     return photos_of(sql, [one for (one,) in sql(query, (*parameters, limit, offset))])
 
 
-def photo_ids(sql: Execute, shas: Collection[str]) -> dict[str, int]:
-    """Return the ids of those photos that are there, by their sha256."""
-    keys = [bytes.fromhex(sha) for sha in dict.fromkeys(shas)]
-    return {sha.hex(): one for sha, one in rows_of(sql, "SELECT sha, id FROM photos WHERE sha IN ({marks})", keys)}
+def photo_id(sql: Execute, sha: str) -> int | None:
+    """Return the id of the photo with this sha256; None where there is none."""
+    found = sql("SELECT id FROM photos WHERE sha = ?", (bytes.fromhex(sha),)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def put_photo(sql: Execute, photo: NewPhoto) -> int:
@@ -93,7 +92,8 @@ def drop_paths(sql: Execute, paths: Collection[Path]) -> None:
 def faces_by(sql: Execute, column: str, values: Sequence[Any]) -> list[LibraryFace]:
     """Return the faces with these values in a column, by id."""
     records = rows_of(sql, f"{_FACE} WHERE {column} IN ({{marks}})", list(dict.fromkeys(values)))
-    return sorted((_face(record) for record in records), key=lambda face: face.id)
+    faces = [LibraryFace(one, key.hex(), photo, unpacked(box), *rest) for one, key, photo, box, *rest in records]
+    return sorted(faces, key=lambda face: face.id)
 
 
 def faces_of_ids(sql: Execute, ids: Sequence[int]) -> list[LibraryFace]:
@@ -140,13 +140,3 @@ def put_detector(sql: Execute, fingerprint: str, description: Mapping[str, Any])
 
 def _quality(face: NewFace) -> tuple[Any, ...]:
     return face.size, face.sharpness, face.yaw, face.pitch, face.roll, face.kind
-
-
-def _photo(record: tuple[Any, ...], paths: tuple[Path, ...]) -> LibraryPhoto:
-    number, sha, width, height, taken_at, phash, duplicate_of = record
-    return LibraryPhoto(number, sha.hex(), width, height, taken_at, phash, duplicate_of, paths)
-
-
-def _face(record: tuple[Any, ...]) -> LibraryFace:
-    number, key, photo, numbers, *rest = record
-    return LibraryFace(number, key.hex(), photo, unpacked(numbers), *rest)

@@ -174,17 +174,14 @@ class StackEdit:
             row.cover = max(sorted(faces), key=lambda face: self.confidence[face])
         name = next((resolved.names[face] for face in faces if face in resolved.names), None)
         person = None if name is None else people[name]
-        values = (row.cover, len(faces), row.confidence, person, row.suggestion)
-        if stack > 0:
-            self._sql(
-                "INSERT INTO stacks (id, cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET cover = excluded.cover, size = excluded.size, "
-                "confidence = excluded.confidence, person = excluded.person, suggestion = excluded.suggestion",
-                (stack, *values),
-            )
-            return stack
-        query = "INSERT INTO stacks (cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?)"
-        return int(self._sql(query, values).lastrowid or 0)
+        known = stack if stack > 0 else None
+        new = self._sql(
+            "INSERT INTO stacks (id, cover, size, confidence, person, suggestion) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET cover = excluded.cover, size = excluded.size, "
+            "confidence = excluded.confidence, person = excluded.person, suggestion = excluded.suggestion",
+            (known, row.cover, len(faces), row.confidence, person, row.suggestion),
+        ).lastrowid
+        return known or int(new or 0)
 
     def _moves(self, numbers: dict[int, int]) -> list[Any]:
         moves = []
@@ -217,7 +214,7 @@ class StackEdit:
 def apply_answer(
     sql: Execute, answer: LibraryAnswer, resolved: ResolvedAnswers, changed: Collection[int], *, keep: int | None = None
 ) -> dict[str, Any]:
-    """Change the stacks as an answer asks; return what `revert_answer` needs.
+    """Change the stacks as an answer asks; return what `settle` needs to undo it.
 
     Args:
         resolved: all answers, this one included.
@@ -237,22 +234,18 @@ def apply_answer(
     return edit.commit(resolved)
 
 
-def revert_answer(
-    sql: Execute, resolved: ResolvedAnswers, changed: Collection[int], moved: dict[str, Any] | None
+def settle(
+    sql: Execute, resolved: ResolvedAnswers, changed: Collection[int], moved: dict[str, Any] | None = None
 ) -> None:
-    """Undo what `apply_answer` did, as far as no clustering came in between; `resolved` is without the answer."""
+    """Bring the stacks of faces whose labels changed in line with the answers.
+
+    With `moved`, what `apply_answer` did is undone first, as far as no clustering came in between; `resolved` no longer
+    has that answer.
+    """
     edit = StackEdit(sql)
     edit.load(changed)
     if moved:
         edit.revert(moved["moves"], moved["piles"])
-    edit.apply(resolved)
-    edit.commit(resolved)
-
-
-def apply_changes(sql: Execute, resolved: ResolvedAnswers, changed: Collection[int]) -> None:
-    """Bring the stacks of these faces, whose labels changed, in line with the answers."""
-    edit = StackEdit(sql)
-    edit.load(changed)
     edit.apply(resolved)
     edit.commit(resolved)
 
