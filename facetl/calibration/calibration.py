@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.calibration.error_rates import ErrorsAt, PeoplePairs, interval_elsewhere
-from facetl.calibration.identification import Identification, SimulatedEnrolment, simulate_enrolment
+from facetl.calibration.identification import Identification, simulate_enrolment
 from facetl.calibration.probability import ProbabilityMap, Reliability, at_prior, fit_probability, map_from_json
 from facetl.errors import DataError
-from facetl.io.json import JsonFields, StoredFields
+from facetl.io.json import JsonFields, StoredFields, plain
 from facetl.metrics.bootstrap import LEVEL, Interval, jackknife_variance
 from facetl.metrics.roc import Floats
 from facetl.metrics.verification import threshold_from
@@ -126,17 +126,17 @@ class Calibration:
 
     def to_json(self) -> dict[str, object]:
         """Return all of it as plain types."""
-        return {
+        content = {
             "version": VERSION,
             "threshold": self.threshold,
             "distance": _DISTANCE,
             "chosen": self.target.reached_by,
-            "target": {"kind": self.target.kind, "value": self.target.value},
+            "target": self.target,
             "level": LEVEL,
-            "interval": None if self.interval is None else self.interval.to_json(),
-            "threshold_interval": None if self.threshold_interval is None else self.threshold_interval.to_json(),
-            "far": self.far.to_json(),
-            "frr": self.frr.to_json(),
+            "interval": self.interval,
+            "threshold_interval": self.threshold_interval,
+            "far": self.far,
+            "frr": self.frr,
             "people": self.people,
             "photos": self.photos,
             "pairs": {
@@ -145,13 +145,14 @@ class Calibration:
                 "of_people": self.people * (self.people - 1) // 2,
                 "effective": self.effective_negatives,
             },
-            "probability": self.same_person.to_json(),
+            "probability": self.same_person,
             "prior": self.prior,
             "ece": self.ece,
-            "log_loss": dict(self.log_loss),
-            "identification": None if self.identification is None else self.identification.to_json(),
+            "log_loss": self.log_loss,
+            "identification": self.identification,
             "seed": self.seed,
         }
+        return {key: plain(value) for key, value in content.items()}
 
     @classmethod
     def from_json(cls, content: object, *, name: str = "calibration.json") -> Calibration:
@@ -237,18 +238,26 @@ def calibrate_pairs(
     if not 0.0 < prior < 1.0:
         raise DataError(f"A prior must be in (0, 1). Received: {prior:g}.")
     pairs = PeoplePairs(embeddings, labels, seed=seed)
+    asked_fpir = target.value if target.kind == "fpir" else None
     if target.kind == "far" and target.value is not None:
         pairs.refuse_unsupported(target.value)
-    asked_fpir = target.value if target.kind == "fpir" else None
     simulated = simulate_enrolment(embeddings, labels, seed=seed, fpir=asked_fpir)
-    threshold = _threshold(embeddings, labels, pairs, simulated, target, prior=prior, seed=seed)
+    fpir_interval = None
+    if target.kind == "far" and target.value is not None:
+        threshold = pairs.threshold_at(target.value)
+    elif asked_fpir is not None and simulated is not None:
+        threshold, fpir_interval = simulated.threshold, simulated.interval
+    elif target.kind == "f1":
+        threshold = _best_f1(pairs, prior)
+    else:
+        threshold = min(max(threshold_from(embeddings, labels, seed=seed), 0.0), _FARTHEST)
     errors = pairs.errors_at(threshold)
     far, frr = _rate(errors.far, errors.far_without), _rate(errors.frr, errors.frr_without)
     fitted = fit_probability(embeddings, labels, seed=seed)
     calibration = Calibration(
         threshold=threshold,
         target=target,
-        interval=_target_interval(target, errors, simulated, prior),
+        interval=fpir_interval or _target_interval(target, errors, prior),
         threshold_interval=_threshold_interval(pairs, far) if target.kind == "far" else None,
         far=far,
         frr=frr,
@@ -265,25 +274,6 @@ def calibrate_pairs(
         seed=seed,
     )
     return Calibrated(calibration, fitted.reliability)
-
-
-def _threshold(
-    embeddings: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    pairs: PeoplePairs,
-    simulated: SimulatedEnrolment | None,
-    target: Target,
-    *,
-    prior: float,
-    seed: int,
-) -> float:
-    if target.kind == "far" and target.value is not None:
-        return pairs.threshold_at(target.value)
-    if target.kind == "fpir" and simulated is not None:
-        return simulated.threshold
-    if target.kind == "f1":
-        return _best_f1(pairs, prior)
-    return min(max(threshold_from(embeddings, labels, seed=seed), 0.0), _FARTHEST)
 
 
 def f1_score(far: npt.ArrayLike, frr: npt.ArrayLike, prior: float) -> Floats:
@@ -307,21 +297,17 @@ def _rate(value: float, without: Floats) -> Rate:
     return Rate(value, variance, interval_elsewhere(value, variance, people=people, elsewhere=people))
 
 
-def _target_interval(
-    target: Target, errors: ErrorsAt, simulated: SimulatedEnrolment | None, prior: float
-) -> Interval | None:
-    if target.kind == "fpir" and simulated is not None:
-        return simulated.interval
+def _target_interval(target: Target, errors: ErrorsAt, prior: float) -> Interval | None:
+    def figure(far: npt.ArrayLike, frr: npt.ArrayLike) -> Floats:
+        if target.kind == "f1":
+            return f1_score(far, frr, prior)
+        far = np.asarray(far)
+        return far if target.kind == "far" else 1.0 - (far + np.asarray(frr)) / 2.0
+
     if not len(errors.far_without):
         return None
-    if target.kind == "f1":
-        value = float(f1_score(errors.far, errors.frr, prior))
-        return _rate(value, f1_score(errors.far_without, errors.frr_without, prior)).interval
-    if target.kind == "accuracy":
-        return _rate(
-            1.0 - (errors.far + errors.frr) / 2.0, 1.0 - (errors.far_without + errors.frr_without) / 2.0
-        ).interval
-    return _rate(errors.far, errors.far_without).interval
+    value = float(figure(errors.far, errors.frr))
+    return _rate(value, figure(errors.far_without, errors.frr_without)).interval
 
 
 def _threshold_interval(pairs: PeoplePairs, far: Rate) -> Interval | None:

@@ -106,12 +106,9 @@ class PeoplePairs:
     @cached_property
     def same(self) -> Distances:
         """Pairs of one person."""
-        blocks, shares = [], []
-        for p in self._several:
-            own = self._own(int(p))
-            blocks.append(own)
-            shares.append(np.full(len(own), 1.0 / (len(own) * len(self._several))))
-        return ascending(np.concatenate(blocks), np.concatenate(shares))
+        of_people = [self._own(p) for p in self._several.tolist()]
+        shares = [np.full(len(own), 1.0 / (len(own) * len(of_people))) for own in of_people]
+        return ascending(np.concatenate(of_people), np.concatenate(shares))
 
     @cached_property
     def different(self) -> Distances:
@@ -130,7 +127,7 @@ class PeoplePairs:
         n, total, own = self.people, float(of_people.sum()), of_people.sum(axis=1)
         far = total / (n * (n - 1))
         far_without = (total - 2 * own) / ((n - 1) * (n - 2)) if n >= _FEWEST_TO_JACKKNIFE else np.empty(0)
-        rejected = np.array([np.mean(self._own(int(p)) > threshold) for p in self._several])
+        rejected = np.array([np.mean(self._own(p) > threshold) for p in self._several.tolist()])
         frr, able = float(rejected.mean()), len(rejected)
         frr_without = np.full(n, frr)
         if able > 1:
@@ -212,7 +209,7 @@ def interval_elsewhere(
 
 
 def ascending(distances: Floats, shares: Floats) -> Distances:
-    """Return sort pairs by their distance."""
+    """Return pairs in order of their distance."""
     order = np.argsort(distances)
     return Distances(distances[order], shares[order])
 
@@ -221,19 +218,21 @@ def _thinned(labels: npt.NDArray, seed: int) -> Ints:
     """Return the rows to keep: all, or as many of each person as a common cap allows. int64 [kept], ascending."""
     rng = np.random.default_rng(seed)
     people, person = np.unique(labels, return_inverse=True)
+    rows = np.arange(len(person))
     if len(people) > _MOST_PEOPLE:
-        chosen = np.isin(person, rng.choice(len(people), _MOST_PEOPLE, replace=False))
-        rows = np.flatnonzero(chosen)
-    else:
-        rows = np.arange(len(person))
+        rows = np.flatnonzero(np.isin(person, rng.choice(len(people), _MOST_PEOPLE, replace=False)))
     if len(rows) <= _MOST_PHOTOS:
-        return rows.astype(np.int64)
-    rows = rng.permutation(rows)
-    # The number of a photo among those of its person, in random order.
-    order = np.argsort(person[rows], kind="stable")
-    counts = np.unique(person[rows], return_counts=True)[1]
-    number = np.empty(len(rows), np.int64)
-    number[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept_at = np.cumsum(np.bincount(number))
-    cap = max(2, int(np.searchsorted(kept_at, _MOST_PHOTOS, side="right")))
-    return np.sort(rows[number < cap]).astype(np.int64)
+        return rows
+    number = places(person[rows], rng)
+    cap = max(2, int(np.searchsorted(np.cumsum(np.bincount(number)), _MOST_PHOTOS, side="right")))
+    return rows[number < cap]
+
+
+def places(person: Ints, rng: np.random.Generator) -> Ints:
+    """Return the number of each photo among its person's, from 0, in random order: int64 [photos]."""
+    order = rng.permutation(len(person))
+    order = order[np.argsort(person[order], kind="stable")]
+    counts = np.bincount(person)
+    number = np.empty(len(person), np.int64)
+    number[order] = np.arange(len(person)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return number

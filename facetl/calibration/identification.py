@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from facetl.calibration.error_rates import RULE_OF_THREE, Distances, ascending, interval_elsewhere
+from facetl.calibration.error_rates import RULE_OF_THREE, Distances, ascending, interval_elsewhere, places
 from facetl.errors import DataError
 from facetl.io.json import JsonFields, StoredFields
 from facetl.metrics.bootstrap import Interval
@@ -57,11 +57,6 @@ class Identification(JsonFields):
     def gallery(self, embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> Gallery:
         """Return a gallery of known people by this method: float [photos, dim] of unit norm, str [photos]."""
         return Gallery(embeddings, labels, method=self.method, shrinkage=self.shrinkage)
-
-    def personal_thresholds(self, embeddings: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-        """Return each person's threshold on the distance to the centroid; the common one for "centroid"."""
-        gallery = self.gallery(embeddings, labels)
-        return {name: self.threshold + float(shift) for name, shift in zip(gallery.people, gallery.shifts, strict=True)}
 
     def names(self, gallery: Gallery, probes: npt.ArrayLike) -> list[str | None]:
         """Return the name of each probe, None for unknown. probes: float [probes, dim] of unit norm."""
@@ -115,10 +110,7 @@ class _Answers(NamedTuple):
     def rates(self, threshold: float, margin: float) -> tuple[float, float]:
         """Return FPIR and DIR."""
         named = (self.distance <= threshold) & (self.gap >= margin)
-        return (
-            float(self.shares[named & ~self.known].sum()),
-            float(self.shares[named & self.right].sum()),
-        )
+        return float(self.shares[named & ~self.known].sum()), float(self.shares[named & self.right].sum())
 
 
 def simulate_enrolment(
@@ -178,7 +170,7 @@ def _simulation(
     several = np.flatnonzero(counts > 1)
     enrolled = np.zeros(len(counts), bool)
     enrolled[rng.permutation(several)[: max(_LEAST_ENROLLED, len(several) // 2)]] = True
-    number = _places(person, rng)
+    number = places(person, rng)
     # One photo at least is left to ask for.
     stored = enrolled[person] & (number < np.minimum(_GALLERY_PHOTOS, counts - 1)[person])
     first_asked = np.where(enrolled, np.minimum(_GALLERY_PHOTOS, counts - 1), 0)[person]
@@ -196,16 +188,6 @@ def _simulation(
         known=known,
         shares=1.0 / (asked_of[person[asked]] * groups),
     )
-
-
-def _places(person: npt.NDArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Return the number of each photo among its person's, from 0, in random order: int64 [photos]."""
-    order = rng.permutation(len(person))
-    order = order[np.argsort(person[order], kind="stable")]
-    counts = np.bincount(person)
-    number = np.empty(len(person), np.int64)
-    number[order] = np.arange(len(person)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return number
 
 
 def _threshold(simulations: Sequence[_Answers], fpir: float | None) -> float:

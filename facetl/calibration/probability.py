@@ -96,7 +96,6 @@ class FittedProbability:
     map: ProbabilityMap
     log_loss: Mapping[str, float]
     reliability: Reliability | None
-    folds: int
 
 
 def fit_probability(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: int) -> FittedProbability:
@@ -108,20 +107,16 @@ def fit_probability(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: i
     able = int(np.count_nonzero(np.bincount(photos) >= 2)) if len(photos) else 0
     folds = min(_FOLDS, able // 2)
     if folds < 2:
-        return FittedProbability(fit_platt(*_weighted_pairs(embeddings, photos, seed)), {}, None, 0)
+        return FittedProbability(fit_platt(*_weighted_pairs(embeddings, photos, seed)), {}, None)
     fold_of = identity_folds(photos, folds=folds, seed=seed)
-    predicted: dict[str, list[Floats]] = {method: [] for method in METHODS}
-    kinds, weights = [], []
+    parts = []
     for fold in range(folds):
         inside = fold_of == fold
         elsewhere = _weighted_pairs(embeddings[~inside], photos[~inside], seed)
-        distances, same, weight = _weighted_pairs(embeddings[inside], photos[inside], seed)
-        for method, fit in _FITS.items():
-            predicted[method].append(fit(*elsewhere)(distances))
-        kinds.append(same)
-        weights.append(weight)
-    same, weight = np.concatenate(kinds), np.concatenate(weights)
-    held_out = {method: np.concatenate(parts) for method, parts in predicted.items()}
+        distances, *kinds_and_weights = _weighted_pairs(embeddings[inside], photos[inside], seed)
+        parts.append([*kinds_and_weights, *(fit(*elsewhere)(distances) for fit in _FITS.values())])
+    same, weight, *predicted = (np.concatenate(column) for column in zip(*parts, strict=True))
+    held_out = dict(zip(_FITS, predicted, strict=True))
     losses = {
         method: float(log_loss(same, values, sample_weight=weight, labels=[False, True]))
         for method, values in held_out.items()
@@ -131,7 +126,6 @@ def fit_probability(embeddings: npt.ArrayLike, labels: npt.ArrayLike, *, seed: i
         _FITS[best](*_weighted_pairs(embeddings, photos, seed)),
         losses,
         reliability(held_out[best], same, weights=weight, bins=None),
-        folds,
     )
 
 

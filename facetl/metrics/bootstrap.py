@@ -55,10 +55,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def to_json(self) -> list[float]:
-        """Return the two ends."""
-        return [self.low, self.high]
-
 
 class VerificationIntervals(TypedDict):
     """An interval for each measure of `Verification`, None where pairs or people are too few."""

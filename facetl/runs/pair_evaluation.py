@@ -12,7 +12,8 @@ import numpy as np
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.pair_lists import FoundPair, PairsProtocol, PathPairs, find_pairs, shared_people
 from facetl.errors import DataError
-from facetl.metrics.bootstrap import Interval, VerificationIntervals, verification_intervals
+from facetl.io.json import plain
+from facetl.metrics.bootstrap import VerificationIntervals, verification_intervals
 from facetl.metrics.groups import GroupReport, group_rates
 from facetl.metrics.pairs import Ints, Pairs
 from facetl.metrics.roc import Bools, Floats
@@ -63,7 +64,8 @@ class PairEvaluation:
         """Return the trained head's scores, `threshold` and the rates being the run's, and `baselines`."""
         by_folds = self.trained.folds > 1
         baselines = {name: scores.to_json() for name, scores in self.verifications.items() if name != TRAINED}
-        intervals = _plain(self.intervals) | {key: _plain(self.intervals_at_threshold)[key] for key in _AT_THRESHOLD}
+        at_threshold = plain(self.intervals_at_threshold)
+        intervals = plain(self.intervals) | {key: at_threshold[key] for key in _AT_THRESHOLD}
         return {
             "run": self.run,
             **self.trained.to_json(),
@@ -73,7 +75,7 @@ class PairEvaluation:
             "accuracy_at_threshold": self.at_threshold.accuracy,
             "far_at_threshold": self.at_threshold.far_at_threshold,
             "frr_at_threshold": self.at_threshold.frr_at_threshold,
-            "intervals": intervals | {"accuracy_at_threshold": _ends(self.intervals_at_threshold["accuracy"])},
+            "intervals": intervals | {"accuracy_at_threshold": at_threshold["accuracy"]},
             "baselines": baselines if self.has_baselines else None,
             "ceiling": {name: scores.to_json() for name, scores in self.ceiling.items()} or None,
             "groups": None if self.groups is None else self.groups.to_json(),
@@ -175,18 +177,3 @@ def _rows(embedded: Embedded, asked: Sequence[FoundPair]) -> tuple[list[FoundPai
 
 def _people(pairs: Sequence[FoundPair]) -> set[str]:
     return {person for pair in pairs for person in (pair.first_person, pair.second_person)}
-
-
-def _plain(intervals: VerificationIntervals) -> dict[str, Any]:
-    return {
-        name: {far: _ends(interval) for far, interval in value.items()}
-        if isinstance(value, dict)
-        else _ends(value)
-        if isinstance(value, Interval)
-        else value
-        for name, value in intervals.items()
-    }
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else interval.to_json()

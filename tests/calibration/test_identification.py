@@ -114,15 +114,14 @@ def test_a_margin_is_taken_where_it_helps_beyond_chance():
     assert identification._margin(alike, 2.0) == 0.0
 
 
-def test_personal_thresholds_are_those_of_the_gallery():
+def test_personal_shifts_are_those_of_the_gallery():
     embeddings, labels = people(6, 5)
     names = labels.astype(str)
     personal = Identification("personal", 2.5, 0.5, 0.0, 0.0, 0.0, 0, 0)
     gallery = Gallery(embeddings, names, method="personal", shrinkage=2.5)
     assert np.ptp(gallery.shifts) > 0
-    wanted = dict(zip(gallery.people, 0.5 + gallery.shifts, strict=True))
-    assert personal.personal_thresholds(embeddings, names) == pytest.approx(wanted)
-    assert set(CENTROID.personal_thresholds(embeddings, names).values()) == {0.5}
+    assert personal.gallery(embeddings, names).shifts == pytest.approx(gallery.shifts)
+    assert set(CENTROID.gallery(embeddings, names).shifts.tolist()) == {0.0}
 
 
 def test_personal_thresholds_are_chosen_where_people_differ(monkeypatch):
