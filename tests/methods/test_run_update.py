@@ -418,7 +418,7 @@ def test_the_verbs_print_what_was_done(updated, tmp_path: Path) -> None:
 
 
 def test_somebody_who_is_forgotten_is_in_no_version(updated, tmp_path: Path) -> None:
-    from facetl.people.erasure.run_erasure import forget_in_run
+    from facetl.people.run_erasure import forget_in_run
 
     room, _, _ = updated
     folder = shutil.copytree(room.folder, tmp_path / "family")

@@ -21,11 +21,11 @@ from facetl.embeddings.face_features import packed
 from facetl.embeddings.maintenance import verify
 from facetl.errors import LibraryError
 from facetl.faces.landmark_store import LandmarkStore
-from facetl.people.erasure import library_erasure
-from facetl.people.erasure.byte_search import Trace, Wanted, trace
-from facetl.people.erasure.library_erasure import forget
+from facetl.people import library_erasure
+from facetl.people.byte_search import Trace, Wanted, trace
 from facetl.people.library import Library
 from facetl.people.library_embeddings import library_features
+from facetl.people.library_erasure import forget
 from facetl.people.photo_import import import_photos
 
 ANN, BOB, CLEO = 1, 2, 3
@@ -232,7 +232,7 @@ class TestTracing:
 
     @pytest.mark.parametrize("shift", range(-9, 3))
     def test_across_blocks_and_holes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
-        monkeypatch.setattr("facetl.people.erasure.byte_search._BLOCK", 64)
+        monkeypatch.setattr("facetl.people.byte_search._BLOCK", 64)
         data = bytearray(b"x" * 64 * 5)
         for block in (1, 2, 4):
             start = 64 * block + shift

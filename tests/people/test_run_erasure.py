@@ -19,7 +19,7 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face, MtcnnSpec
 from facetl.faces.landmark_store import LandmarkStore
-from facetl.people.erasure.run_erasure import PICTURES, forget_in_run
+from facetl.people.run_erasure import PICTURES, forget_in_run
 from facetl.recognition.embedded_face import EmbeddedFace
 from facetl.recognition.run_folder import PEOPLE, RunFolder
 

@@ -13,13 +13,13 @@ from facetl.cli.inputs import Models, cache_folder, find_run, is_library
 from facetl.cli.output import put, put_json
 from facetl.data.layouts import FOLDERS
 from facetl.errors import RunError
-from facetl.people.erasure.library_erasure import forget as forget_in_library
 from facetl.people.library import Library
+from facetl.people.library_erasure import forget as forget_in_library
 from facetl.people.store.library_settings import own_runs
 from facetl.recognition.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from facetl.people.erasure.run_erasure import RunForgotten
+    from facetl.people.run_erasure import RunForgotten
 
 
 def forget(
@@ -56,7 +56,7 @@ def forget(
 
 def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
     start_tensorflow()
-    from facetl.people.erasure.run_erasure import forget_in_run
+    from facetl.people.run_erasure import forget_in_run
 
     config = RunFolder(folder).config()
     photos = Path(config["data"]) if config.get("data") else None
@@ -79,7 +79,7 @@ def _in_library(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _in_own_runs(library: Library, name: str) -> list[RunForgotten]:
-    from facetl.people.erasure.run_erasure import forget_in_run
+    from facetl.people.run_erasure import forget_in_run
 
     done = (forget_in_run(folder, name, photos=None, cache=None) for folder in own_runs(library))
     return [one for one in done if one is not None]

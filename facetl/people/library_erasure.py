@@ -26,7 +26,7 @@ from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.io.json import JsonFields
 from facetl.io.sqlite_file import Execute
-from facetl.people.erasure.byte_search import Trace, Wanted, trace
+from facetl.people.byte_search import Trace, Wanted, trace
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.database import rows_of

@@ -17,8 +17,8 @@ from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.io.json import JsonFields
 from facetl.methods.continual.exemplars import Exemplars
-from facetl.people.erasure.byte_search import Trace, Wanted, trace
-from facetl.people.erasure.library_erasure import spellings
+from facetl.people.byte_search import Trace, Wanted, trace
+from facetl.people.library_erasure import spellings
 from facetl.recognition.gallery_file import GalleryFile
 from facetl.recognition.run_folder import CONFIG, RunFolder, SplitPeople
 from facetl.runs.versions import VERSIONS
