@@ -1,20 +1,4 @@
-"""What facetl raises for a user to read.
-
-    FacetlError                 one clear line, exit code 1
-    ├── DataError               a folder, list or split of photos that cannot serve
-    │   └── PhotoError          one photo that cannot be read; skipped and counted by its `reason`
-    ├── WeightsError            an extractor's weights are missing, damaged or of the wrong shape
-    ├── CacheError              the embedding cache cannot be used
-    │   ├── CacheLockedError    another process is writing it
-    │   ├── CacheCorruptError   stored bytes no longer match their checksum
-    │   └── CacheFullError      the disk took no more
-    ├── TrainingError           training cannot start or go on
-    │   └── CollapseError       the head maps everyone to one point
-    ├── RunError                a run folder is missing, incomplete or in the way
-    └── LibraryError            a photo library is missing, damaged, or was asked for what it does not hold
-
-A message names the rule, what was received, and what to do.
-"""
+"""Errors for a user to read: a message names the rule, what was received, and what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +12,7 @@ class DataError(FacetlError):
 
 
 class PhotoError(DataError):
-    """One photo that cannot be read; `reason` is the short name under which it is counted."""
+    """One photo that cannot be read; `reason` is the short name under which it is skipped and counted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -96,14 +96,12 @@ def main() -> None:
         # A path or a library's message may hold line breaks; the user gets one line.
         print(f"facetl: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        _print_interrupted()
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns Ctrl-C into an exit with 130 by itself, and prints nothing.
+        if isinstance(end, SystemExit) and end.code != 130:
+            raise
+        print("facetl: interrupted; what was finished is kept", file=sys.stderr)
         sys.exit(130)
-    except SystemExit as end:
-        # Typer turns Ctrl-C into this exit by itself, and prints nothing.
-        if end.code == 130:
-            _print_interrupted()
-        raise
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,7 +112,3 @@ def main() -> None:
             f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.", file=sys.stderr
         )
         sys.exit(1)
-
-
-def _print_interrupted() -> None:
-    print("facetl: interrupted; what was finished is kept", file=sys.stderr)

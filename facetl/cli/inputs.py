@@ -141,7 +141,7 @@ def _only_run(models: Path) -> Path:
 
 
 def is_library(folder: Path) -> bool:
-    """Whether a folder is a library."""
+    """Return whether a folder is a library."""
     return (folder / "people.sqlite").is_file()
 
 

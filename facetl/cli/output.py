@@ -1,4 +1,4 @@
-"""What the user sees: progress and notes on stderr, results on stdout, JSON when asked."""
+"""Output for the user: progress and notes on stderr, results on stdout, JSON when asked."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ def put_json(content: Mapping[str, Any]) -> None:
     """Print the result as one JSON object on one line."""
     json.dump(content, sys.stdout, ensure_ascii=False, allow_nan=False)
     print(flush=True)
+
+
+def put_json_or_line(json: bool, content: Mapping[str, Any], line: str) -> None:
+    """Print the result as JSON where that is asked for, else as a line."""
+    if json:
+        put_json(content)
+    else:
+        put(line)
 
 
 def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:

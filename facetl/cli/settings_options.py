@@ -13,7 +13,6 @@ from typing import Annotated, Any, Generic, Self, TypeVar, get_type_hints
 import typer
 
 from facetl.backbones.spec import ExtractorSpec, Weights
-from facetl.cli.output import notify
 from facetl.errors import FacetlError, RunError, TrainingError
 from facetl.io.setting import Option, field_names, option_of
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -49,13 +48,13 @@ S = TypeVar("S", bound=FitSettings)
 
 @dataclass(frozen=True)
 class Given:
-    """What a command line gives: `settings` by the names of their fields, and the names of all options given."""
+    """The options given on a command line: `settings` by the names of their fields, and the names of all."""
 
     settings: Mapping[str, Any]
     options: frozenset[str]
 
     def __contains__(self, option: str) -> bool:
-        """Whether an option is on the command line."""
+        """Return whether an option is on the command line."""
         return option in self.options
 
 
@@ -220,7 +219,7 @@ class RunConfig(Generic[S]):
 
     @property
     def layout(self) -> str:
-        """How the folder of photos was read."""
+        """The layout that the folder of photos was read as."""
         return str(self.content.get("layout", "folders"))
 
     def extractor(self) -> tuple[ExtractorSpec, Weights]:
@@ -229,17 +228,6 @@ class RunConfig(Generic[S]):
             return stored_extractor(self.content, self.path.parent)
         except (FacetlError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"--config: {self.path} names no extractor of this version ({error!r}).") from error
-
-    def weights_file(self) -> Path | None:
-        """Return the file of weights that the run was given; None where the extractor's own are found."""
-        weights = self.extractor()[1]
-        return weights.path if weights.source == "file" else None
-
-    def warn_of_other_weights(self, weights: Weights) -> None:
-        """Warn the user where other weights are in use than the run's."""
-        stored = self.extractor()[1]
-        if stored.sha256 != weights.sha256:
-            notify(f"warning: the run of {self.path} had other weights, {stored.description}; its figures will differ")
 
 
 def shares_of(repeated: RunConfig[Any] | None, given: Given, **shares: float) -> dict[str, float]:

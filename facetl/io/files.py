@@ -30,7 +30,6 @@ from facetl.io.system import usable_processors
 
 # How the names of files begin that are not whole yet; a kill leaves one behind.
 PARTIAL = ".partial-"
-_AT_ONCE = 16 * 2**20  # bytes of a file read in one piece
 _CHUNK = 64  # files a thread takes at a time
 Sync = Literal["folder", "file", "none"]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -224,27 +223,17 @@ def sha256_of(data: bytes) -> str:
 
 def sha256_of_file(path: Path | str) -> str:
     """Return the sha256 of a regular file's bytes as 64 hex digits; OSError where it cannot be read."""
-    descriptor = open_bytes(path, os.O_RDONLY)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    with open(path, "rb", buffering=0, opener=open_bytes) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if status.st_size <= _AT_ONCE:
-            data = os.read(descriptor, status.st_size)
-            if len(data) == status.st_size:
-                return sha256_of(data)
-        with os.fdopen(os.dup(descriptor), "rb", buffering=0) as file:
-            file.seek(0)
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    finally:
-        os.close(descriptor)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digests(paths: Sequence[Path], *, threads: int | None = None) -> list[str | None]:
+def digests(paths: Sequence[Path]) -> list[str | None]:
     """Return the sha256 of each file [paths], in order; None for one that cannot be read."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     # Threads pay where the disk is slow; with warm pages and tiny photos two are already as fast as many.
-    with ThreadPoolExecutor(threads or min(8, 2 * usable_processors())) as pool:
+    with ThreadPoolExecutor(min(8, 2 * usable_processors())) as pool:
         return [digest for chunk in pool.map(_digests, chunks) for digest in chunk]
 
 

@@ -31,7 +31,7 @@ def plain(value: Any) -> Any:
 
 
 class JsonFields:
-    """What gives a dataclass `to_json`, every field under its own name."""
+    """Base of a dataclass with `to_json`, every field under its own name."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain types."""

@@ -1,4 +1,4 @@
-"""What all of facetl's SQLite files have in common: WAL, durable commits, nothing left of what was deleted."""
+"""The base of all of facetl's SQLite files: WAL, durable commits, nothing left of what was deleted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from facetl.errors import CacheCorruptError, CacheError
@@ -78,9 +77,7 @@ class CacheFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def vacuum(self) -> None:

@@ -1,4 +1,4 @@
-"""What the system gives this process: a folder for caches, processors, memory."""
+"""Resources of this process: a folder for caches, processors, memory."""
 
 from __future__ import annotations
 

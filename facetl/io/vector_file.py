@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,15 @@ _GROUP_BYTES = 32 * 2**20  # of numbers in a row group of a Parquet file, which 
 Columns = Mapping[str, Sequence[Any]]
 
 
-class VectorWriter(Protocol):
+class VectorWriter:
     """Takes vectors, batch after batch."""
 
     def append(self, columns: Columns, vectors: NDArray[np.floating]) -> None:
         """Add vectors [n, dim] and what is known of each: name → n strings or numbers; NaN is an empty field."""
-        ...
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Write what is left."""
-        ...
 
 
 def check_vector_path(path: Path) -> None:
@@ -55,7 +54,7 @@ def vector_file(path: Path) -> Iterator[VectorWriter]:
         writer.finish()
 
 
-class _CsvWriter:
+class _CsvWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack, *, vectors: bool = True) -> None:
         self._stream = stack.enter_context(atomic_file(path))
         self._vectors = vectors
@@ -70,11 +69,8 @@ class _CsvWriter:
             self._begun = True
         self._stream.write(csv_bytes(rows))
 
-    def finish(self) -> None:
-        pass
 
-
-class _NpyWriter:
+class _NpyWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self._stream = stack.enter_context(atomic_file(path))
         self._rows = _CsvWriter(path.with_suffix(".rows.csv"), stack, vectors=False)
@@ -84,22 +80,22 @@ class _NpyWriter:
     def append(self, columns: Columns, vectors: NDArray[np.floating]) -> None:
         if not self._count:
             self._like = vectors[:0]
-            self._header(self._stream)
+            self._header()
         self._rows.append(columns, vectors)
         self._stream.write(np.ascontiguousarray(vectors, self._like.dtype).data)
         self._count += len(vectors)
 
     def finish(self) -> None:
         self._stream.seek(0)
-        self._header(self._stream)
+        self._header()
 
-    def _header(self, stream: BinaryIO) -> None:
+    def _header(self) -> None:
         # NumPy leaves room in the header for the first axis to grow, so that the second header is as long as the first.
         described = np.lib.format.header_data_from_array_1_0(self._like)
-        np.lib.format.write_array_header_1_0(stream, {**described, "shape": (self._count, self._like.shape[1])})
+        np.lib.format.write_array_header_1_0(self._stream, {**described, "shape": (self._count, self._like.shape[1])})
 
 
-class _ParquetWriter:
+class _ParquetWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self._stack = stack
         self._stream = stack.enter_context(atomic_file(path))

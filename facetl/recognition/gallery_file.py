@@ -34,7 +34,7 @@ _SAME_FACE = 0.5  # overlap of two boxes of one photo, intersection over union
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What enrolling some faces did.
+    """The outcome of enrolling faces.
 
     `faces` are new, `known` were the person's already, `moved` stood under other names (name → faces) until now.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 
 @dataclass(frozen=True)
 class IdentifiedName:
-    """Who a face shows.
+    """The name of a face.
 
     Attributes:
         name: of the person, None for nobody of those known.
@@ -39,7 +40,7 @@ class IdentifiedName:
 
 @dataclass(frozen=True, eq=False)
 class IdentifiedFace:
-    """A face of a photo, and who it shows."""
+    """A face of a photo and its name."""
 
     path: Path
     embedded: EmbeddedFace
@@ -97,18 +98,20 @@ class Identifier:
         self._settings = None if calibration is None else calibration.identification
         if self._settings is None:
             self._gallery = Gallery(self._rows, self._names, method="nearest", k=1)
-            self._threshold = min(threshold, _threshold_within(self._gallery))
+            self._threshold = threshold
+            with suppress(DataError):  # of too few faces
+                self._threshold = min(threshold, self._gallery.threshold())
         else:
             self._gallery = self._settings.gallery(self._rows, self._names)
             self._threshold = self._settings.threshold
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Those who can be named, sorted."""
+        """The people who can be named, sorted."""
         return self._gallery.people
 
     def answers(self, probes: npt.ArrayLike) -> list[IdentifiedName]:
-        """Say who each face shows; probes: float [faces, width] of unit norm. DataError where shapes do not fit."""
+        """Return who each face shows; probes: float [faces, width] of unit norm. DataError where shapes do not fit."""
         rows = checked_embeddings(probes, "face", dim=self._rows.shape[1])
         ranked = self._gallery.rank(rows, top=1)
         nearest, distances = ranked.people[:, 0], ranked.distances[:, 0]
@@ -144,11 +147,3 @@ class Identifier:
             return None
         own = self._rows[self._names == name]
         return float(self._calibration.probability(cdist(own, row[None], "sqeuclidean").mean()))
-
-
-def _threshold_within(gallery: Gallery) -> float:
-    """Return the threshold that a gallery gives of itself, infinity where it cannot."""
-    try:
-        return gallery.threshold()
-    except DataError:
-        return float("inf")

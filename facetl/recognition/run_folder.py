@@ -61,12 +61,12 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether a run lies here."""
+        """Whether the folder holds a run."""
         return (self.path / CONFIG).is_file()
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The run's name."""
         return self.path.resolve().name
 
     @classmethod

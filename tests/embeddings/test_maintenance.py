@@ -230,7 +230,7 @@ def test_paths_dropped_are_not_left_in_the_file(tmp_path: Path) -> None:
     assert b"Jane_Doe_secret" not in b"".join(path.read_bytes() for path in folder.glob("index.sqlite*"))
 
 
-def test_digests_are_those_of_hashlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digests_are_those_of_hashlib(tmp_path: Path) -> None:
     paths = []
     for i in range(150):
         path = tmp_path / f"{i}"
@@ -238,7 +238,5 @@ def test_digests_are_those_of_hashlib(tmp_path: Path, monkeypatch: pytest.Monkey
         paths.append(path)
     expected = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     assert digests(paths) == expected
-    monkeypatch.setattr("facetl.io.files._AT_ONCE", 10)  # the way of large files
-    assert digests(paths, threads=1) == expected
     assert digests([tmp_path / "gone", tmp_path, paths[3]]) == [None, None, expected[3]]
     assert digests([]) == []

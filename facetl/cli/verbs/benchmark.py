@@ -20,11 +20,6 @@ from facetl.training.settings import TrainingSettings
 app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
 
 
-@app.callback()
-def _benchmark() -> None:
-    pass
-
-
 @app.command()
 @takes_options(TrainingSettings, defaults=False)
 def lfw(

@@ -14,7 +14,6 @@ from facetl.cli.output import notify, photo_progress, put, put_json
 from facetl.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
-    from facetl.calibration.calibration import Target
     from facetl.runs.recalibration import Recalibrated
 
 
@@ -37,8 +36,11 @@ def calibrate(
     """Choose a run's threshold on its validation people; without a target, for the highest accuracy."""
     if (far is not None) + (fpir is not None) + f1 > 1:
         raise typer.BadParameter("give one of --far, --fpir and --f1")
+    from facetl.calibration.calibration import Target
+
     folder = find_run(run, models)
-    target = _target(far, fpir, f1)
+    kind = "far" if far is not None else "fpir" if fpir is not None else "f1" if f1 else "accuracy"
+    target = Target(kind, fpir if far is None else far)
     start_tensorflow()
     from facetl.runs.recalibration import recalibrate
 
@@ -52,16 +54,6 @@ def calibrate(
         put_json(done.to_json())
     else:
         _put(done)
-
-
-def _target(far: float | None, fpir: float | None, f1: bool) -> Target:
-    from facetl.calibration.calibration import Target
-
-    if far is not None:
-        return Target("far", far)
-    if fpir is not None:
-        return Target("fpir", fpir)
-    return Target("f1" if f1 else "accuracy")
 
 
 def _put(done: Recalibrated) -> None:

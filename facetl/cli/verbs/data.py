@@ -30,11 +30,6 @@ People = Annotated[Path, typer.Argument(help="Folder with a folder of photos per
 app = typer.Typer(help="Get photos to work on, and test sets made of them.", no_args_is_help=True)
 
 
-@app.callback()
-def _data() -> None:
-    pass
-
-
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="sample, lfw, tfds:NAME, or a folder to check.")],

@@ -65,15 +65,12 @@ def distill(
         if is_run(teacher, models):
             if (crop, align, weights) != (None, None, None):
                 raise RunError("--crop, --align, --weights: a run has its own. Leave them out.")
-            folder: Path | None = find_run(teacher, models)
-            assert folder is not None
-            if folder.resolve() == out.resolve():
+            own = find_run(teacher, models)
+            if own.resolve() == out.resolve():
                 raise RunError(f"--run: {run} is the teacher itself. Choose another name.")
-            taught = Teacher.of_run(
-                folder, cache=place, images=images, **shares, seed=settings.seed, on_progress=progress
-            )
+            taught = Teacher.of_run(own, cache=place, images=images, **shares, seed=settings.seed, on_progress=progress)
         else:
-            folder = None
+            own = None
             if images is None:
                 raise RunError(
                     f"RUN: expected a run's folder, or its name below {models}, got {teacher!r}. For an extractor give "
@@ -93,7 +90,7 @@ def distill(
                 on_faces=progress,
                 notify=notify,
             )
-    _teach(taught, settings, out, folder, place, costs=costs, json=json)
+    _teach(taught, settings, out, own, place, costs=costs, json=json)
 
 
 def _teach(

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a trained run by a protocol, its baselines beside it.", no_args_is_help=True)
 
 _Result = TypeVar("_Result")
-_NO_BASELINES = "baselines   the run keeps none for other photos: those of its test people stand in its metrics.json"
 
 Images = Annotated[Path, typer.Option("--images", help="Folder that the photos' paths or names are relative to.")]
 Unseen = Annotated[bool, typer.Option("--unseen", help="Leave out people who took part in the run's training.")]
@@ -233,7 +232,7 @@ def _measured(
 
 
 def _is_shown(result: Any, json: bool, out: Path | None = None) -> bool:
-    """Warn, write the tables and print JSON, each where it is asked for; whether nothing is left to print."""
+    """Warn, write the tables and print JSON, each where it is asked for; return whether nothing is left to print."""
     if result.overlap_with_training.warning:
         notify(result.overlap_with_training.warning)
     for path in () if out is None else result.write(out):
@@ -245,7 +244,7 @@ def _is_shown(result: Any, json: bool, out: Path | None = None) -> bool:
 
 def _put_if_no_baselines(evaluated: EvaluatedRun) -> None:
     if evaluated.baselines is None:
-        put(_NO_BASELINES)
+        put("baselines   the run keeps none for other photos: those of its test people stand in its metrics.json")
 
 
 def _within(interval: Interval | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from facetl.people.library import Library
 from facetl.people.library_erasure import forget as forget_in_library
 from facetl.people.store.library_settings import own_runs
 from facetl.recognition.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from facetl.people.run_erasure import RunForgotten
 
 
 def forget(
@@ -69,17 +66,11 @@ def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
 
 def _in_library(folder: Path, name: str) -> dict[str, Any]:
     start_tensorflow()
+    from facetl.people.run_erasure import forget_in_run
 
     with Library.open(folder) as library:
         # First, so that the search of all files at the end covers these runs, too.
-        runs = _in_own_runs(library, name)
-        report = forget_in_library(library, name)
-    content = report.to_json()
-    return {**content, "advice": [*content["advice"], *(advice for one in runs for advice in one.advice)]}
-
-
-def _in_own_runs(library: Library, name: str) -> list[RunForgotten]:
-    from facetl.people.run_erasure import forget_in_run
-
-    done = (forget_in_run(folder, name, photos=None, cache=None) for folder in own_runs(library))
-    return [one for one in done if one is not None]
+        runs = [forget_in_run(run, name, photos=None, cache=None) for run in own_runs(library)]
+        content = forget_in_library(library, name).to_json()
+    advice = [advice for run in runs if run is not None for advice in run.advice]
+    return {**content, "advice": [*content["advice"], *advice]}

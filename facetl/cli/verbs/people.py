@@ -12,7 +12,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
-from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json
+from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json, put_json_or_line
 from facetl.people.library import Library
 from facetl.people.people_export import export as export_people
 from facetl.people.photo_import import import_photos
@@ -50,10 +50,7 @@ def serve(
     from facetl.people.web.service import PeopleService
 
     def ready(address: str) -> None:
-        if json:
-            put_json({"address": address})
-        else:
-            put(address)
+        put_json_or_line(json, {"address": address}, address)
         notify("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
         if browser:
             webbrowser.open(address)
@@ -177,17 +174,17 @@ def learn(
 
         if discard:
             learned_head.discard(opened)
-            _put_done(json, "discarded", True, "what was learnt and not applied is deleted")
+            put_json_or_line(json, {"discarded": True}, "what was learnt and not applied is deleted")
             return
         if back:
             with photo_progress("stacking faces", unit="faces") as progress:
                 folder = learned_head.go_back(opened, on_progress=progress)
-            _put_done(json, "run", str(folder), f"{folder} is in use again")
+            put_json_or_line(json, {"run": str(folder)}, f"{folder} is in use again")
             return
         if apply and learned_head.waiting(opened) is not None:
             with photo_progress("stacking faces", unit="faces") as progress:
                 folder = learned_head.apply(opened, on_progress=progress)
-            _put_done(json, "run", str(folder), f"{folder} is in use; --back uses the one before")
+            put_json_or_line(json, {"run": str(folder)}, f"{folder} is in use; --back uses the one before")
             return
         with photo_progress("features", unit="faces") as progress:
             proposal = learned_head.learn(opened, seed=seed, on_progress=progress, on_epoch=EpochTable())
@@ -286,7 +283,8 @@ def name(
 ) -> None:
     """Name the person whose faces a stack holds."""
     with Library.open(library) as opened:
-        _put_answer(opened.name_stack(stack, who), json)
+        given = opened.name_stack(stack, who)
+    put_json_or_line(json, given.to_json(), _sentence(given))
 
 
 @app.command()
@@ -299,10 +297,7 @@ def split(
     """Split off faces of a stack that are another person's; they get a stack of their own."""
     with Library.open(library) as opened:
         new = opened.split_stack(stack, faces)
-    if json:
-        put_json({"stack": stack, "new": new})
-    else:
-        put(f"{len(faces):,} faces lie in stack {new}")
+    put_json_or_line(json, {"stack": stack, "new": new}, f"{len(faces):,} faces lie in stack {new}")
 
 
 @app.command()
@@ -314,7 +309,8 @@ def merge(
 ) -> None:
     """Merge two stacks of one person."""
     with Library.open(library) as opened:
-        _put_answer(opened.merge_stacks(first, second), json)
+        given = opened.merge_stacks(first, second)
+    put_json_or_line(json, given.to_json(), _sentence(given))
 
 
 @app.command()
@@ -361,7 +357,7 @@ def answer(
         else:
             marks = {"same": opened.mark_same, "not-a-face": opened.mark_not_a_face, "stranger": opened.mark_stranger}
             given = marks[what](faces)
-        _put_answer(given, json)
+    put_json_or_line(json, given.to_json(), _sentence(given))
 
 
 @app.command()
@@ -369,10 +365,10 @@ def undo(library: LibraryFolder, json: options.Json = False) -> None:
     """Take back the last answer, then the one before it, and so on."""
     with Library.open(library) as opened:
         taken = opened.undo()
-    if json:
-        put_json({"undone": None if taken is None else taken.to_json()})
+    if taken is None:
+        put_json_or_line(json, {"undone": None}, "nothing to undo")
     else:
-        put("nothing to undo" if taken is None else f"undone: {_sentence(taken)}")
+        put_json_or_line(json, {"undone": taken.to_json()}, f"undone: {_sentence(taken)}")
 
 
 def _face(library: Library, face: int) -> dict[str, Any]:
@@ -397,25 +393,11 @@ def _stack_line(stack: Stack, row: dict[str, Any]) -> str:
     )
 
 
-def _put_answer(given: LibraryAnswer, json: bool) -> None:
-    if json:
-        put_json(given.to_json())
-    else:
-        put(_sentence(given))
-
-
 def _sentence(given: LibraryAnswer) -> str:
     faces = len(given.left) + len(given.right)
     if given.kind == "rename":
         return f"{given.old} is called {given.name}"
     return f"{given.kind}{f' {given.name}' if given.name else ''}, {faces:,} faces"
-
-
-def _put_done(json: bool, key: str, value: object, line: str) -> None:
-    if json:
-        put_json({key: value})
-    else:
-        put(line)
 
 
 def _put_proposal(proposal: Proposal, library: Path, *, applied: bool) -> None:

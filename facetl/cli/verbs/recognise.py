@@ -1,4 +1,4 @@
-"""What a run does with photos: `facetl verify`, `enroll`, `identify`, `embed` and `cluster`."""
+"""Apply a run to photos: `facetl verify`, `enroll`, `identify`, `embed` and `cluster`."""
 
 from __future__ import annotations
 

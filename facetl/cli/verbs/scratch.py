@@ -11,11 +11,10 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
-from facetl.cli.inputs import new_run
+from facetl.cli.inputs import cache_folder, new_run
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.data.layouts import read_layout
-from facetl.embeddings.dataset import default_cache_folder
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 
 # How the table calls the methods of a run whose features are its own.
@@ -71,7 +70,7 @@ def scratch(
             manifest,
             settings,
             out,
-            cache=cache or default_cache_folder(),
+            cache=cache_folder(cache),
             on_epoch=EpochTable(),
             on_progress=progress,
             on_faces=faces,

@@ -48,15 +48,16 @@ def train_people(
 ) -> None:
     """Train a head on the people of a folder, measure it on people held out, and write MODELS/NAME."""
     out = new_run(run, models)
-    repeated, base = RunConfig.read(config, TrainingSettings), None
+    repeated, base, stored = RunConfig.read(config, TrainingSettings), None, None
     if repeated is None:
         settings = training_settings(given, preset, validation=validation)
     else:
         settings = training_settings(given, preset, repeated.settings)
         layout = layout if "layout" in given else repeated.layout
         if "extractor" not in given:
-            base = repeated.extractor()[0]
-            weights = weights or repeated.weights_file()
+            base, stored = repeated.extractor()
+            if weights is None and stored.source == "file":
+                weights = stored.path
     shares = shares_of(repeated, given, validation=validation, test=test)
     collection = open_collection(
         folder,
@@ -65,8 +66,8 @@ def train_people(
         cache=cache,
         layout=layout,
     )
-    if repeated is not None and base is not None:
-        repeated.warn_of_other_weights(collection.weights)
+    if repeated is not None and stored is not None and stored.sha256 != collection.weights.sha256:
+        notify(f"warning: the run of {repeated.path} had other weights, {stored.description}; its figures will differ")
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
         notify(f"{side} people are those of the set's own lists: --{side} does not count")

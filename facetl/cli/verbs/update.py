@@ -10,7 +10,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, Run, cache_folder, find_run
-from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_table
+from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_json_or_line, put_table
 from facetl.cli.settings_options import Given, takes_options
 from facetl.methods.continual.update_settings import DEFAULT, UpdateSettings
 from facetl.recognition.run_folder import RunFolder
@@ -149,11 +149,8 @@ def rollback(
     """
     folder = _folder(run, models)
     done = roll_back(folder, to)
-    if json:
-        put_json({"run": str(folder), **done.to_json()})
-        return
-    put(f"version      {done.number} in use")
-    put(f"run          {folder}")
+    lines = f"version      {done.number} in use\nrun          {folder}"
+    put_json_or_line(json, {"run": str(folder), **done.to_json()}, lines)
 
 
 def _folder(run: str, models: Path) -> Path:
