@@ -53,3 +53,8 @@ class RunError(FacetlError):
 
 class LibraryError(FacetlError):
     """A photo library is missing, damaged, or was asked for what it does not hold."""
+
+
+def first_line(error: Exception) -> str:
+    """Return what a library's error says, cut to one line of at most 200 characters; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -23,7 +23,7 @@ from facetl.backbones.spec import (
     with_input_options,
 )
 from facetl.backbones.weights import find_own_file
-from facetl.errors import WeightsError
+from facetl.errors import WeightsError, first_line
 
 _AS_THEY_ARE = InputForm(mean=(0.0,), std=(1.0,))
 
@@ -63,7 +63,7 @@ def _keras_file(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:
-        raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {_first_line(error)}") from error
+        raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {first_line(error)}") from error
     if len(getattr(model, "inputs", None) or ()) != 1:
         raise WeightsError(f"{path}: expected a model of one input, [n, height, width, 3].")
     model.trainable = False
@@ -87,7 +87,7 @@ def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:
-        raise WeightsError(f"{folder}: expected a SavedModel. {_first_line(error)}") from error
+        raise WeightsError(f"{folder}: expected a SavedModel. {first_line(error)}") from error
     signatures = loaded.signatures
     name = next((name for name in ("serve", "serving_default") if name in signatures), next(iter(signatures), None))
     entries = signatures[name].structured_input_signature[1] if name is not None else {}
@@ -157,7 +157,3 @@ def _layers(model: Any) -> Iterator[Any]:
             yield from _layers(layer)
         else:
             yield layer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

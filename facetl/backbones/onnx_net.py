@@ -15,7 +15,7 @@ import numpy as np
 from facetl.backbones.photo_net import formed
 from facetl.backbones.spec import AVERAGE, ExtractorSpec, InputForm, Weights, register_backbone, with_input_options
 from facetl.backbones.weights import find_own_file
-from facetl.errors import WeightsError
+from facetl.errors import WeightsError, first_line
 
 PREFIX = "onnx:"
 
@@ -94,7 +94,7 @@ class OnnxExtractor:
         try:
             vectors = [self._session.run([self._output], {self._entry: part})[0] for part in parts]
         except Exception as error:
-            raise WeightsError(f"{self.weights.path}: the net cannot be run. {_first_line(error)}") from error
+            raise WeightsError(f"{self.weights.path}: the net cannot be run. {first_line(error)}") from error
         vector = np.concatenate(vectors).astype(np.float32)
         if vector.ndim == 4 and vector.shape[2:] == (1, 1):
             vector = vector[:, :, 0, 0]
@@ -115,7 +115,7 @@ def _session(weights: Weights) -> Any:
     try:
         return onnxruntime.InferenceSession(str(weights.path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise WeightsError(f"{weights.path}: expected an ONNX file. {_first_line(error)}") from error
+        raise WeightsError(f"{weights.path}: expected an ONNX file. {first_line(error)}") from error
 
 
 def _layout(weights: Weights, entries: Sequence[Any]) -> tuple[bool, int | None]:
@@ -144,7 +144,3 @@ def _output(weights: Weights, outputs: Sequence[Any], tap: str) -> str:
     if tap not in names:
         raise WeightsError(f"tap: expected avg or an output of {weights.path.name} ({', '.join(names)}), got {tap!r}.")
     return tap
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -22,7 +22,7 @@ from typing import Any
 
 from facetl.backbones import nsfwjs_weights
 from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Notify, Weights, file_of
-from facetl.errors import WeightsError
+from facetl.errors import WeightsError, first_line
 from facetl.io.files import write_atomic
 from facetl.io.system import user_cache_folder
 
@@ -148,7 +148,7 @@ def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
         raise  # an unknown net
     except Exception as error:
         raise WeightsError(
-            f"{name}: Keras' ImageNet weights could not be downloaded ({_first_line(error)}). "
+            f"{name}: Keras' ImageNet weights could not be downloaded ({first_line(error)}). "
             "Connect to the network once, or pass --weights FILE."
         ) from error
     finally:
@@ -211,7 +211,3 @@ def _file(path: Path) -> Weights:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -25,7 +25,7 @@ from facetl.metrics.verification import hardest_mistakes
 from facetl.recognition.run_folder import MODEL_CARD
 from facetl.report.html import HeldOut, Mistake, write_report
 from facetl.report.tables import results_table
-from facetl.runs.split_evaluation import SplitEvaluation
+from facetl.runs.pair_evaluation import SplitEvaluation
 from facetl.training.fit import FittedHead
 from facetl.training.tensorboard import write_projector
 

@@ -1,8 +1,8 @@
-"""A run on a list of pairs: accuracy by folds and at the run's own threshold, intervals by person, rates by group."""
+"""A run on pairs: of a split's test people, or of a list by folds, with intervals by person and rates by group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,59 @@ import numpy as np
 
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.pair_lists import FoundPair, PairsProtocol, PathPairs, find_pairs, shared_people
+from facetl.embeddings.dataset import Collection
 from facetl.errors import DataError
 from facetl.io.json import plain
 from facetl.metrics.bootstrap import VerificationIntervals, verification_intervals
 from facetl.metrics.groups import GroupReport, group_rates
-from facetl.metrics.pairs import Ints, Pairs
+from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs
 from facetl.metrics.roc import Bools, Floats
-from facetl.metrics.verification import Verification, pair_distances, pair_thresholds, verify_at, verify_folds
+from facetl.metrics.verification import (
+    Verification,
+    pair_distances,
+    pair_thresholds,
+    threshold_from,
+    verify_at,
+    verify_folds,
+)
 from facetl.recognition.photo_embeddings import Embedded
 from facetl.runs.evaluated_run import TRAINED, EvaluatedRun, TrainingOverlap
 from facetl.runs.pretrained import ReferenceNet
+
+# A method's name, and its unit embeddings of the validation and of the test photos, [photos, width] each.
+Method = tuple[str, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SplitEvaluation:
+    """Scores of every method on the held-out people, and the distances of the same pairs for each.
+
+    `embeddings` of the test photos and `threshold` are those of the last method, which is the run's own.
+    """
+
+    verifications: Mapping[str, Verification]
+    distances: Mapping[str, np.ndarray]
+    pairs: FoldedPairs
+    embeddings: np.ndarray
+    threshold: float
+
+
+def evaluate_split(collection: Collection, methods: Iterable[Method], *, seed: int) -> SplitEvaluation:
+    """Verify pairs of test people by every method, each at a threshold from the validation people.
+
+    methods: taken one at a time, since the raw features of thousands of photos fill hundreds of megabytes; the last
+    is the run's own.
+    """
+    held_out_labels, tested_labels = collection.side("validation")[1], collection.side("test")[1]
+    pairs = fold_pairs(tested_labels, seed=seed)
+    verifications, distances = {}, {}
+    embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
+    for name, chosen, embeddings in methods:
+        threshold = threshold_from(chosen, held_out_labels, seed=seed)
+        distances[name] = pair_distances(embeddings, pairs)
+        verifications[name] = verify_at(distances[name], pairs.same, threshold=threshold, fold=pairs.fold)
+    return SplitEvaluation(verifications, distances, pairs, embeddings, threshold)
+
 
 _AT_THRESHOLD = ("far_at_threshold", "frr_at_threshold")
 
@@ -158,14 +201,14 @@ def _verified(distances: Floats, same: Bools, fold: Ints, threshold: float) -> V
 
 
 def _manifest(images: Path, pairs: Sequence[FoundPair]) -> Manifest:
-    """The photos of the pairs, each once, in order of (person, path)."""
+    """Return the photos of the pairs, each once, in order of (person, path)."""
     photos = {pair.first: pair.first_person for pair in pairs} | {pair.second: pair.second_person for pair in pairs}
     ordered = sorted(photos.items(), key=lambda item: (item[1], item[0].as_posix()))
     return Manifest(images, tuple(Photo(path, person) for path, person in ordered))
 
 
 def _rows(embedded: Embedded, asked: Sequence[FoundPair]) -> tuple[list[FoundPair], Pairs]:
-    """The pairs whose photos could both be read, and their rows."""
+    """Return the pairs whose photos could both be read, and their rows."""
     row_of = {path: row for row, path in enumerate(embedded.manifest.paths)}
     readable = [pair for pair in asked if pair.first in row_of and pair.second in row_of]
     if not readable:

@@ -31,9 +31,9 @@ from facetl.metrics.baselines import Baselines
 from facetl.metrics.verification import Verification
 from facetl.recognition.recognizer import Recognizer, signatures_of
 from facetl.recognition.run_folder import CHECKPOINT, METRICS, NET, RunFolder, extractor_record, versions
+from facetl.runs.evaluated_run import RunBaselines
 from facetl.runs.model_card import CardText, card_of_head, seen_of_photos, write_documents
-from facetl.runs.run_baselines import RunBaselines
-from facetl.runs.split_evaluation import Method, SplitEvaluation, evaluate_split
+from facetl.runs.pair_evaluation import Method, SplitEvaluation, evaluate_split
 from facetl.training.fit import FittedHead, embedders, fit_head
 from facetl.training.head import embed
 from facetl.training.model_selection import HeadChoice

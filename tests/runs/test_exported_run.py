@@ -23,9 +23,14 @@ from facetl.errors import DataError, RunError
 from facetl.recognition.recognizer import Recognizer
 from facetl.runs.export.cost import arithmetic, measure
 from facetl.runs.export.exported_run import Exported, compare, export, first_people, run_faces, size_of
-from facetl.runs.export.fixed_input import Faces, fixed_input
-from facetl.runs.export.frozen_files import LiteRTNet
-from facetl.runs.export.keras_file import keras_model, layers_of_facetl, pooling_weights
+from facetl.runs.export.file_formats import (
+    Faces,
+    LiteRTNet,
+    fixed_input,
+    keras_model,
+    layers_of_facetl,
+    pooling_weights,
+)
 from facetl.runs.training_run import Sight, TrainedNet, identity_head, write_net_run
 
 SIDE, WIDTH = 24, 6

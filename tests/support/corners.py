@@ -16,8 +16,7 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.images.decode import read_photo
 from facetl.metrics.baselines import Baselines
 from facetl.recognition.recognizer import Recognizer
-from facetl.runs.evaluated_run import EvaluatedRun
-from facetl.runs.run_baselines import RunBaselines
+from facetl.runs.evaluated_run import EvaluatedRun, RunBaselines
 
 THRESHOLD = 0.02
 BASELINE_THRESHOLDS = {"raw": 0.5, "whitened": 1.25, "lda": 0.75, "untrained": 0.01}

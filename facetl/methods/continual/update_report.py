@@ -30,8 +30,8 @@ from facetl.metrics.roc import Floats, accuracy_at, auc
 from facetl.metrics.verification import pair_distances, threshold_from
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, SplitPeople
+from facetl.runs.evaluated_run import BASELINES, UNTRAINED
 from facetl.runs.model_card import put_calibration_into
-from facetl.runs.run_baselines import BASELINES, UNTRAINED
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from facetl.backbones import nsfwjs_weights
 from facetl.backbones import weights as weights_module
 from facetl.backbones.model_file import scales_itself
 from facetl.backbones.spec import ExtractorSpec, Weights
-from facetl.errors import TrainingError, WeightsError
+from facetl.errors import TrainingError, WeightsError, first_line
 from facetl.io.arrays import Rows
 from facetl.losses.distillation import (
     AngleDistillationLoss,
@@ -160,8 +160,7 @@ def _of_file(path: Path, tap: str | None, size: int) -> Trunk:
     try:
         net = keras.models.load_model(path, compile=False)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {reason}") from error
+        raise WeightsError(f"{path}: expected a model saved by Keras (.keras). {first_line(error)}") from error
     if len(net.inputs) != 1 or len(net.outputs) != 1 or len(net.inputs[0].shape) != 4:
         raise WeightsError(f"{path}: expected a net of one input, photos, and one output.")
     return Trunk(_cut(net, tap, size), f"the net of {path.name} as it was, {net.count_params():,} parameters")

@@ -21,7 +21,7 @@ from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.runs.export.cost import Cost, arithmetic, measure
 from facetl.runs.export.exported_run import Exported, export, first_people
-from facetl.runs.export.fixed_input import Faces
+from facetl.runs.export.file_formats import Faces
 
 COMPARISON = "distillation.json"
 TRIPLETS = 10_000

@@ -1,26 +1,37 @@
-"""What a net costs to run: multiply-accumulates, and time and memory of a fresh process on one core."""
+"""What a net costs to run: multiply-accumulates, and time and memory of a fresh process on one core.
+
+`python -m facetl.runs.export.cost MODEL PHOTOS`, MODEL being a run's folder or a LiteRT file, is that process: it loads
+the net, embeds photos of noise, and prints what that took as a line of JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
+import numpy as np
 
-from facetl.backbones.extractor import Extractor
+from facetl._tensorflow import start_tensorflow
 from facetl.errors import RunError
 from facetl.io.json import JsonFields
-from facetl.recognition.recognizer import Recognizer
+from facetl.io.system import keep_to_one_processor, peak_memory
 
-# What a process of its own is asked to embed before it is timed.
+if TYPE_CHECKING:
+    from facetl.recognition.recognizer import Recognizer
+
 PHOTOS = 30
+# Of a photo's side where the net takes any size, pixels.
+_SIDE = 250
+_WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ def measure(model: Path, *, photos: int = PHOTOS) -> Cost:
     model: a run's folder, or a LiteRT file.
     """
     one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
-    command = [sys.executable, "-m", "facetl.runs.export.cost_process", str(model.absolute()), str(photos)]
+    command = [sys.executable, "-m", "facetl.runs.export.cost", str(model.absolute()), str(photos)]
     done = subprocess.run(
         command, env={**os.environ, **one, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, check=False
     )
@@ -53,6 +64,43 @@ def measure(model: Path, *, photos: int = PHOTOS) -> Cost:
     except (ValueError, IndexError, TypeError) as error:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
         raise RunError(f"{model}: its cost could not be measured in a process of its own ({reason}).") from error
+
+
+def weigh(model: Path, photos: int) -> dict[str, float]:
+    """Return `milliseconds`, `ram_peak` and `ram_start`; see `Cost`."""
+    if not model.exists():
+        raise FileNotFoundError(model)
+    keep_to_one_processor()
+    start_tensorflow()
+    start = peak_memory()
+    embed = _of_run(model) if model.is_dir() else _of_litert(model)
+    for _ in range(_WARM_UP):
+        embed()
+    took = []
+    for _ in range(photos):
+        # What other processes do meanwhile is not the net's cost.
+        began = time.process_time()
+        embed()
+        took.append(time.process_time() - began)
+    return {"milliseconds": 1000 * statistics.median(took), "ram_peak": peak_memory(), "ram_start": start}
+
+
+def _of_run(folder: Path) -> Callable[[], object]:
+    from facetl.recognition.recognizer import Recognizer
+    from facetl.training.head import embed
+
+    recognizer = Recognizer.load(folder)
+    side = getattr(recognizer.backbone, "size", None) or _SIDE
+    photo = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return lambda: embed(recognizer.head, recognizer.backbone.extract([photo]))
+
+
+def _of_litert(file: Path) -> Callable[[], object]:
+    from facetl.runs.export.file_formats import LiteRTNet
+
+    net = LiteRTNet(file)
+    photo = np.random.default_rng(0).uniform(0, 255, (1, net.side, net.side, 3)).astype(np.float32)
+    return lambda: net(photo)
 
 
 @dataclass(frozen=True)
@@ -69,6 +117,10 @@ def arithmetic(recognizer: Recognizer) -> Arithmetic | None:
     Counted in TensorFlow's graph of extractor and head; None for a net that is not of TensorFlow, or has no size of
     its own.
     """
+    import tensorflow as tf  # and not above: the process that measures notes its memory before
+
+    from facetl.backbones.extractor import Extractor
+
     extractor = recognizer.backbone
     if not isinstance(extractor, Extractor) or extractor.size is None:
         return None
@@ -113,3 +165,7 @@ def _of_einsum(operation: Any) -> int:
     for names, tensor in zip(letters.split(","), operation.inputs, strict=True):
         lengths |= dict(zip(names, tensor.shape.as_list(), strict=True))
     return math.prod(lengths.values())
+
+
+if __name__ == "__main__":
+    print(json.dumps(weigh(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,18 @@ from facetl.metrics.roc import accuracy_at
 from facetl.metrics.verification import pair_distances
 from facetl.recognition.recognizer import Recognizer, save_model
 from facetl.recognition.run_folder import RunFolder
-from facetl.runs.export.fixed_input import Faces, fixed_input
-from facetl.runs.export.frozen_files import QUANTISATIONS, LiteRTNet, OnnxNet, litert_model, onnx_model
-from facetl.runs.export.keras_file import keras_model, layers_of_facetl
+from facetl.runs.export.file_formats import (
+    QUANTISATIONS,
+    Faces,
+    LiteRTNet,
+    OnnxNet,
+    Progress,
+    fixed_input,
+    keras_model,
+    layers_of_facetl,
+    litert_model,
+    onnx_model,
+)
 from facetl.training.head import embed
 
 
@@ -88,7 +96,6 @@ def compare(original: np.ndarray, copy: np.ndarray, labels: np.ndarray, *, thres
 
 
 FORMATS = ("saved_model", "keras", "litert", "onnx")
-Progress = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
