@@ -51,7 +51,7 @@ class Held:
         return dict(sorted(Counter(self.names[self.kept].tolist()).items()))
 
     def of(self, faces: NDArray[np.int64]) -> Held:
-        """Return these faces alone, in their order, of people who still have enough; DataError as `hold_out`."""
+        """Return these faces alone, in their order."""
         place = {face: row for row, face in enumerate(self.faces.tolist())}
         rows = [place[face] for face in faces.tolist()]
         return replace(self, faces=self.faces[rows], names=self.names[rows], kept=self.kept[rows])

@@ -27,8 +27,6 @@ from facetl.recognition.recognizer import Recognizer
 
 Progress = Callable[[int, int], None]
 
-_NOTHING = Clustering(np.empty(0, np.int64), np.empty(0), ())
-
 
 @dataclass(frozen=True)
 class StackReport(JsonFields):
@@ -82,7 +80,7 @@ def stack_what_is_new(library: Library, recognizer: Recognizer, *, on_progress: 
     new -= stack_of.keys()
     known = known.select(np.array([face in stack_of or face in new for face in known.ids.tolist()], bool))
     stack = np.array([stack_of.get(face, NEW) for face in known.ids.tolist()], np.int64)
-    done = known.with_new(stack, recognizer)
+    done = known.clustered(recognizer, stack)
     confidence = done.confidence
     for number in {int(stack[row]) for one in done.stacks for row in one.rows} - {NEW}:
         for member in library.stack(number)[1]:
@@ -153,16 +151,12 @@ class _Known:
         """Keep some faces."""
         return _Known(self.ids[which], self.vectors[which], self.photos[which], self.resolved)
 
-    def clustered(self, recognizer: Recognizer) -> Clustering:
-        """Stack all of them."""
+    def clustered(self, recognizer: Recognizer, stack: NDArray[np.int64] | None = None) -> Clustering:
+        """Stack all of them; given the stack of each, add only those that are NEW to the stacks of the others."""
         if not len(self.ids):
-            return _NOTHING
-        return cluster(self.vectors, **self.evidence(recognizer))
-
-    def with_new(self, stack: NDArray[np.int64], recognizer: Recognizer) -> Clustering:
-        """Add the new ones to the stacks of the others."""
-        if not len(self.ids):
-            return _NOTHING
+            return Clustering(np.empty(0, np.int64), np.empty(0), ())
+        if stack is None:
+            return cluster(self.vectors, **self.evidence(recognizer))
         return assign_new(self.vectors, stack, np.ones(len(stack)), **self.evidence(recognizer))
 
     def drafts(self, done: Clustering) -> list[StackDraft]:

@@ -127,8 +127,8 @@ def library_vectors(
     keys = [face.key for face in library.faces(ids.tolist())]
     fingerprint = run_fingerprint(recognizer)
     found = _read(library.cache_folder, fingerprint, keys)
-    missing = [face for face, key in zip(ids.tolist(), keys, strict=True) if key not in found]
     key_of = dict(zip(ids.tolist(), keys, strict=True))
+    missing = [face for face, key in key_of.items() if key not in found]
     for start in range(0, len(missing), _TOGETHER):
         some = missing[start : start + _TOGETHER]
 

@@ -6,9 +6,9 @@ import html
 import json
 import os
 import time
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -53,7 +53,7 @@ class PersonData:
 
     faces: tuple[LibraryFace, ...]
     alone: tuple[LibraryPhoto, ...]
-    shared: dict[int, tuple[Face, ...]] = field(default_factory=dict)
+    shared: dict[int, tuple[Face, ...]]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def forget(library: Library, name: str) -> ForgetReport:
     thumbnails = _drop_thumbnails(library, living)
     library.set_setting(_UNDER_WAY, None)
     library.database.vacuum()
-    remains = trace(library.folder, [_name(library, name), *_rest(library, held, windows)])
+    remains = trace(library.folder, _wanted(library, name, held, windows))
     return ForgetReport(
         faces=len(held.faces),
         photos=len(held.alone),
@@ -148,19 +148,13 @@ def _without(faces: Sequence[Face], going: Sequence[Face]) -> list[Face]:
 def _dead_windows(cache: Path, living: set[str]) -> set[bytes]:
     """Return a piece of each cached feature that no face of the library has, by which it would be found."""
     windows: set[bytes] = set()
-    with ExitStack() as opened:
-        try:
-            index = Index.open(cache, write=False)
-        except MissingCacheError:
-            return windows
-        opened.callback(index.close)
+    with suppress(MissingCacheError), Index.open(cache, write=False) as index:
         for extractor in index.extractors():
             entries = [entry for shard in index.shards(extractor.id) for entry in index.rows_of(extractor.id, shard)]
-            dead = [key.hex() for key, _ in entries if key.hex() not in living]
-            rows = opened.enter_context(EmbeddingCache.open(cache, fingerprint=extractor.fingerprint, write=False))
-            for key in dead:
-                with suppress(CacheError):  # a damaged row cannot be recognised, and goes with the rest
-                    windows.add(_window(rows.rows([key]).tobytes()))
+            with EmbeddingCache.open(cache, fingerprint=extractor.fingerprint, write=False) as rows:
+                for key in {key.hex() for key, _ in entries} - living:
+                    with suppress(CacheError):  # a damaged row cannot be recognised, and goes with the rest
+                        windows.add(_window(rows.rows([key]).tobytes()))
     return windows - {b""}
 
 
@@ -191,19 +185,21 @@ def spellings(name: str) -> set[bytes]:
     return {form.encode() for form in forms}
 
 
-def _name(library: Library, name: str) -> Wanted:
-    others = {text for person in library.people() if name in person.name for text in spellings(person.name)}
-    texts = spellings(name)
-    # Two or three letters are among the numbers of any picture.
-    return Wanted("name", texts, word=True, within=others, in_numbers=min(map(len, texts)) > _SHORT)
+def wanted_name(name: str, people: Iterable[str], spell: Callable[[str], set[bytes]] = spellings) -> Wanted:
+    """Return the search for a name in all its spellings, except inside the longer names of other people."""
+    others = {text for other in people if name in other and other != name for text in spell(other)}
+    # Two or three letters are among the numbers of any picture, or of a gallery, whose letters are four bytes each.
+    telling = min(map(len, spellings(name))) > _SHORT
+    return Wanted("name", spell(name), word=True, within=others, in_numbers=telling)
 
 
-def _rest(library: Library, held: PersonData, windows: Collection[bytes]) -> list[Wanted]:
+def _wanted(library: Library, name: str, held: PersonData, windows: Collection[bytes]) -> list[Wanted]:
     paths = {os.fsencode(path) for photo in held.alone for path in photo.paths}
     with library.database.read() as sql:
         longer = {path for (path,) in sql("SELECT path FROM paths") if any(path.startswith(one) for one in paths)}
     shas, keys = ([bytes.fromhex(photo.sha) for photo in held.alone], [bytes.fromhex(face.key) for face in held.faces])
     return [
+        wanted_name(name, (person.name for person in library.people())),
         Wanted("path of a photo", paths, within=longer),
         Wanted("photo", {*shas, *(sha.hex().encode() for sha in shas)}),
         Wanted("face", {*keys, *(key.hex().encode() for key in keys), *(packed(face.face) for face in held.faces)}),
@@ -219,7 +215,11 @@ def _advice(library: Library, name: str, remains: Sequence[Trace]) -> list[str]:
     if models:
         advice.append(f"Learnt with the person: {', '.join(models)}. Learn anew, then delete them.")
     in_use = Path(library.setting("run") or library.folder)
-    if not in_use.is_relative_to(library.folder) and in_use.is_dir() and trace(in_use, [_name(library, name)]):
+    if (
+        not in_use.is_relative_to(library.folder)
+        and in_use.is_dir()
+        and trace(in_use, [wanted_name(name, (person.name for person in library.people()))])
+    ):
         advice.append(f"The run in use, {in_use}, names the person. Train anew without, then delete it.")
     if any(one.what == "name" and one.file.startswith(FILE_NAME) for one in remains):
         advice.append("The name is in the path of photos that show others, or of folders. Rename those.")

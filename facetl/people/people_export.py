@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from facetl.data.metadata.regions import Region
@@ -68,7 +69,7 @@ def export(
         links: how folders hold photos: `hard` links take no room but need one disk, and a change to one changes the
             photo; `symbolic` links break when the photo moves; `copy` is a file of its own.
         names: whose; None for everybody.
-        said_only: leave out names that stacks give and no answer confirms.
+        confirmed_only: leave out names that stacks give and no answer confirms.
         beside: put sidecars beside the photos instead, where other programs look for them.
         on_progress: called with photos done and photos in all.
 
@@ -87,15 +88,14 @@ def export(
                 f"Only people with a name can be exported; nobody has the name {unknown[0]!r}. Check its spelling."
             )
         shown = {face: name for face, name in shown.items() if name in set(names)}
-    work = _Export(library, folder, shown, links)
-    work.begin(kinds)
+    work = _Export(library, folder, shown, kinds, links=links, beside=beside, everybody=names is None)
+    work.begin()
     total = library.counts()["photos"]
     for done, photo in enumerate(_photos(library), start=1):
-        faces = library.faces_of(photo.id)
-        work.take(photo, faces, kinds=kinds, beside=beside, everybody=names is None)
+        work.take(photo, library.faces_of(photo.id))
         if on_progress is not None:
             on_progress(done, total)
-    return work.report(kinds)
+    return work.report()
 
 
 def folder_name(name: str) -> str:
@@ -111,7 +111,10 @@ class _Export:
     library: Library
     folder: Path
     shown: dict[int, str]
+    kinds: Collection[str]
     links: str
+    beside: bool
+    everybody: bool
     rows: list[tuple[object, ...]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     people: set[str] = field(default_factory=set)
@@ -122,9 +125,8 @@ class _Export:
     taken: dict[Path, set[str]] = field(default_factory=dict)
     confirmed: Mapping[int, str] = field(default_factory=dict)
     stacks: dict[int, tuple[int, float]] = field(default_factory=dict)
-    root: Path | None = None
 
-    def begin(self, kinds: Collection[str]) -> None:
+    def begin(self) -> None:
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise DataError(
                 f"{self.folder}: an export needs a folder that is empty or not there yet. Name another one."
@@ -134,17 +136,15 @@ class _Export:
         # Two names that differ in what a folder cannot have must not share one.
         for name in sorted(set(self.shown.values())):
             self.folders[name] = self._free(self.folder / folder_name(name))
-        if "csv" in kinds:
+        if "csv" in self.kinds:
             self.confirmed = self.library.resolved().names
             self.stacks = _stacks(self.library)
 
-    def take(
-        self, photo: LibraryPhoto, faces: list[LibraryFace], *, kinds: Collection[str], beside: bool, everybody: bool
-    ) -> None:
+    def take(self, photo: LibraryPhoto, faces: list[LibraryFace]) -> None:
         path = next((path for path in photo.paths if path.is_file()), None)
         named = [face for face in faces if face.id in self.shown]
-        if "csv" in kinds:
-            self.tabulate(photo, faces if everybody else named, path or next(iter(photo.paths), Path()))
+        if "csv" in self.kinds:
+            self.tabulate(photo, faces if self.everybody else named, path or next(iter(photo.paths), Path()))
         if not named:
             return
         if path is None:
@@ -152,11 +152,11 @@ class _Export:
             return
         self.photos += 1
         self.people |= {self.shown[face.id] for face in named}
-        if "folders" in kinds:
+        if "folders" in self.kinds:
             for name in sorted({self.shown[face.id] for face in named}):
                 self.link(path, self.folders[name])
-        if "xmp" in kinds:
-            self.mark(photo, path, named, beside=beside)
+        if "xmp" in self.kinds:
+            self.mark(photo, path, named)
 
     def tabulate(self, photo: LibraryPhoto, faces: list[LibraryFace], path: Path) -> None:
         for face in faces:
@@ -185,16 +185,16 @@ class _Export:
             ) from error
         self.files += 1
 
-    def mark(self, photo: LibraryPhoto, path: Path, faces: list[LibraryFace], *, beside: bool) -> None:
+    def mark(self, photo: LibraryPhoto, path: Path, faces: list[LibraryFace]) -> None:
         regions = [
             Region.of_pixels(self.shown[face.id], face.face.box, width=photo.width, height=photo.height)
             for face in faces
         ]
         try:
-            if beside:
+            if self.beside:
                 write_sidecar(path, regions)
             else:
-                target = self.folder / path.relative_to(self._root()).with_name(f"{path.name}.xmp")
+                target = self.folder / path.relative_to(self.root).with_name(f"{path.name}.xmp")
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_atomic(target, sidecar_content(path, regions))
         except DataError:
@@ -202,11 +202,10 @@ class _Export:
             return
         self.sidecars += 1
 
-    def _root(self) -> Path:
-        if self.root is None:
-            folders = [str(path.parent) for photo in _photos(self.library) for path in photo.paths]
-            self.root = Path(os.path.commonpath(folders))
-        return self.root
+    @cached_property
+    def root(self) -> Path:
+        """The folder that holds all photos of the library."""
+        return Path(os.path.commonpath([path.parent for photo in _photos(self.library) for path in photo.paths]))
 
     def _free(self, path: Path) -> Path:
         """Return the path, or the next one with a number, that no file system takes for one given out before."""
@@ -218,8 +217,8 @@ class _Export:
         taken.add(free.name.casefold())
         return free
 
-    def report(self, kinds: Collection[str]) -> ExportReport:
-        if "csv" in kinds:
+    def report(self) -> ExportReport:
+        if "csv" in self.kinds:
             write_atomic(self.folder / TABLE, csv_bytes([COLUMNS, *self.rows]))
         return ExportReport(
             folder=str(self.folder),

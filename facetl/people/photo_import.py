@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import cv2
@@ -110,22 +110,14 @@ def import_photos(
         on_progress or (lambda done, total: None),
         on_photo or (lambda photo: None),
         Counter(album.skipped),
+        Counter(photos=len(album.paths)),
     )
-    near_duplicates = coming.run(album.paths)
-    counted = coming.counted
+    coming.run(album.paths)
     return ImportReport(
-        photos=len(album.paths),
         skipped=dict(sorted((+coming.skipped).items())),
-        near_duplicates=near_duplicates,
         seconds=time.perf_counter() - began,
-        **{name: counted[name] for name in _COUNTED},
+        **{one.name: coming.counted[one.name] for one in fields(ImportReport) if one.type == "int"},
     )
-
-
-_COUNTED = (
-    *("added", "known", "moved", "searched_again", "changed", "faces", "poor", "without_face", "duplicates"),
-    *("named_from_regions", "damaged_metadata"),
-)
 
 
 @dataclass
@@ -140,20 +132,20 @@ class _Import:
     on_progress: Callable[[int, int], None]
     on_photo: Callable[[LibraryPhoto], None]
     skipped: Counter[str]
-    counted: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str]
     seen: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     done: int = 0
     net: Detector | None = None
 
-    def run(self, paths: Sequence[Path]) -> int:
-        """Import all; return how many photos were found to be nearly others."""
+    def run(self, paths: Sequence[Path]) -> None:
+        """Import all."""
         self.on_progress(0, self.total)
         with LandmarkStore.open(self.library.cache_folder, write=True) as store:
             for start in range(0, len(paths), _AT_ONCE):
                 self._some(store, paths[start : start + _AT_ONCE])
         with self.library.database.write() as sql:
-            return ingest.mark_near_duplicates(sql)
+            self.counted["near_duplicates"] = ingest.mark_near_duplicates(sql)
 
     def _some(self, store: LandmarkStore, paths: Sequence[Path]) -> None:
         found: dict[str, list[Path]] = {}

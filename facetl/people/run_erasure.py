@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,13 @@ from facetl.faces.landmark_store import LandmarkStore
 from facetl.io.json import JsonFields
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.people.byte_search import Trace, Wanted, trace
-from facetl.people.library_erasure import spellings
+from facetl.people.library_erasure import spellings, wanted_name
 from facetl.recognition.gallery_file import GalleryFile
 from facetl.recognition.run_folder import CONFIG, RunFolder, SplitPeople
 from facetl.runs.versions import VERSIONS
 
 # What shows held-out people by picture and name; it is made by training and cannot be made again without it.
 PICTURES = ("report.html", "logs/sprite.png", "logs/names.tsv", "logs/embeddings.tsv", "logs/projector_config.pbtxt")
-_SHORT = 5
 _NUMBERS = 64  # bytes of an embedding that are looked for
 
 
@@ -108,11 +106,7 @@ def forget_in_run(
 def _wanted(name: str, gallery: GalleryFile | None, rows: Collection[int], people: SplitPeople | None) -> list[Wanted]:
     """Return what is looked for: the name, however it is written, and the embeddings of the enrolled faces."""
     names = {*(gallery.names if gallery else ()), *(one for side in (people or {}).values() for one in side)}
-    others = {text for other in names if name in other and other != name for text in _written(other)}
-    texts = _written(name)
-    # Two or three letters are among the numbers of any file; those of a gallery are four bytes each.
-    telling = min(map(len, spellings(name))) > _SHORT
-    wanted = [Wanted("name", texts, word=True, within=others, in_numbers=telling)]
+    wanted = [wanted_name(name, names, _written)]
     if gallery is not None and rows:
         wanted.append(Wanted("embedding", {gallery.embeddings[row].tobytes()[:_NUMBERS] for row in rows}))
     return wanted
@@ -127,16 +121,14 @@ def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str
     """Return the sha256 of photos that are the person's and nobody else's; and the reason where that is unknown."""
     if photos is None or cache is None:
         return set(), []
-    seen: list[tuple[str, bytes]] = []
-    with ExitStack() as opened:
-        try:
-            index = Index.open(cache, write=False)
-        except MissingCacheError:
-            return set(), []
-        opened.callback(index.close)
-        seen += index.photos()
-        if (cache / LANDMARKS).is_file():
-            seen += opened.enter_context(LandmarkStore.open(cache, write=False)).photos()
+    try:
+        with Index.open(cache, write=False) as index:
+            seen = index.photos()
+    except MissingCacheError:
+        return set(), []
+    if (cache / LANDMARKS).is_file():
+        with LandmarkStore.open(cache, write=False) as store:
+            seen += store.photos()
     try:
         is_own = _ownership(name, photos, layout)
     except DataError as error:
@@ -169,8 +161,7 @@ def _drop_features(gone: Collection[bytes], cache: Path | None) -> int:
             seen = store.photos()
             store.forget([path for path, sha in seen if sha in gone])
             dropped += store.keep({sha for _, sha in seen} - set(gone))
-    index = Index.open(cache, write=False)
-    try:
+    with Index.open(cache, write=False) as index:
         keys = {
             key
             for extractor in index.extractors()
@@ -179,8 +170,6 @@ def _drop_features(gone: Collection[bytes], cache: Path | None) -> int:
         }
         # Photos that are remembered and have no row, being unreadable, stay remembered.
         keys |= {sha for _, sha in index.photos()}
-    finally:
-        index.close()
     return dropped + keep(cache, {key.hex() for key in keys - set(gone)})
 
 
