@@ -18,10 +18,10 @@ from facetl.io.setting import Option, field_names, option_of
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.recognition.run_folder import CONFIG, stored_extractor
+from facetl.samplers import Schedule
 from facetl.training.settings import (
     PRESETS,
     FitSettings,
-    Schedule,
     TrainingSettings,
     changed,
 )

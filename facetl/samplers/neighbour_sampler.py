@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -35,6 +33,8 @@ class NeighbourSampler(TripletSampler):
         rounds, anchors_per_person: see `TripletSampler`.
     """
 
+    effective_settings = ("temperature", "candidates", "uniform_share", "warmup", "ramp")
+
     def __init__(
         self,
         labels: npt.ArrayLike,
@@ -50,9 +50,9 @@ class NeighbourSampler(TripletSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(labels, rounds=rounds, anchors_per_person=anchors_per_person, seed=seed)
-        check_schedule("temperature", temperature, above=0, most=math.inf)
-        check_schedule("candidates", candidates, above=0, most=math.inf)
-        check_schedule("uniform_share", uniform_share, most=1)
+        check_schedule("temperature", temperature)
+        check_schedule("candidates", candidates)
+        check_schedule("uniform_share", uniform_share, share=True)
         scheduled = any(isinstance(value, tuple) for value in (temperature, candidates, uniform_share))
         if epochs is None and scheduled:
             raise TrainingError("epochs: a value that runs from a first to a last needs their number. Give epochs.")

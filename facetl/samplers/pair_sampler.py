@@ -51,6 +51,7 @@ class PairSampler(Sampler):
     """
 
     gives = "pairs"
+    effective_settings = ("most_pairs",)
 
     def __init__(
         self,

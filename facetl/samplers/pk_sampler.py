@@ -23,6 +23,7 @@ class PKSampler(Sampler):
     """
 
     sized = False
+    effective_settings = ("people_per_batch", "photos_per_person", "mining")
 
     def __init__(
         self, labels: npt.ArrayLike, *, people_per_batch: int = 32, photos_per_person: int = 4, seed: int = 0

@@ -46,6 +46,7 @@ class Sampler(ABC):
         gives: what `batches` yields: `labels`, rows [m], each once; `triplets`, rows [n, 3] of anchor, positive and
             negative; or `pairs`, rows [n, 2].
         sized: whether the batch size is for the caller to choose.
+        effective_settings: names of training settings that have an effect with such samplers alone.
         labels: [rows], the class of each row, of any type that NumPy can sort.
         targets: [rows] int32, the labels as the loss gets them: themselves where they are small whole numbers, else
             their places among the sorted labels.
@@ -56,6 +57,7 @@ class Sampler(ABC):
 
     gives: ClassVar[str] = "labels"
     sized: ClassVar[bool] = True
+    effective_settings: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, labels: npt.ArrayLike, *, seed: int = 0) -> None:
         self.labels = np.asarray(labels)
@@ -224,13 +226,13 @@ def linear(schedule: Schedule, epoch: int, epochs: int) -> float:
     return (1 - share) * schedule[0] + share * schedule[1]
 
 
-def check_schedule(name: str, schedule: Schedule, *, above: float = -math.inf, least: float = 0.0, most: float) -> None:
-    """Raise TrainingError unless a number, or both ends of a schedule, lie above, and from least to most."""
+def check_schedule(name: str, schedule: Schedule, *, share: bool = False) -> None:
+    """Raise TrainingError unless a number, or both ends of a schedule, lie above 0 or, as a share, in [0, 1]."""
     ends = schedule if isinstance(schedule, tuple) else (schedule,)
     if not 1 <= len(ends) <= 2 or not all(isinstance(value, int | float) for value in ends):
         raise TrainingError(f"{name}: expected a number or a pair of them, first and last, got {schedule!r}.")
-    if not all(above < value < math.inf and least <= value <= most for value in ends):
-        rule = f"a number above {above:g}" if above > -math.inf else f"a share in [{least:g}, {most:g}]"
+    if not all(0 <= value <= 1 if share else 0 < value < math.inf for value in ends):
+        rule = "a share in [0, 1]" if share else "a number above 0"
         raise TrainingError(f"{name}: expected {rule}, got {':'.join(map(str, ends))}.")
 
 

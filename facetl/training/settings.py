@@ -10,28 +10,12 @@ from typing import Any, Self
 from facetl.errors import TrainingError
 from facetl.io.setting import field_names, option_of, setting
 from facetl.losses.registry import LOSSES, MINERS, LossSpec
+from facetl.samplers.sampler import SAMPLERS, Schedule, check_schedule
 
-# What the batches of facetl's samplers hold; those of others are looked up in `facetl.samplers.SAMPLERS`.
-_GIVES = {"neighbours": "triplets", "random": "triplets", "pk": "labels", "pairs": "pairs"}
 SCHEDULES = ("decay", "cosine")
 STANDARDISATIONS = ("none", "features", "whiten", "within", "discriminant")
 INITIALISERS = ("glorot", "orthogonal", "identity")
 MININGS = tuple(MINERS)
-
-# A number, or where it begins and where it ends: linear over the epochs.
-Schedule = float | tuple[float, float]
-
-
-def _ends(name: str, value: Schedule) -> tuple[float, ...]:
-    """Return a setting's first and last value, or the one that it keeps; TrainingError for another form."""
-    values = value if isinstance(value, tuple) else (value,)
-    if len(values) > 2 or not values or not all(isinstance(each, int | float) for each in values):
-        raise TrainingError(f"{name}: expected a number or a pair of them, first and last, got {value!r}.")
-    return tuple(values)
-
-
-def _text(value: Schedule) -> str:
-    return ":".join(str(each) for each in value) if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,22 +42,12 @@ class FitSettings:
     def __post_init__(self) -> None:
         self._check_choices(schedule=SCHEDULES)
         check_bounds(self)
-        self._check_positive("learning_rate")
+        check_schedule("learning_rate", self.learning_rate)
 
     def _check_choices(self, **allowed: Iterable[str]) -> None:
         for name, choices in allowed.items():
             if getattr(self, name) not in choices:
                 raise TrainingError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}.")
-
-    def _check_positive(self, name: str) -> None:
-        value = getattr(self, name)
-        if not all(0 < each < math.inf for each in _ends(name, value)):
-            raise TrainingError(f"{name}: expected a number above 0, got {_text(value)}.")
-
-    def _check_share(self, name: str) -> None:
-        value = getattr(self, name)
-        if not all(0 <= each <= 1 for each in _ends(name, value)):
-            raise TrainingError(f"{name}: expected a share in [0, 1], got {_text(value)}.")
 
     def of_fit(self) -> dict[str, Any]:
         """Return the settings that every training has, by name."""
@@ -210,9 +184,9 @@ class TrainingSettings(FitSettings):
             raise TrainingError("head: the last layer must be normalised, since distances are of unit vectors.")
         self._check_choices(loss=LOSSES, standardise=STANDARDISATIONS, mining=MININGS, initialiser=INITIALISERS)
         for name in ("temperature", "candidates"):
-            self._check_positive(name)
+            check_schedule(name, getattr(self, name))
         for name in ("dropout", "input_dropout", "uniform_share", "shrinkage"):
-            self._check_share(name)
+            check_schedule(name, getattr(self, name), share=True)
         if self.most_pairs == 1:
             raise TrainingError(f"most_pairs: expected 2 or more, or 0 for all, got {self.most_pairs}.")
         self._check_loss()
@@ -220,13 +194,8 @@ class TrainingSettings(FitSettings):
     @property
     def sampler_gives(self) -> str:
         """What the sampler's batches hold, `triplets`, `labels` or `pairs`; TrainingError for one that is not known."""
-        if self.sampler in _GIVES:
-            return _GIVES[self.sampler]
-        from facetl.samplers import SAMPLERS  # by NumPy, without which a command line starts faster
-
         if self.sampler not in SAMPLERS:
-            names = ", ".join([*_GIVES, *(SAMPLERS.keys() - _GIVES)])
-            raise TrainingError(f"sampler: expected one of {names}, got {self.sampler!r}.")
+            raise TrainingError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {self.sampler!r}.")
         return SAMPLERS[self.sampler].gives
 
     def _check_loss(self) -> None:
@@ -309,24 +278,6 @@ BEST = replace(BALANCED, widths=(512,), activations=("linear",), normalised=(Tru
 PRESETS = {"balanced": BALANCED, "tutorial": TUTORIAL, "best": BEST}
 
 
-# What counts only with some samplers and losses: refused elsewhere, when it is asked for by name.
-_EFFECTIVE_WITH = (
-    (
-        ("mining",),
-        "the sampler pk and the loss triplet",
-        lambda chosen: (chosen.sampler, chosen.loss) == ("pk", "triplet"),
-    ),
-    (("people_per_batch", "photos_per_person"), "the sampler pk", lambda chosen: chosen.sampler == "pk"),
-    (("batch_size",), "the samplers random, neighbours and pairs", lambda chosen: chosen.sampler != "pk"),
-    (("most_pairs",), "the sampler pairs", lambda chosen: chosen.sampler == "pairs"),
-    (
-        ("temperature", "candidates", "uniform_share", "warmup", "ramp"),
-        "the sampler neighbours",
-        lambda chosen: chosen.sampler == "neighbours",
-    ),
-)
-
-
 def preset(name: str, **changes: Any) -> TrainingSettings:
     """Return a preset with some settings changed; see `changed`. TrainingError for a preset that is not known."""
     if name not in PRESETS:
@@ -349,11 +300,17 @@ def changed(base: TrainingSettings, **changes: Any) -> TrainingSettings:
     if given.get("loss", base.loss) != base.loss:
         given = {"margin": None, "loss_scale": None, **given}
     chosen = replace(base, **given)
-    for names, where, applies in _EFFECTIVE_WITH:
-        idle = [name for name in names if name in given]
-        if idle and not applies(chosen):
+    for name in given:
+        samplers = [
+            known
+            for known, sampler in SAMPLERS.items()
+            if name in sampler.effective_settings or (name == "batch_size" and sampler.sized)
+        ]
+        mined = name == "mining"
+        if (samplers and chosen.sampler not in samplers) or (mined and chosen.loss != "triplet"):
+            where = f"the sampler {' or '.join(samplers)}{' and the loss triplet' if mined else ''}"
             raise TrainingError(
-                f"{idle[0]}: counts only with {where}, got the sampler {chosen.sampler} and the loss {chosen.loss}. "
+                f"{name}: counts only with {where}, got the sampler {chosen.sampler} and the loss {chosen.loss}. "
                 "Leave it out."
             )
     return chosen

@@ -9,6 +9,7 @@ import pytest
 from gaussians import small_settings
 
 from facetl.errors import TrainingError
+from facetl.samplers import SAMPLERS, ShuffleSampler
 from facetl.training.settings import LOSSES, TrainingSettings, preset
 
 
@@ -129,6 +130,19 @@ def test_changes_with_effect_are_taken() -> None:
     assert (settings.temperature, settings.candidates, settings.batch_size, settings.warmup) == ((1.0, 0.3), 50, 9, 2)
     settings = preset("balanced", sampler="pk", mining="distance-weighted", people_per_batch=9, photos_per_person=3)
     assert (settings.mining, settings.people_per_batch, settings.photos_per_person) == ("distance-weighted", 9, 3)
+
+
+def test_a_sampler_names_the_settings_that_count_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Weighted(ShuffleSampler):
+        effective_settings = ("temperature",)
+
+    changes = {"sampler": "weighted", "loss": "supcon"}
+    monkeypatch.setitem(SAMPLERS, "weighted", Weighted)
+    assert preset("balanced", **changes, temperature=0.3, batch_size=9).temperature == 0.3
+    with pytest.raises(
+        TrainingError, match=r"^candidates: counts only with the sampler neighbours, got the sampler we"
+    ):
+        preset("balanced", **changes, candidates=30)
 
 
 def test_pairs_bring_their_loss_and_the_loss_takes_either_sampler() -> None:
