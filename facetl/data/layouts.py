@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
-from facetl.data.manifest import Manifest, Photo, identity_from
+from facetl.data.manifest import Manifest, Photo, listed
 from facetl.data.walk import IMAGE_SUFFIXES, walk
 from facetl.errors import DataError
 
@@ -63,22 +64,14 @@ def layout(
     return register
 
 
-def listed(root: Path, photos: Iterable[Photo], skipped: Mapping[str, int]) -> Manifest:
-    """Make a Manifest of photos in any order, names NFC-normalised."""
-    named = [replace(photo, identity=identity_from(photo.identity)) for photo in photos]
-    named.sort(key=lambda photo: (photo.identity, photo.path.relative_to(root).as_posix()))
-    return Manifest(root, tuple(named), {reason: n for reason, n in sorted(skipped.items()) if n})
-
-
 def only(manifest: Manifest, pattern: str) -> Manifest:
     """Keep the photos whose path below the root matches; DataError where those are fewer than the others."""
-    fits = re.compile(pattern)
-    kept = [photo for photo in manifest.photos if fits.fullmatch(photo.path.relative_to(manifest.root).as_posix())]
-    others = len(manifest) - len(kept)
-    if others > len(kept) or not kept:
-        example = next((photo.path for photo in manifest.photos if photo not in kept[:1]), manifest.root)
-        raise DataError(f"Got {others} photos of another name, as {example.relative_to(manifest.root).as_posix()}.")
-    return listed(manifest.root, kept, Counter(manifest.skipped) + Counter({OTHER_NAME: others}))
+    fits = [re.fullmatch(pattern, path) is not None for path in manifest.relative_paths]
+    others = fits.count(False)
+    if others > fits.count(True):
+        example = manifest.relative_paths[fits.index(False)]
+        raise DataError(f"Got {others} photos of another name, as {example}.")
+    return _kept(manifest, fits, {OTHER_NAME: others})
 
 
 def on_list(manifest: Manifest, names: Iterable[str]) -> Manifest:
@@ -86,9 +79,12 @@ def on_list(manifest: Manifest, names: Iterable[str]) -> Manifest:
     wanted = set(names)
     if not wanted:
         return manifest
-    kept = [photo for photo in manifest.photos if photo.path.relative_to(manifest.root).as_posix() in wanted]
-    counts = {NOT_LISTED: len(manifest) - len(kept), ABSENT: len(wanted) - len(kept)}
-    return listed(manifest.root, kept, Counter(manifest.skipped) + Counter(counts))
+    fits = [path in wanted for path in manifest.relative_paths]
+    return _kept(manifest, fits, {NOT_LISTED: fits.count(False), ABSENT: len(wanted) - fits.count(True)})
+
+
+def _kept(manifest: Manifest, fits: Iterable[bool], skipped: Mapping[str, int]) -> Manifest:
+    return listed(manifest.root, compress(manifest.photos, fits), Counter(manifest.skipped) + Counter(skipped))
 
 
 def lines_of(root: Path, *names: str) -> list[str]:
@@ -139,7 +135,7 @@ def read_layout(root: Path | str, name: str = FOLDERS) -> Manifest:
 
 
 def recognised(root: Path) -> str:
-    """Name the one layout that a folder is without doubt, else `folders`."""
+    """Return the name of the one layout that a folder is without doubt, else `folders`."""
     sure = [one.name for one in LAYOUTS.values() if root.is_dir() and one.sure(root)]
     return sure[0] if len(sure) == 1 else FOLDERS
 
@@ -149,21 +145,19 @@ def _whence(chosen: DatasetLayout) -> str:
 
 
 def _on_one_side(manifest: Manifest) -> Manifest:
-    sides = defaultdict(set)
-    for photo in manifest.photos:
-        sides[photo.identity].add(photo.split)
-    kept = [photo for photo in manifest.photos if len(sides[photo.identity]) == 1]
-    return listed(manifest.root, kept, Counter(manifest.skipped) + Counter({TWO_SIDES: len(manifest) - len(kept)}))
+    sides = Counter(identity for identity, _ in {(photo.identity, photo.split) for photo in manifest.photos})
+    fits = [sides[photo.identity] == 1 for photo in manifest.photos]
+    return _kept(manifest, fits, {TWO_SIDES: fits.count(False)})
 
 
 def _folders(root: Path, pattern: str) -> bool:
-    """Tell whether there are folders, and all are named like this."""
+    """Return whether there are folders, and all are named like this."""
     names = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
     return bool(names) and all(re.fullmatch(pattern, name) for name in names)
 
 
 def _files(root: Path, pattern: re.Pattern[str]) -> bool:
-    """Tell whether there are photos in a folder itself, and all are named like this."""
+    """Return whether there are photos in a folder itself, and all are named like this."""
     names = [name for name in os.listdir(root) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     return bool(names) and all(map(pattern.fullmatch, names))
 
@@ -301,11 +295,10 @@ def orl(root: Path) -> Manifest:
 )
 def celeba(root: Path) -> Manifest:
     """Read CelebA with its official sides; people are numbers."""
-    found = {
-        file: dict(fields for line in lines_of(root, file, f"*/{file}") if len(fields := line.split()) == 2)
+    people, sides = (
+        dict(fields for line in lines_of(root, file, f"*/{file}") if len(fields := line.split()) == 2)
         for file in ("identity_CelebA.txt", "list_eval_partition.txt")
-    }
-    people, sides = found.values()
+    )
     if not people:
         raise DataError("Got no identity_CelebA.txt that says who is on which photo.")
     album = walk([root])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,9 +64,7 @@ class Manifest:
                 f"photos must lie in a folder per person (ROOT/Person_Name/photo.jpg), got {counted} in "
                 f"{found.root}. Put each person's photos into a folder with the person's name."
             )
-        photos = [Photo(path=path, identity=identity_from(folder)) for folder, path in found.photos]
-        photos.sort(key=lambda photo: (photo.identity, photo.path.relative_to(found.root).as_posix()))
-        return cls(root=found.root, photos=tuple(photos), skipped=dict(sorted(found.skipped.items())))
+        return listed(found.root, [Photo(path, folder) for folder, path in found.photos], found.skipped)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -78,7 +76,7 @@ class Manifest:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int32]:
-        """Who is on each photo, int32 [photos], read-only."""
+        """The label of the person on each photo, int32 [photos], read-only."""
         index = {identity: label for label, identity in enumerate(self.identities)}
         labels = np.fromiter((index[photo.identity] for photo in self.photos), dtype=np.int32, count=len(self))
         labels.setflags(write=False)
@@ -86,8 +84,13 @@ class Manifest:
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
-        """Where each photo lies [photos]."""
+        """The path of each photo [photos]."""
         return tuple(photo.path for photo in self.photos)
+
+    @cached_property
+    def relative_paths(self) -> tuple[str, ...]:
+        """The path of each photo below the root, with / between folders [photos]."""
+        return tuple(path.relative_to(self.root).as_posix() for path in self.paths)
 
     def counts(self) -> dict[str, int]:
         """Count the photos of each person, people sorted."""
@@ -143,11 +146,15 @@ class Manifest:
         return replace(self, photos=tuple(self.photos[index] for index in chosen.tolist()))
 
 
-def identity_from(folder: str) -> str:
-    """Return the person that a folder is named after, or a list names: NFC-normalised, in letters that can be shown."""
-    # A folder name that is not UTF-8 reaches Python as lone surrogates, which no JSON or HTML could carry.
-    readable = folder.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", readable)
+def listed(root: Path, photos: Iterable[Photo], skipped: Mapping[str, int]) -> Manifest:
+    """Make a Manifest of photos in any order, people's names NFC-normalised."""
+    named = []
+    for photo in photos:
+        # A folder name that is not UTF-8 reaches Python as lone surrogates, which no JSON or HTML could carry.
+        readable = photo.identity.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        named.append(replace(photo, identity=unicodedata.normalize("NFC", readable)))
+    named.sort(key=lambda photo: (photo.identity, photo.path.relative_to(root).as_posix()))
+    return Manifest(root, tuple(named), {reason: count for reason, count in sorted(skipped.items()) if count})
 
 
 def person_name(text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Generic, TypeVar
 
 from facetl.errors import DataError
 
@@ -35,6 +37,11 @@ class Pair:
     same: bool
     fold: int
 
+    @property
+    def people(self) -> tuple[str, str]:
+        """The names of who is on them."""
+        return self.first[0], self.second[0]
+
 
 @dataclass(frozen=True)
 class PathPair:
@@ -44,40 +51,34 @@ class PathPair:
     second: str
     same: bool
     fold: int
-    first_person: str
-    second_person: str
+    people: tuple[str, str]
+
+
+P = TypeVar("P", Pair, PathPair)
 
 
 @dataclass(frozen=True)
-class PairsProtocol:
+class _Folds(Generic[P]):
+    folds: int
+    pairs: tuple[P, ...]
+
+    def fold(self, fold: int) -> tuple[P, ...]:
+        """Return the pairs of one fold, in the order of the file."""
+        if not 0 <= fold < self.folds:
+            raise DataError(f"fold must be 0 to {self.folds - 1}, got {fold}.")
+        return tuple(pair for pair in self.pairs if pair.fold == fold)
+
+    def people(self, fold: int) -> frozenset[str]:
+        """Return the names of everyone in a fold: those a model tested on it must never have seen."""
+        return frozenset(name for pair in self.fold(fold) for name in pair.people)
+
+
+class PairsProtocol(_Folds[Pair]):
     """Pairs in folds; no person of a published fold appears in another, which `people` lets one check."""
 
-    folds: int
-    pairs: tuple[Pair, ...]
 
-    def fold(self, fold: int) -> tuple[Pair, ...]:
-        """Give the pairs of one fold, in the order of the file."""
-        return tuple(pair for pair in self.pairs if pair.fold == _checked_fold(fold, self.folds))
-
-    def people(self, fold: int) -> frozenset[str]:
-        """Name everyone who appears in a fold: those a model tested on it must never have seen."""
-        return frozenset(name for pair in self.fold(fold) for name, _ in (pair.first, pair.second))
-
-
-@dataclass(frozen=True)
-class PathPairs:
+class PathPairs(_Folds[PathPair]):
     """Pairs of paths in folds; whether folds share people is up to the list, and `people` lets one check."""
-
-    folds: int
-    pairs: tuple[PathPair, ...]
-
-    def fold(self, fold: int) -> tuple[PathPair, ...]:
-        """Give the pairs of one fold, in the order of the file."""
-        return tuple(pair for pair in self.pairs if pair.fold == _checked_fold(fold, self.folds))
-
-    def people(self, fold: int) -> frozenset[str]:
-        """Name everyone who appears in a fold: those a model tested on it must never have seen."""
-        return frozenset(name for pair in self.fold(fold) for name in (pair.first_person, pair.second_person))
 
 
 @dataclass(frozen=True)
@@ -158,22 +159,21 @@ def find_pairs(protocol: PairsProtocol | PathPairs, root: Path | str) -> tuple[t
     for pair in protocol.pairs:
         try:
             if isinstance(pair, Pair):
-                photos = (lfw_photo(root, *pair.first), lfw_photo(root, *pair.second))
-                people = (pair.first[0], pair.second[0])
+                photos = lfw_photo(root, *pair.first), lfw_photo(root, *pair.second)
             else:
-                photos = (listed_photo(root, pair.first), listed_photo(root, pair.second))
-                people = (pair.first_person, pair.second_person)
+                photos = listed_photo(root, pair.first), listed_photo(root, pair.second)
         except DataError as error:
             missing.append(error)
             continue
-        found.append(FoundPair(*photos, pair.same, pair.fold, *(unicodedata.normalize("NFC", name) for name in people)))
+        people = (unicodedata.normalize("NFC", name) for name in pair.people)
+        found.append(FoundPair(*photos, pair.same, pair.fold, *people))
     if not found:
         raise missing[0]
     return tuple(found), len(missing)
 
 
 def shared_people(protocol: PairsProtocol | PathPairs) -> tuple[str, ...]:
-    """Name, sorted and NFC, everyone who appears in more than one fold: a threshold from the others has seen them."""
+    """Return the names, sorted and NFC, of everyone who appears in more than one fold: a threshold from the others has seen them."""
     folds = [{unicodedata.normalize("NFC", name) for name in protocol.people(k)} for k in range(protocol.folds)]
     counts = Counter(name for people in folds for name in people)
     return tuple(sorted(name for name, count in counts.items() if count > 1))
@@ -215,7 +215,7 @@ def lfw_photo(root: Path | str, name: str, number: int) -> Path:
     Names composed and decomposed (NFC, NFD) find each other. Raises DataError when there is no such file.
     """
     folder = Path(root)
-    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+    for spelling in _spellings(name):
         for suffix in _LFW_SUFFIXES:
             candidate = folder / spelling / f"{spelling}_{number:04d}{suffix}"
             if os.path.isfile(candidate):  # unlike Path.is_file, deaf to names that are too long
@@ -234,13 +234,17 @@ def listed_photo(root: Path | str, name: str) -> Path:
     folder = Path(root)
     if not _stays_inside(name):
         raise DataError(f"a list names photos by paths below a folder, got {shown(name)}. {SEE}")
-    for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+    for spelling in _spellings(name):
         if os.path.isfile(folder / spelling):
             return folder / spelling
     raise DataError(
         f"a list names the photo {shown(name)}, which {folder} does not hold. "
         "Give the folder of images that the list was made for."
     )
+
+
+def _spellings(name: str) -> Iterable[str]:
+    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
 
 
 def _path_pair(path: Path, line: int, cells: dict[str, str]) -> PathPair:
@@ -262,10 +266,11 @@ def _path_pair(path: Path, line: int, cells: dict[str, str]) -> PathPair:
     if same != (people[0] == people[1]):
         text = f"expected same to be {int(not same)} for {shown(people[0])} and {shown(people[1])}, got {int(same)}."
         raise wrong_at(path, line, f"{text} Columns {', '.join(_PERSON_COLUMNS)} say who is who, where folders do not.")
-    return PathPair(first, second, same, int(fold), people[0], people[1])
+    return PathPair(first, second, same, int(fold), (people[0], people[1]))
 
 
 def relative_path(path: Path, line: int, cell: str) -> str:
+    """Return the path in a cell, with / between folders; DataError for one that leads out of the folder of photos."""
     name = cell if "/" in cell else cell.replace("\\", "/")
     if not _stays_inside(name):
         raise wrong_at(path, line, f"expected a path below the folder of photos, got {shown(cell)}.")
@@ -273,47 +278,37 @@ def relative_path(path: Path, line: int, cell: str) -> str:
 
 
 def _stays_inside(name: str) -> bool:
-    """Tell whether a path is relative, climbs nowhere and names something: a list must not reach other files."""
+    """Return whether a path is relative, climbs nowhere and names something: a list must not reach other files."""
     parts = PurePosixPath(name).parts
     return bool(parts) and not name.startswith("/") and ".." not in parts and is_plain(name)
 
 
-def _checked_fold(fold: int, folds: int) -> int:
-    if not 0 <= fold < folds:
-        raise DataError(f"fold must be 0 to {folds - 1}, got {fold}.")
-    return fold
-
-
 def _lines(path: Path) -> list[str]:
     # Not str.splitlines, which would also break at characters that may stand in a name.
-    text = text_of(path).replace("\r\n", "\n").replace("\r", "\n")
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [line.strip() for line in re.split(r"\r\n?|\n", text_of(path))]
     while lines and not lines[-1]:
         lines.pop()
     return lines
 
 
 def _header(path: Path, line: str) -> tuple[int, int]:
-    fields = line.split()
-    numbers = [_number(field) for field in fields]
-    if len(numbers) not in (1, 2) or None in numbers:
+    numbers = [number for field in line.split() if (number := _number(field))]
+    if len(numbers) not in (1, 2) or len(numbers) != len(line.split()):
         raise wrong_at(path, 1, f'expected "FOLDS N" or "N", got {line!r}.')
-    found = [number for number in numbers if number is not None]
-    return (found[0], found[1]) if len(found) == 2 else (1, found[0])
+    return (1, *numbers)[-2], numbers[-1]
 
 
 def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:
     # Tabs where there are any, since a name may contain a space.
     fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-    if len(fields) == 3:
-        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[0], fields[2]), True, fold)
-    elif len(fields) == 4:
-        pair = Pair(_photo(path, at, fields[0], fields[1]), _photo(path, at, fields[2], fields[3]), False, fold)
-    else:
+    if len(fields) not in (3, 4):
         raise wrong_at(path, at, f"expected 3 or 4 fields, got {len(fields)}.")
+    # The second name stands only where it is another one.
+    first, second = _photo(path, at, *fields[:2]), _photo(path, at, *(fields[0], *fields[2:])[-2:])
+    pair = Pair(first, second, len(fields) == 3, fold)
     if pair.same and pair.first == pair.second:
         raise wrong_at(path, at, f"expected two photos, got photo {pair.first[1]} of {pair.first[0]} twice.")
-    if not pair.same and pair.first[0] == pair.second[0]:
+    if not pair.same and len(set(pair.people)) == 1:
         raise wrong_at(path, at, f"expected two people where there are 4 fields, got {pair.first[0]} twice.")
     return pair
 
@@ -335,7 +330,7 @@ def _number(text: str) -> int | None:
 def records(
     path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line and the named cells of each record, stripped; blank lines and other columns are passed over.
+    """Give the line and the named cells of each record, stripped; blank lines and other columns are passed over.
 
     The header names the columns, in any order and case. Raises DataError for a file that cannot be read, a column
     that is missing or named twice, a record of another length, broken quotes, and a file without records.
@@ -364,14 +359,14 @@ def records(
 
 
 def name_in(path: Path, line: int, column: str, cell: str) -> str:
-    """Give a cell that names a person or a group, NFC; raises DataError for one that is empty or not plain."""
+    """Return a cell that names a person or a group, NFC; DataError for one that is empty or not plain."""
     if not cell or not is_plain(cell):
         raise wrong_at(path, line, f"expected {column} to be a name, got {shown(cell)}.")
     return unicodedata.normalize("NFC", cell)
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether a text has no control characters and no line ends; joiners, as some scripts need, are welcome."""
+    """Return whether a text has no control characters and no line ends; joiners, as some scripts need, are welcome."""
     return not any(unicodedata.category(character) in _BREAKING for character in text)
 
 
@@ -381,7 +376,7 @@ def shown(text: str) -> str:
 
 
 def text_of(path: Path) -> str:
-    """Read a UTF-8 file, its line ends as they are; raises DataError where that cannot be done."""
+    """Read a UTF-8 file, its line ends as they are; DataError where that cannot be done."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from facetl.data.manifest import Manifest, Photo
+from facetl.data.manifest import Manifest, Photo, listed
 from facetl.data.pair_lists import SEE, is_plain, listed_photo, records, relative_path, shown, wrong_at
 from facetl.errors import DataError
 from facetl.io.files import csv_bytes, write_atomic
@@ -27,16 +27,12 @@ CLASSES = ("Photo", "Person", "Class", "Side")
 TEST = ".test.csv"
 
 
-@dataclass(frozen=True)
-class Triplet:
+class Triplet(NamedTuple):
     """Three photos, each a path relative to the folder of people: two of one person, one of another."""
 
     anchor: str
     positive: str
     negative: str
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((self.anchor, self.positive, self.negative))
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Coverage(JsonFields):
     """How much of a set its triplets show.
 
     people and photos are those in at least one triplet, of people_in_set and photos_in_set; anchor_people have
-    an anchor and its positive, negative_people a negative. per_person and per_photo tell how often each of those
+    an anchor and its positive, negative_people a negative. per_person and per_photo are how often each of those
     who appear does, every cell of the table counting once.
     """
 
@@ -66,6 +62,29 @@ class Coverage(JsonFields):
     negative_people: int
     per_person: Spread
     per_photo: Spread
+
+
+@dataclass(frozen=True)
+class TripletSet:
+    """Triplets of one side's people.
+
+    Attributes:
+        side: `train` or `test`.
+        manifest: the photos that they were drawn from; their folder is that of the whole set.
+    """
+
+    side: str
+    manifest: Manifest
+    triplets: Sequence[Triplet]
+
+
+class Example(NamedTuple):
+    """A photo of the classification set: who is on it, the number of that class, and the side."""
+
+    photo: str
+    person: str
+    number: int
+    side: str
 
 
 def make_triplets(manifest: Manifest, *, count: int, seed: int) -> list[Triplet]:
@@ -94,21 +113,41 @@ def make_triplets(manifest: Manifest, *, count: int, seed: int) -> list[Triplet]
     anchors = rng.permutation(np.repeat(np.arange(people), quota)).tolist()
     joined = [next(pairs[person]) for person in anchors]
     negatives = _Negatives(own, np.bincount(np.ravel(joined), minlength=photos), rng)
-    relative = [path.relative_to(manifest.root).as_posix() for path in manifest.paths]
+    paths = manifest.relative_paths
     return [
-        Triplet(relative[anchor], relative[positive], relative[negatives.take(person, anchor, positive)])
+        Triplet(paths[anchor], paths[positive], paths[negatives.take(person, anchor, positive)])
         for person, (anchor, positive) in zip(anchors, joined, strict=True)
     ]
 
 
+def make_triplet_sets(manifest: Manifest, *, count: int, test: float, seed: int) -> tuple[TripletSet, ...]:
+    """Draw `count` triplets in all, a share `test` of them of people who are in none of the others.
+
+    People are put on their side by name and seed, as everywhere. With a share of 0 everyone is on the one side.
+    Raises DataError for too few people or photos on a side.
+    """
+    if test == 0:
+        return (TripletSet("train", manifest, make_triplets(manifest, count=count, seed=seed)),)
+    split = manifest.with_splits(seed=seed, validation=0, test=test)
+    of_test = round(count * test)
+    made = []
+    for side, wanted in (("train", count - of_test), ("test", of_test)):
+        own = split.subset(side)
+        try:
+            made.append(TripletSet(side, own, make_triplets(own, count=wanted, seed=seed)))
+        except DataError as error:
+            raise DataError(f"{side} side: {error}") from error
+    return tuple(made)
+
+
 def coverage(manifest: Manifest, triplets: Sequence[Triplet]) -> Coverage:
-    """Tell how many people and photos of a set appear in its triplets, and how often.
+    """Return how many people and photos of a set appear in its triplets, and how often.
 
     Raises DataError for a triplet of a photo that is not in the set, or for no triplet at all.
     """
     if not triplets:
         raise DataError("coverage needs at least one triplet, got none.")
-    identity = {photo.path.relative_to(manifest.root).as_posix(): photo.identity for photo in manifest.photos}
+    identity = _person_of(manifest)
     photos = Counter(chain.from_iterable(triplets))
     missing = next((path for path in photos if path not in identity), None)
     if missing is not None:
@@ -129,8 +168,13 @@ def coverage(manifest: Manifest, triplets: Sequence[Triplet]) -> Coverage:
     )
 
 
+def _person_of(manifest: Manifest) -> dict[str, str]:
+    """Return path below the root → person."""
+    return {path: photo.identity for path, photo in zip(manifest.relative_paths, manifest.photos, strict=True)}
+
+
 class _Negatives:
-    """Hands out photos of other people so that people, and each person's photos, are shown equally often.
+    """Photos of other people, taken so that people, and each person's photos, are shown equally often.
 
     own: the photos of each person; shown: how often each photo is an anchor or a positive, int [photos].
     """
@@ -159,7 +203,7 @@ class _Negatives:
 
 
 def _pairs(photos: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ordered pairs of a person's photos, each before its swapped twin, photos taking turns; then all again.
+    """Give ordered pairs of a person's photos, each before its swapped twin, photos taking turns; then all again.
 
     Round s joins every photo with the one s places on; past half of the places the twins come back.
     """
@@ -195,19 +239,43 @@ def dealt_evenly(possible: Ints, wanted: int, rng: np.random.Generator) -> Ints:
     return quota
 
 
+def examples(sets: Sequence[TripletSet]) -> list[Example]:
+    """Flatten triplets into a classification set: every photo that they show, once, with its person's class.
+
+    Classes are numbered through a side's people in order, from 0 on each: a classifier is trained on one side's, and
+    the other's are people whom it has never seen.
+    """
+    found = []
+    for one in sets:
+        person = _person_of(one.manifest)
+        shown = sorted(set(chain.from_iterable(one.triplets)))
+        number = {name: place for place, name in enumerate(sorted({person[photo] for photo in shown}))}
+        found += [Example(photo, person[photo], number[person[photo]], one.side) for photo in shown]
+    return found
+
+
 def write_triplets(path: Path | str, triplets: Sequence[Triplet]) -> None:
     """Write a CSV with the columns Anchor, Positive and Negative; the file appears when it is complete.
 
     Raises DataError where something else lies under that name already (a test set is not written over), and for a
     photo whose name is no UTF-8 or breaks a line.
     """
-    write_table(path, COLUMNS, [tuple(triplet) for triplet in triplets], what="triplets")
+    _write_table(path, COLUMNS, triplets, what="triplets")
 
 
-def write_table(path: Path | str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, what: str) -> None:
-    """Write a CSV of photos' names and other text into a new file; see `write_triplets`. what: its rows, for errors."""
+def file_of_test(out: Path) -> Path:
+    """Return where the test side's triplets go, beside those for training: `faces.csv` → `faces.test.csv`."""
+    return out.with_name(f"{out.stem}{TEST}")
+
+
+def write_examples(path: Path | str, rows: Sequence[Example]) -> None:
+    """Write a CSV with the columns Photo, Person, Class and Side; raises DataError where something lies there."""
+    _write_table(path, CLASSES, rows, what="classes")
+
+
+def _write_table(path: Path | str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, what: str) -> None:
     path = Path(path)
-    odd = next((name for name in chain.from_iterable(rows) if not _can_be_listed(name)), None)
+    odd = next((cell for cell in map(str, chain.from_iterable(rows)) if not _can_be_listed(cell)), None)
     if odd is not None:
         raise DataError(f"a list holds photos' names as plain UTF-8 text, got {odd!a}. Rename the photo.")
     content = csv_bytes([columns, *rows])
@@ -232,7 +300,13 @@ def read_triplets(path: Path | str) -> list[Triplet]:
     """
     path = Path(path)
     columns = [column.casefold() for column in COLUMNS]
-    return [_triplet(path, line, [cells[column] for column in columns]) for line, cells in records(path, columns)]
+    triplets = []
+    for line, cells in records(path, columns):
+        triplet = Triplet(*(relative_path(path, line, cells[column]) for column in columns))
+        if len(set(triplet)) < 3:
+            raise wrong_at(path, line, f"expected three photos, got {', '.join(map(shown, triplet))}.")
+        triplets.append(triplet)
+    return triplets
 
 
 def triplet_manifest(root: Path | str, triplets: Sequence[Triplet]) -> Manifest:
@@ -247,10 +321,8 @@ def triplet_manifest(root: Path | str, triplets: Sequence[Triplet]) -> Manifest:
     photos = []
     for name in named:
         folders = PurePosixPath(name).parts[shared:-1]
-        person = unicodedata.normalize("NFC", folders[0]) if folders else ""
-        photos.append(Photo(path=listed_photo(root, name), identity=person))
-    photos.sort(key=lambda photo: (photo.identity, photo.path.relative_to(root).as_posix()))
-    return Manifest(root=root, photos=tuple(photos))
+        photos.append(Photo(listed_photo(root, name), folders[0] if folders else ""))
+    return listed(root, photos, {})
 
 
 def triplet_rows(manifest: Manifest, triplets: Sequence[Triplet]) -> Ints:
@@ -259,10 +331,7 @@ def triplet_rows(manifest: Manifest, triplets: Sequence[Triplet]) -> Ints:
     Raises DataError for a photo that is not there, and where people are known and a row does not show two
     photos of one person and one of another.
     """
-    place = {
-        unicodedata.normalize("NFC", path.relative_to(manifest.root).as_posix()): row
-        for row, path in enumerate(manifest.paths)
-    }
+    place = {unicodedata.normalize("NFC", path): row for row, path in enumerate(manifest.relative_paths)}
     rows = np.empty((len(triplets), 3), np.int64)
     for number, triplet in enumerate(triplets):
         for column, name in enumerate(triplet):
@@ -292,87 +361,6 @@ def triplet_people(manifest: Manifest, rows: Ints) -> Ints | None:
     return manifest.labels[rows[:, [0, 2]]].astype(np.int64)
 
 
-def _triplet(path: Path, line: int, cells: Sequence[str]) -> Triplet:
-    triplet = Triplet(*(relative_path(path, line, cell) for cell in cells))
-    if len(set(triplet)) < 3:
-        raise wrong_at(path, line, f"expected three photos, got {', '.join(map(shown, triplet))}.")
-    return triplet
-
-
-def _can_be_listed(name: str) -> bool:
-    """Tell whether a list with this name can be read again: a lone surrogate is a byte that is no text."""
-    with suppress(UnicodeEncodeError):
-        return is_plain(name) and bool(name.encode("utf-8"))
-    return False
-
-
-@dataclass(frozen=True)
-class TripletSet:
-    """Triplets of one side's people.
-
-    Attributes:
-        side: `train` or `test`.
-        manifest: the photos that they were drawn from; their folder is that of the whole set.
-        triplets: as `make_triplets` draws them.
-    """
-
-    side: str
-    manifest: Manifest
-    triplets: Sequence[Triplet]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A photo of the classification set: who is on it, the number of that class, and the side."""
-
-    photo: str
-    person: str
-    number: int
-    side: str
-
-
-def make_triplet_sets(manifest: Manifest, *, count: int, test: float, seed: int) -> tuple[TripletSet, ...]:
-    """Draw `count` triplets in all, a share `test` of them of people who are in none of the others.
-
-    People are put on their side by name and seed, as everywhere. With a share of 0 everyone is on the one side.
-    Raises DataError for too few people or photos on a side.
-    """
-    if test == 0:
-        return (TripletSet("train", manifest, make_triplets(manifest, count=count, seed=seed)),)
-    split = manifest.with_splits(seed=seed, validation=0, test=test)
-    of_test = round(count * test)
-    made = []
-    for side, wanted in (("train", count - of_test), ("test", of_test)):
-        own = split.subset(side)
-        try:
-            made.append(TripletSet(side, own, make_triplets(own, count=wanted, seed=seed)))
-        except DataError as error:
-            raise DataError(f"{side} side: {error}") from error
-    return tuple(made)
-
-
-def examples(sets: Sequence[TripletSet]) -> list[Example]:
-    """Flatten triplets into a classification set: every photo that they show, once, with its person's class.
-
-    Classes are numbered through a side's people in order, from 0 on each: a classifier is trained on one side's, and
-    the other's are people whom it has never seen.
-    """
-    found = []
-    for one in sets:
-        person = {photo.path.relative_to(one.manifest.root).as_posix(): photo.identity for photo in one.manifest.photos}
-        shown = sorted(set(chain.from_iterable(one.triplets)))
-        numbers: Mapping[str, int] = {
-            name: number for number, name in enumerate(sorted({person[photo] for photo in shown}))
-        }
-        found += [Example(photo, person[photo], numbers[person[photo]], one.side) for photo in shown]
-    return found
-
-
-def write_examples(path: Path | str, rows: Sequence[Example]) -> None:
-    """Write a CSV with the columns Photo, Person, Class and Side; raises DataError where something lies there."""
-    write_table(path, CLASSES, [(row.photo, row.person, str(row.number), row.side) for row in rows], what="classes")
-
-
-def file_of_test(out: Path) -> Path:
-    """Return where the test side's triplets go, beside those for training: `faces.csv` → `faces.test.csv`."""
-    return out.with_name(f"{out.stem}{TEST}")
+def _can_be_listed(cell: str) -> bool:
+    """Return whether a list with this text can be read again; a lone surrogate stands for a byte that is no text."""
+    return is_plain(cell) and not any(unicodedata.category(sign) == "Cs" for sign in cell)

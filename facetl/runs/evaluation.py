@@ -216,7 +216,7 @@ def evaluate_openset(
     names = np.array([photo.identity for photo in in_gallery.manifest.photos])
     asked_names = np.array([photo.identity for photo in probes.manifest.photos])
     single = max(in_gallery.manifest.counts().values()) < 2
-    paths = [path.relative_to(probes.manifest.root).as_posix() for path in probes.manifest.paths]
+    paths = probes.manifest.relative_paths
     reports = {
         name: identify_openset(
             embeddings,
