@@ -173,7 +173,7 @@ def find_pairs(protocol: PairsProtocol | PathPairs, root: Path | str) -> tuple[t
 
 
 def shared_people(protocol: PairsProtocol | PathPairs) -> tuple[str, ...]:
-    """Return the names, sorted and NFC, of everyone who appears in more than one fold: a threshold from the others has seen them."""
+    """Return the names, sorted and NFC, of everyone in several folds: a threshold from the others has seen them."""
     folds = [{unicodedata.normalize("NFC", name) for name in protocol.people(k)} for k in range(protocol.folds)]
     counts = Counter(name for people in folds for name in people)
     return tuple(sorted(name for name, count in counts.items() if count > 1))
@@ -295,7 +295,8 @@ def _header(path: Path, line: str) -> tuple[int, int]:
     numbers = [number for field in line.split() if (number := _number(field))]
     if len(numbers) not in (1, 2) or len(numbers) != len(line.split()):
         raise wrong_at(path, 1, f'expected "FOLDS N" or "N", got {line!r}.')
-    return (1, *numbers)[-2], numbers[-1]
+    folds, each = numbers if len(numbers) == 2 else (1, *numbers)
+    return folds, each
 
 
 def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:
@@ -303,9 +304,10 @@ def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:
     fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
     if len(fields) not in (3, 4):
         raise wrong_at(path, at, f"expected 3 or 4 fields, got {len(fields)}.")
-    # The second name stands only where it is another one.
-    first, second = _photo(path, at, *fields[:2]), _photo(path, at, *(fields[0], *fields[2:])[-2:])
-    pair = Pair(first, second, len(fields) == 3, fold)
+    name, number, *other = fields
+    same = len(other) == 1
+    first, second = _photo(path, at, name, number), _photo(path, at, name if same else other[0], other[-1])
+    pair = Pair(first, second, same, fold)
     if pair.same and pair.first == pair.second:
         raise wrong_at(path, at, f"expected two photos, got photo {pair.first[1]} of {pair.first[0]} twice.")
     if not pair.same and len(set(pair.people)) == 1:

@@ -154,9 +154,9 @@ def test_paths_are_read_by_fold(tmp_path: Path) -> None:
     assert protocol == PathPairs(
         folds=2,
         pairs=(
-            PathPair("Ann/1.jpg", "Ann/2.jpg", True, 1, "Ann", "Ann"),
-            PathPair("Ann/1.jpg", "Bob/x/3.png", False, 0, "Ann", "Bob"),
-            PathPair("Cy/1.jpg", "Cy/4.jpg", True, 0, "Cy", "Cy"),
+            PathPair("Ann/1.jpg", "Ann/2.jpg", True, 1, ("Ann", "Ann")),
+            PathPair("Ann/1.jpg", "Bob/x/3.png", False, 0, ("Ann", "Bob")),
+            PathPair("Cy/1.jpg", "Cy/4.jpg", True, 0, ("Cy", "Cy")),
         ),
     )
     assert protocol.fold(0) == protocol.pairs[1:]
@@ -201,7 +201,7 @@ def test_columns_may_say_who_is_who(tmp_path: Path) -> None:
     )
     protocol = read_path_pairs(written(tmp_path, text))
     assert protocol.folds == 1
-    assert protocol.pairs[0] == PathPair("a.jpg", "b.jpg", True, 0, "Jos\u00e9", "Jos\u00e9")
+    assert protocol.pairs[0] == PathPair("a.jpg", "b.jpg", True, 0, ("Jos\u00e9", "Jos\u00e9"))
     assert protocol.people(0) == {"Jos\u00e9", "Bo"}
 
 
