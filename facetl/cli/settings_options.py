@@ -109,7 +109,7 @@ def _parameter(name: str, settings: type[Any], field: str, option: Option, defau
     kind = get_type_hints(settings)[field]
     default = next(each.default for each in fields(settings) if each.name == field)
     flag = f"--{name.replace('_', '-')}"
-    more: dict[str, Any] = {"min": option.min, "help": option.help}
+    more: dict[str, Any] = {"min": option.min, "max": option.max, "help": option.help}
     if kind is bool:
         flag = f"{flag}/--no-{flag[2:]}" if option.negated else flag
     elif kind == Schedule:

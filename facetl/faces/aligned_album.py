@@ -28,6 +28,7 @@ from facetl.faces.quality import QualityRule, face_quality
 from facetl.images.decode import read_batches, read_photo
 from facetl.io.files import WriterLock, csv_bytes, digests, holder_of, remove_partial, sync_folder, write_atomic
 from facetl.io.json import JsonFields
+from facetl.io.setting import setting
 
 TABLE = "faces.csv"
 _LOCK = ".facetl-align.lock"
@@ -50,8 +51,8 @@ class AlignSettings(JsonFields):
         rule: which faces are poor.
     """
 
-    size: int = 112
-    zoom: float = 1.0
+    size: int = setting(112, "Side of an aligned face, pixels.", min=16, max=1024)
+    zoom: float = setting(1.0, "1 shows brow to chin, as ArcFace's template; 0.5 twice as much each way.")
     one_face: bool = False
     rule: QualityRule = field(default_factory=QualityRule)
 

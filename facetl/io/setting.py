@@ -12,7 +12,7 @@ class Option:
 
     Attributes:
         help: a sentence.
-        min: the least value; the settings refuse what is below it, too.
+        min, max: the least and the greatest value.
         name: of the option where it is another than the field's.
         negated: whether a switch has a `--no-` form.
         whole: whether a schedule takes whole numbers only.
@@ -20,6 +20,7 @@ class Option:
 
     help: str
     min: float | None = None
+    max: float | None = None
     name: str | None = None
     negated: bool = True
     whole: bool = False

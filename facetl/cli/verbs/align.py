@@ -10,21 +10,20 @@ import typer
 from facetl.cli import options
 from facetl.cli.inputs import DetectorWeights
 from facetl.cli.output import counted, notify, photo_progress, put, put_json
+from facetl.cli.settings_options import Given, takes_options
 from facetl.faces.aligned_album import TABLE, AlignSettings, align_album
 from facetl.faces.detectors import detector_spec
 
 
+@takes_options(AlignSettings)
 def align(
     photos: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of photos, at any depth; only read.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or one that an earlier run has begun.")],
+    given: Given,
     detector: Annotated[
         str, typer.Option("--detector", help="mtcnn; yunet, whose file you give; none for photos cropped to a face.")
     ] = "mtcnn",
     detector_weights: DetectorWeights = None,
-    size: Annotated[int, typer.Option("--size", min=16, max=1024, help="Side of an aligned face, pixels.")] = 112,
-    zoom: Annotated[
-        float, typer.Option("--zoom", help="1 shows brow to chin, as ArcFace's template; 0.5 twice as much each way.")
-    ] = 1.0,
     all_faces: Annotated[
         bool,
         typer.Option(
@@ -40,7 +39,7 @@ def align(
     OUT/faces.csv has where each was found, and its quality. The same command goes on after an interruption.
     """
     spec = detector_spec(detector, detector_weights)
-    settings = AlignSettings(size=size, zoom=zoom, one_face=not all_faces)
+    settings = AlignSettings(**given.settings, one_face=not all_faces)
     with photo_progress("aligning faces") as progress:
         report = align_album(photos, out, detector=spec, settings=settings, batch_size=batch_size, on_progress=progress)
     if json:
