@@ -41,19 +41,16 @@ def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
 Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Name of a run below --models, or its folder.", autocompletion=run_names)
 ]
-Models = Annotated[Path, typer.Option("--models", help="Folder of the runs.")]
+Models = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos, or folders of them.")]
 DetectorName = Annotated[
     str | None,
     typer.Option(
-        "--detector",
         help="How faces are found: mtcnn, yunet, or none where each photo is one cropped face. Default: as the run "
-        "was trained, so none for a run without --align.",
+        "was trained, so none for a run without --align."
     ),
 ]
-DetectorWeights = Annotated[
-    Path | None, typer.Option("--detector-weights", help="face_detection_yunet_*.onnx of OpenCV's model zoo.")
-]
+DetectorWeights = Annotated[Path | None, typer.Option(help="face_detection_yunet_*.onnx of OpenCV's model zoo.")]
 
 
 def chosen_detector(name: str | None, weights: Path | None) -> DetectorSpec | None:

@@ -30,45 +30,37 @@ Verbose = Annotated[
 Layout = Annotated[
     str,
     typer.Option(
-        "--layout",
         help="How the photos lie: folders (a folder per person), lfw, agedb, vggface2, casia, pubfig83, orl, celeba; "
-        "auto is the one of these that the folder is without doubt, else folders.",
+        "auto is the one of these that the folder is without doubt, else folders."
     ),
 ]
 Cache = Annotated[
-    Path | None,
-    typer.Option("--cache", help="Folder of the cache. Default: $FACETL_CACHE, else the user's cache folder."),
+    Path | None, typer.Option(help="Folder of the cache. Default: $FACETL_CACHE, else the user's cache folder.")
 ]
 ExtractorName = Annotated[
     str,
     typer.Option(
-        "--extractor",
         help="inception_v3, any net of keras.applications, a frozen GraphDef (.pb), a Keras file (.keras) or a "
-        "SavedModel's folder, onnx:FILE, or dlib; the last two need facetl[onnx], facetl[dlib].",
+        "SavedModel's folder, onnx:FILE, or dlib; the last two need facetl[onnx], facetl[dlib]."
     ),
 ]
 Tap = Annotated[
     str | None,
     typer.Option(
-        "--tap",
         help="Layer whose output is the feature; avg is the global average; several as "
-        "mixed2:7+mixed3:5, the default, are joined.",
+        "mixed2:7+mixed3:5, the default, are joined."
     ),
 ]
-Grid = Annotated[
-    int | None, typer.Option("--grid", min=1, help="A map tapped without a grid of its own is pooled to GRID×GRID.")
-]
+Grid = Annotated[int | None, typer.Option(min=1, help="A map tapped without a grid of its own is pooled to GRID×GRID.")]
 Crop = Annotated[
     str | None,
     typer.Option(
-        "--crop",
         help="Central square as a fraction of the shorter side, or several as 0.5,0.7, whose features are joined. "
-        "Default: the whole photo; 0.5, ArcFace's crop, of aligned faces.",
+        "Default: the whole photo; 0.5, ArcFace's crop, of aligned faces."
     ),
 ]
 Align = Annotated[
-    str | None,
-    typer.Option("--align", help="mtcnn finds and aligns the face in whole photos; none, for cropped faces."),
+    str | None, typer.Option(help="mtcnn finds and aligns the face in whole photos; none, for cropped faces.")
 ]
 # Deep-funneled LFW shows the head in the middle 128 of 250 pixels.
 LFW_CROP = 0.512
@@ -77,11 +69,9 @@ Mirror = Annotated[
     bool | None, typer.Option("--mirror/--no-mirror", help="Average the features of the photo and its mirror.")
 ]
 Grey = Annotated[bool, typer.Option("--grey", help="Turn the photos to grey before the net.")]
-WeightsFile = Annotated[Path | None, typer.Option("--weights", help="Weights file of the extractor, no classifier.")]
-Preset = Annotated[
-    str, typer.Option("--preset", help="balanced, best (three crops, slower), or tutorial: the classical recipe.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every random choice.")]
+WeightsFile = Annotated[Path | None, typer.Option(help="Weights file of the extractor, no classifier.")]
+Preset = Annotated[str, typer.Option(help="balanced, best (three crops, slower), or tutorial: the classical recipe.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random choice.")]
 
 
 def extractor_spec(

@@ -19,21 +19,15 @@ from facetl.methods.distillation.distillation_settings import DistillationSettin
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.recognition.run_folder import CONFIG, stored_extractor
 from facetl.samplers import Schedule
-from facetl.training.settings import (
-    PRESETS,
-    FitSettings,
-    TrainingSettings,
-    changed,
-)
+from facetl.training.settings import PRESETS, FitSettings, TrainingSettings, changed
 from facetl.training.settings import preset as preset_settings
 
 _SCHEDULED = " FROM:TO runs from the first epoch's to the last's."
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config",
         help="Repeat a run from its config.json: its settings, extractor and shares of people count wherever no option "
-        "is given.",
+        "is given."
     ),
 ]
 # What the settings of a verb's runs have, and no other's.

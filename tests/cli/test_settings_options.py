@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from facetl.cli.app import app, load
 from facetl.cli.settings_options import Given, options_of, takes_options, training_settings
 from facetl.errors import TrainingError
+from facetl.faces.aligned_album import AlignSettings
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.training.settings import TrainingSettings
@@ -124,7 +125,11 @@ def test_verbs_that_train_share_the_options() -> None:
 
 @pytest.mark.parametrize(
     ("verb", "settings", "renamed"),
-    [("scratch", ScratchSettings(), {}), ("distill", DistillationSettings(), {"alpha": "width"})],
+    [
+        ("align", AlignSettings(), {}),
+        ("scratch", ScratchSettings(), {}),
+        ("distill", DistillationSettings(), {"alpha": "width"}),
+    ],
 )
 def test_a_verb_shows_the_settings_defaults(verb: str, settings: Any, renamed: dict[str, str]) -> None:
     shown = {option.name: option for option in load(verb).params}
@@ -135,7 +140,7 @@ def test_a_verb_shows_the_settings_defaults(verb: str, settings: Any, renamed: d
         assert found.opts == [f"--{found.name.replace('_', '-')}"]
         # Without --patience, scratch does not stop before the last epoch.
         assert found.default == (None if (verb, name) == ("scratch", "patience") else getattr(settings, name))
-        assert found.min == option.min or name == "patience"
+        assert (found.min, found.max) == (option.min, option.max) or name == "patience"
 
 
 def test_the_bounds_of_options_are_those_of_the_settings() -> None:

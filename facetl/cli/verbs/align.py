@@ -21,7 +21,7 @@ def align(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or one that an earlier run has begun.")],
     given: Given,
     detector: Annotated[
-        str, typer.Option("--detector", help="mtcnn; yunet, whose file you give; none for photos cropped to a face.")
+        str, typer.Option(help="mtcnn; yunet, whose file you give; none for photos cropped to a face.")
     ] = "mtcnn",
     detector_weights: DetectorWeights = None,
     all_faces: Annotated[
@@ -30,7 +30,7 @@ def align(
             "--all-faces/--one-face", help="Every face of a photo, or only the one it is about: for folders of people."
         ),
     ] = True,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos that are durable together.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos that are durable together.")] = 32,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:

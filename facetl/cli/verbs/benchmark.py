@@ -25,7 +25,7 @@ app = typer.Typer(help="Measure on a published protocol.", no_args_is_help=True)
 def lfw(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Name/Name_0001.jpg.")],
     given: Given,
-    pairs: Annotated[Path, typer.Option("--pairs", help="pairs.txt of View 2, any number of folds.")],
+    pairs: Annotated[Path, typer.Option(help="pairs.txt of View 2, any number of folds.")],
     preset: options.Preset = "balanced",
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
@@ -74,11 +74,11 @@ def lfw(
 def transfer(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
     extractor: options.ExtractorName = "inception_v3",
-    crop: Annotated[str, typer.Option("--crop", help="Crops to compare.")] = "0.4,0.5,0.7,1.0",
+    crop: Annotated[str, typer.Option(help="Crops to compare.")] = "0.4,0.5,0.7,1.0",
     align: options.Align = None,
     mirror: options.Mirror = None,
     grey: options.Grey = False,
-    people: Annotated[int, typer.Option("--people", min=4, help="At most so many, with 2 to 4 photos each.")] = 150,
+    people: Annotated[int, typer.Option(min=4, help="At most so many, with 2 to 4 photos each.")] = 150,
     seed: options.Seed = 0,
     weights: options.WeightsFile = None,
     cache: options.Cache = None,

@@ -34,9 +34,8 @@ def fill(
     tap: Annotated[
         str | None,
         typer.Option(
-            "--tap",
             help="Layer whose output is the feature, several as mixed2:7+mixed3:5; avg is the global average; auto "
-            "measures which tells these people apart, as facetl benchmark transfer does.",
+            "measures which tells these people apart, as facetl benchmark transfer does."
         ),
     ] = None,
     grid: options.Grid = None,
@@ -48,7 +47,7 @@ def fill(
     preset: options.Preset = "balanced",
     weights: options.WeightsFile = None,
     cache: options.Cache = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -147,14 +146,12 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--out",
             help="File to write: .csv or .parquet with the columns path, sha256, e0, e1, …; .npy with the features "
-            "[rows, dim] float16, and the other columns beside it in NAME.rows.csv.",
+            "[rows, dim] float16, and the other columns beside it in NAME.rows.csv."
         ),
     ],
     fingerprint: Annotated[
-        str | None,
-        typer.Option("--fingerprint", help="Start of the fingerprint of the extractor, as facetl cache info shows it."),
+        str | None, typer.Option(help="Start of the fingerprint of the extractor, as facetl cache info shows it.")
     ] = None,
     cache: options.Cache = None,
     json: options.Json = False,

@@ -19,15 +19,11 @@ if TYPE_CHECKING:
 
 def calibrate(
     run: Run,
-    far: Annotated[
-        float | None, typer.Option("--far", help="Loosest threshold with this false accept rate, as 1e-3.")
-    ] = None,
-    fpir: Annotated[
-        float | None, typer.Option("--fpir", help="Loosest one that names this share of strangers, as 0.1.")
-    ] = None,
+    far: Annotated[float | None, typer.Option(help="Loosest threshold with this false accept rate, as 1e-3.")] = None,
+    fpir: Annotated[float | None, typer.Option(help="Loosest one that names this share of strangers, as 0.1.")] = None,
     f1: Annotated[bool, typer.Option("--f1", help="The threshold of best F1.")] = False,
-    prior: Annotated[float, typer.Option("--prior", help="How likely two photos are of one person beforehand.")] = 0.5,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the run's photos, if they have moved.")] = None,
+    prior: Annotated[float, typer.Option(help="How likely two photos are of one person beforehand.")] = 0.5,
+    data: Annotated[Path | None, typer.Option(help="Folder of the run's photos, if they have moved.")] = None,
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,

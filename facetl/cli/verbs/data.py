@@ -71,15 +71,13 @@ def check(
 @app.command()
 def triplets(
     folder: People,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many triplets.")],
-    out: Annotated[Path, typer.Option("--out", help="CSV to write: Anchor,Positive,Negative; never written over.")],
+    count: Annotated[int, typer.Option(min=1, help="How many triplets.")],
+    out: Annotated[Path, typer.Option(help="CSV to write: Anchor,Positive,Negative; never written over.")],
     test: Annotated[
-        float,
-        typer.Option("--test", help="Share of the triplets that show other people, in OUT's name with .test.csv."),
+        float, typer.Option(help="Share of the triplets that show other people, in OUT's name with .test.csv.")
     ] = 0.0,
     classes: Annotated[
-        Path | None,
-        typer.Option("--classes", help="CSV to write, too: Photo,Person,Class,Side of every photo they show."),
+        Path | None, typer.Option(help="CSV to write, too: Photo,Person,Class,Side of every photo they show.")
     ] = None,
     seed: Seed = 0,
     json: Json = False,
@@ -126,16 +124,15 @@ def _put_coverage(path: Path, shown: Coverage) -> None:
 @app.command()
 def openset(
     folder: People,
-    out: Annotated[Path, typer.Option("--out", help="New folder for gallery/, probe/ and the list of both.")],
+    out: Annotated[Path, typer.Option(help="New folder for gallery/, probe/ and the list of both.")],
     strangers: Annotated[
-        int | None, typer.Option("--strangers", min=0, help="People the gallery does not know. Default: a quarter.")
+        int | None, typer.Option(min=0, help="People the gallery does not know. Default: a quarter.")
     ] = None,
     known: Annotated[
-        int | None,
-        typer.Option("--known", min=1, help="People in the gallery. Default: the rest with 2 photos or more."),
+        int | None, typer.Option(min=1, help="People in the gallery. Default: the rest with 2 photos or more.")
     ] = None,
     gallery_photos: Annotated[
-        int, typer.Option("--gallery-photos", min=1, help="Photos a known person gives to the gallery, at most.")
+        int, typer.Option(min=1, help="Photos a known person gives to the gallery, at most.")
     ] = 5,
     link: Annotated[bool, typer.Option("--link", help="Link to the photos instead of copying them.")] = False,
     seed: Seed = 0,

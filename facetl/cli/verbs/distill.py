@@ -26,21 +26,18 @@ def distill(
         str, typer.Argument(metavar="RUN", help="The teacher: a run, or an extractor as --extractor takes it.")
     ],
     given: Given,
-    run: Annotated[str, typer.Option("--run", help="Name of the student's run; it is written to MODELS/NAME.")],
+    run: Annotated[str, typer.Option(help="Name of the student's run; it is written to MODELS/NAME.")],
     config: Config = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            "--images",
-            help="Photos, a folder per person. Default: the run's. People whom the run does not know are for training.",
+            help="Photos, a folder per person. Default: the run's. People whom the run does not know are for training."
         ),
     ] = None,
     validation: Annotated[
-        float, typer.Option("--validation", help="Share of people to choose by, where the teacher knows nobody.")
+        float, typer.Option(help="Share of people to choose by, where the teacher knows nobody.")
     ] = 0.2,
-    test: Annotated[
-        float, typer.Option("--test", help="Share of people to measure on, where the teacher knows nobody.")
-    ] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of people to measure on, where the teacher knows nobody.")] = 0.2,
     crop: options.Crop = None,
     align: options.Align = None,
     weights: options.WeightsFile = None,

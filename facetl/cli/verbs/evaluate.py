@@ -25,7 +25,7 @@ app = typer.Typer(help="Measure a trained run by a protocol, its baselines besid
 
 _Result = TypeVar("_Result")
 
-Images = Annotated[Path, typer.Option("--images", help="Folder that the photos' paths or names are relative to.")]
+Images = Annotated[Path, typer.Option(help="Folder that the photos' paths or names are relative to.")]
 Unseen = Annotated[bool, typer.Option("--unseen", help="Leave out people who took part in the run's training.")]
 
 
@@ -36,12 +36,8 @@ def pairs(
         Path, typer.Argument(metavar="PAIRS", help="LFW's pairs.txt, or a CSV with first,second,same[,fold].")
     ],
     images: Images,
-    groups: Annotated[
-        Path | None, typer.Option("--groups", help="CSV with person,group: error rates by group.")
-    ] = None,
-    ceiling: Annotated[
-        str | None, typer.Option("--ceiling", help="dlib: its face ResNet on the same pairs (facetl[dlib]).")
-    ] = None,
+    groups: Annotated[Path | None, typer.Option(help="CSV with person,group: error rates by group.")] = None,
+    ceiling: Annotated[str | None, typer.Option(help="dlib: its face ResNet on the same pairs (facetl[dlib]).")] = None,
     unseen: Unseen = False,
     models: Models = Path("models"),
     cache: options.Cache = None,
@@ -137,11 +133,11 @@ def triplets(
 @app.command()
 def openset(
     run: Run,
-    gallery: Annotated[Path, typer.Option("--gallery", help="Known people's photos, DIR/Person/photo.jpg.")],
-    probe: Annotated[Path, typer.Option("--probe", help="Photos to name; people without a gallery are strangers.")],
-    method: Annotated[str, typer.Option("--method", help="centroid, nearest or personal.")] = "centroid",
-    k: Annotated[int, typer.Option("--k", min=1, help="Nearest photos that vote, with --method nearest.")] = 3,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as CSV, and a plot.")] = None,
+    gallery: Annotated[Path, typer.Option(help="Known people's photos, DIR/Person/photo.jpg.")],
+    probe: Annotated[Path, typer.Option(help="Photos to name; people without a gallery are strangers.")],
+    method: Annotated[str, typer.Option(help="centroid, nearest or personal.")] = "centroid",
+    k: Annotated[int, typer.Option(min=1, help="Nearest photos that vote, with --method nearest.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV, and a plot.")] = None,
     unseen: Unseen = False,
     models: Models = Path("models"),
     cache: options.Cache = None,
@@ -178,7 +174,7 @@ def clusters(
     run: Run,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg: who is who.")],
     elbow: Annotated[bool, typer.Option("--elbow", help="Also k-means for many k, and where its error bends.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the clusters as CSV, and the elbow.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the clusters as CSV, and the elbow.")] = None,
     unseen: Unseen = False,
     models: Models = Path("models"),
     cache: options.Cache = None,

@@ -16,26 +16,24 @@ from facetl.errors import DataError, RunError
 
 def export(
     run: Run,
-    out: Annotated[Path, typer.Option("--out", help="File to write, of saved_model a folder.")],
+    out: Annotated[Path, typer.Option(help="File to write, of saved_model a folder.")],
     form: Annotated[
         str,
         typer.Option(
             "--format", help="saved_model, keras (a file that ends in .keras), litert, or onnx (facetl[onnx])."
         ),
     ] = "saved_model",
-    quantise: Annotated[str, typer.Option("--quantise", help="none, float16 or int8, with --format litert.")] = "none",
+    quantise: Annotated[str, typer.Option(help="none, float16 or int8, with --format litert.")] = "none",
     representative: Annotated[
         Path | None,
         typer.Option(
-            "--representative",
-            help="Photos that int8 takes its scales from, a folder per person. Default: the run's training people.",
+            help="Photos that int8 takes its scales from, a folder per person. Default: the run's training people."
         ),
     ] = None,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Photos to compare on, a folder per person. Default: the run's test people."),
+        Path | None, typer.Option(help="Photos to compare on, a folder per person. Default: the run's test people.")
     ] = None,
-    photos: Annotated[int, typer.Option("--photos", min=2, help="How many, of each.")] = 64,
+    photos: Annotated[int, typer.Option(min=2, help="How many, of each.")] = 64,
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,

@@ -34,8 +34,8 @@ app = typer.Typer(
 @app.command()
 def serve(
     library: LibraryFolder,
-    run: Annotated[str | None, typer.Option("--run", help="Use this run from now on, by name or folder.")] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 finds a free one.")] = 0,
+    run: Annotated[str | None, typer.Option(help="Use this run from now on, by name or folder.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 finds a free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the address in a browser.")] = True,
     models: Models = Path("models"),
     json: options.Json = False,
@@ -65,28 +65,25 @@ def serve(
 @app.command("import")
 def import_(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS…", help="Folders of photos, or photos; only read.")],
-    library: Annotated[Path, typer.Option("--library", help="Folder of the library; made where it is missing.")],
+    library: Annotated[Path, typer.Option(help="Folder of the library; made where it is missing.")],
     run: Annotated[
         str | None,
         typer.Option(
-            "--run",
             help="A run that facetl train made, by name below --models or by folder. Default: the library's, else the "
-            "only one below --models.",
+            "only one below --models."
         ),
     ] = None,
     extractor: Annotated[
         str | None,
         typer.Option(
-            "--extractor",
             help="Instead of a run: dlib, a net trained on millions of faces, without training of yours. It needs "
-            "facetl[dlib], and tells people apart far better than a run on few people.",
+            "facetl[dlib], and tells people apart far better than a run on few people."
         ),
     ] = None,
     detector: Annotated[
         str | None,
         typer.Option(
-            "--detector",
-            help="mtcnn, yunet, or none for photos cropped to a face. Default: the library's, at first mtcnn.",
+            help="mtcnn, yunet, or none for photos cropped to a face. Default: the library's, at first mtcnn."
         ),
     ] = None,
     detector_weights: DetectorWeights = None,
@@ -248,9 +245,9 @@ def export(
 def stacks(
     library: LibraryFolder,
     stack: Annotated[int | None, typer.Argument(metavar="[STACK]", help="Show the faces of this one.")] = None,
-    order: Annotated[str, typer.Option("--order", help="size, uncertain or name.")] = "size",
-    offset: Annotated[int, typer.Option("--offset", min=0, help="Pass over so many.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 60,
+    order: Annotated[str, typer.Option(help="size, uncertain or name.")] = "size",
+    offset: Annotated[int, typer.Option(min=0, help="Pass over so many.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 60,
     json: options.Json = False,
 ) -> None:
     """List a library's stacks, a line each; or the faces of one."""
@@ -316,7 +313,7 @@ def merge(
 @app.command()
 def questions(
     library: LibraryFolder,
-    count: Annotated[int, typer.Option("--count", min=1, help="At most so many.")] = 10,
+    count: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:

@@ -65,9 +65,7 @@ def enroll(
     run: Run,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The person's name.")],
     photos: Photos,
-    face: Annotated[
-        int | None, typer.Option("--face", min=1, help="Which face of the photo, counted from the left.")
-    ] = None,
+    face: Annotated[int | None, typer.Option(min=1, help="Which face of the photo, counted from the left.")] = None,
     largest: Annotated[bool, typer.Option("--largest", help="Of several faces in a photo, the largest.")] = False,
     detector: DetectorName = None,
     detector_weights: DetectorWeights = None,
@@ -174,9 +172,8 @@ def embed(
     out: Annotated[
         Path,
         typer.Option(
-            "--out",
             help="File to write: .csv or .parquet with the columns path, left, top, right, bottom, e0, e1, …; .npy "
-            "with the embeddings [faces, width] float32, and the other columns beside it in NAME.rows.csv.",
+            "with the embeddings [faces, width] float32, and the other columns beside it in NAME.rows.csv."
         ),
     ],
     all_faces: Annotated[
@@ -184,7 +181,7 @@ def embed(
     ] = False,
     detector: DetectorName = None,
     detector_weights: DetectorWeights = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Photos a forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos a forward pass.")] = 32,
     models: Models = Path("models"),
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -215,9 +212,7 @@ def embed(
 def cluster(
     run: Run,
     photos: Photos,
-    out: Annotated[
-        Path, typer.Option("--out", help="CSV with the columns path, face (from the left), stack, confidence.")
-    ],
+    out: Annotated[Path, typer.Option(help="CSV with the columns path, face (from the left), stack, confidence.")],
     detector: DetectorName = None,
     detector_weights: DetectorWeights = None,
     seed: options.Seed = 0,

@@ -31,22 +31,22 @@ _TITLES = {
 def scratch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg, or see --layout.")],
     given: Given,
-    run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
-    models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
+    run: Annotated[str, typer.Option(help="Name of the run; it is written to MODELS/NAME.")],
+    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
     config: Config = None,
     patience: Annotated[
-        int | None, typer.Option("--patience", min=1, help="Epochs without a better validation AUC. Default: all.")
+        int | None, typer.Option(min=1, help="Epochs without a better validation AUC. Default: all.")
     ] = None,
     align: options.Align = None,
     layout: options.Layout = "folders",
     crop: Annotated[
         float | None,
         typer.Option(
-            "--crop", help="Central square as a fraction of the shorter side. Default: the whole photo; 0.5 of aligned."
+            help="Central square as a fraction of the shorter side. Default: the whole photo; 0.5 of aligned."
         ),
     ] = None,
-    validation: Annotated[float, typer.Option("--validation", help="Share of people to choose by.")] = 0.2,
-    test: Annotated[float, typer.Option("--test", help="Share of people held out to measure.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of people to choose by.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of people held out to measure.")] = 0.2,
     cache: options.Cache = None,
     json: options.Json = False,
     verbose: options.Verbose = False,

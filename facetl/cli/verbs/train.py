@@ -21,11 +21,11 @@ SAMPLE = Path("data/sample")
 def train_people(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
     given: Given,
-    run: Annotated[str, typer.Option("--run", help="Name of the run; it is written to MODELS/NAME.")],
-    models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
+    run: Annotated[str, typer.Option(help="Name of the run; it is written to MODELS/NAME.")],
+    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    validation: Annotated[float, typer.Option("--validation", help="Share of people to choose by.")] = 0.2,
-    test: Annotated[float, typer.Option("--test", help="Share of people held out to measure.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of people to choose by.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share of people held out to measure.")] = 0.2,
     plot_embeddings: Annotated[
         bool,
         typer.Option("--plot-embeddings", help="TensorBoard shows ten validation people's embeddings in the plane."),
@@ -103,11 +103,9 @@ def quickstart(
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg. Default: sample faces.")
     ] = None,
-    run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run. Default: that of the photos' folder.")
-    ] = None,
-    models: Annotated[Path, typer.Option("--models", help="Folder of the runs.")] = Path("models"),
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="At most.")] = None,
+    run: Annotated[str | None, typer.Option(help="Name of the run. Default: that of the photos' folder.")] = None,
+    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most.")] = None,
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
     grid: options.Grid = None,

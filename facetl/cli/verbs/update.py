@@ -31,15 +31,14 @@ def update(
     method: Annotated[
         str,
         typer.Option(
-            "--method",
             help="none: enrol only; naive: fine-tune on the new people alone; replay, distillation, ewc, also joined "
-            "by +; joint: train anew on everybody.",
+            "by +; joint: train anew on everybody."
         ),
     ] = DEFAULT,
     force: Annotated[
         bool, typer.Option("--force", help="Put a head in place that is worse, or that leaves the gallery behind.")
     ] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of the run's photos, if they have moved.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the run's photos, if they have moved.")] = None,
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,
@@ -138,7 +137,7 @@ def history(run: Run, models: Models = Path("models"), json: options.Json = Fals
 @app.command()
 def rollback(
     run: Run,
-    to: Annotated[int | None, typer.Option("--to", min=1, help="Version to use. Default: the one before.")] = None,
+    to: Annotated[int | None, typer.Option(min=1, help="Version to use. Default: the one before.")] = None,
     models: Models = Path("models"),
     json: options.Json = False,
 ) -> None:
