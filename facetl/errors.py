@@ -55,6 +55,6 @@ class LibraryError(FacetlError):
     """A photo library is missing, damaged, or was asked for what it does not hold."""
 
 
-def first_line(error: Exception) -> str:
-    """Return what a library's error says, cut to one line of at most 200 characters; its type where it says nothing."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, at most 200 characters; its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

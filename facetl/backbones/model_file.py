@@ -1,8 +1,8 @@
-"""A whole model as an extractor: a Keras file, or a SavedModel with a signature that takes photos.
+"""A whole model as an extractor: a Keras file, a SavedModel with a signature that takes photos, or a frozen GraphDef.
 
 A SavedModel that a facetl run left behind prepares photos itself: its signature `serve` gets them as they are. Other
 models get a square of their own size, RGB, as (x − 127.5) / 127.5 unless they scale pixels themselves or their name
-has other values: `net.keras?mean=0&std=255&channels=bgr&size=112`.
+has other values: `net.keras?mean=0&std=255&channels=bgr&size=112`. A GraphDef gets RGB in [−1, 1], as InceptionV3 does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from facetl.backbones.spec import (
 from facetl.backbones.weights import find_own_file
 from facetl.errors import WeightsError, first_line
 
+_GRAPH_INPUT = "Model_Input:0"
+_GRAPH_OUTPUT = "Model_Output:0"
+_GRAPH_SIZE = 299
 _AS_THEY_ARE = InputForm(mean=(0.0,), std=(1.0,))
 
 
@@ -47,6 +50,22 @@ def build(spec: ExtractorSpec, weights: Weights) -> PhotoNet:
     from facetl.backbones.extractor import Extractor
 
     return Extractor(spec, weights, load(spec, weights))
+
+
+@register_backbone(
+    "graph_def",
+    about="a frozen GraphDef",
+    find_weights=find_own_file,
+    matches=lambda name: name.endswith(".pb") and Path(name).name != SAVED_MODEL_FILE,
+    identity=lambda name: Path(name).name,
+    file_prefix="",
+    in_tensorflow=True,
+)
+def build_graph_def(spec: ExtractorSpec, weights: Weights) -> PhotoNet:
+    """Load a frozen GraphDef; WeightsError when it is damaged or lacks the tensors."""
+    from facetl.backbones.extractor import Extractor
+
+    return Extractor(spec, weights, _graph_def(spec, weights.path))
 
 
 def load(spec: ExtractorSpec, weights: Weights) -> TensorFlowNet:
@@ -111,6 +130,37 @@ def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
 
     own = {"serve", "head"} <= set(signatures) or tensor.dtype.is_integer
     return _net(folder, loaded, trunk, _AS_THEY_ARE if own else InputForm(), size, spec)
+
+
+def _graph_def(spec: ExtractorSpec, path: Path) -> TensorFlowNet:
+    import tensorflow as tf
+
+    graph_def = tf.compat.v1.GraphDef()
+    try:
+        graph_def.ParseFromString(path.read_bytes())
+    except Exception as error:
+        raise WeightsError(f"{path}: expected a frozen TensorFlow GraphDef ({type(error).__name__}).") from error
+    output = _GRAPH_OUTPUT if spec.tap == AVERAGE else spec.tap if ":" in spec.tap else f"{spec.tap}:0"
+    variables = [node.name for node in graph_def.node if node.op in ("VarHandleOp", "VariableV2", "Variable")]
+    if variables:
+        raise WeightsError(f"{path}: expected a frozen GraphDef, but {variables[0]} is a variable. Freeze the graph.")
+    try:
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
+        entry = wrapped.graph.get_tensor_by_name(_GRAPH_INPUT)
+        pruned = wrapped.prune(entry, wrapped.graph.get_tensor_by_name(output))
+    except (KeyError, ValueError, tf.errors.OpError) as error:
+        raise WeightsError(
+            f"{path}: expected tensors {_GRAPH_INPUT} and {output} in the graph. {first_line(error)}"
+        ) from error
+    size = (entry.shape[1] if entry.shape.rank == 4 else None) or _GRAPH_SIZE
+
+    def trunk(pixels: Any) -> Any:
+        result = pruned(pixels / 127.5 - 1.0)
+        result = result[0] if isinstance(result, (list, tuple)) else result
+        # A graph's pool may keep its 1×1 map.
+        return tf.ensure_shape(result, [None, *result.shape[1:]])
+
+    return TensorFlowNet(pruned, trunk, size)
 
 
 def _net(

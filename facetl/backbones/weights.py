@@ -7,7 +7,6 @@ registry stand-in (see nsfwjs_weights.py), when that download cannot be reached.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import shutil
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 from facetl.backbones import nsfwjs_weights
 from facetl.backbones.spec import SAVED_MODEL_FILE, ExtractorSpec, Notify, Weights, file_of
 from facetl.errors import WeightsError, first_line
-from facetl.io.files import write_atomic
+from facetl.io.files import sha256_of, sha256_of_file, write_atomic
 from facetl.io.system import user_cache_folder
 
 INCEPTION_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -51,7 +50,7 @@ def find_keras_weights(name: str, build: Callable[[str], Any], given: Path | Non
         return _imagenet(name, build)
     cached = keras_folder() / INCEPTION_FILE
     if cached.is_file():
-        return Weights("imagenet", _sha256(cached), cached)
+        return Weights("imagenet", sha256_of_file(cached), cached)
     stand_in = stand_in_path()
     if not stand_in.is_file():
         try:
@@ -74,8 +73,8 @@ def find_own_file(spec: ExtractorSpec, given: Path | None, notify: Notify) -> We
     found = _file(path)
     # Exporters put what is over 2 GB, and some everything, into a second file.
     beside = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
-    parts = [found.sha256, *(_sha256(part) for part in beside if part.is_file())]
-    return replace(found, sha256=_joint(parts)) if len(parts) > 1 else found
+    parts = [found.sha256, *(sha256_of_file(part) for part in beside if part.is_file())]
+    return replace(found, sha256=sha256_of("\n".join(parts).encode())) if len(parts) > 1 else found
 
 
 def load(model: Any, weights: Weights) -> None:
@@ -90,9 +89,9 @@ def load(model: Any, weights: Weights) -> None:
             warnings.filterwarnings("error", message=r"(?s).*freshly-initialized")
             model.load_weights(weights.path)
     except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise WeightsError(
-            f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). {reason}"
+            f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). "
+            f"{first_line(error)}"
         ) from error
 
 
@@ -157,7 +156,7 @@ def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
     files = opened or [path for path, stamp in _stamps(folder).items() if before.get(path) != stamp]
     if not files:
         raise WeightsError(f"{name}: Keras loaded no weights file. Pass --weights FILE.")
-    return Weights("imagenet", _sha256(files[-1]), files[-1])
+    return Weights("imagenet", sha256_of_file(files[-1]), files[-1])
 
 
 class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
@@ -194,20 +193,11 @@ def _folder(folder: Path) -> Weights:
         *sorted((folder / "variables").rglob("*")),
         *sorted((folder / "assets").rglob("*")),
     ]
-    parts = [f"{path.relative_to(folder).as_posix()} {_sha256(path)}" for path in files if path.is_file()]
-    return Weights("file", _joint(parts), folder)
-
-
-def _joint(parts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    parts = [f"{path.relative_to(folder).as_posix()} {sha256_of_file(path)}" for path in files if path.is_file()]
+    return Weights("file", sha256_of("\n".join(parts).encode()), folder)
 
 
 def _file(path: Path) -> Weights:
     if not path.is_file():
         raise WeightsError(f"{path}: expected a weights file, found {'a folder' if path.is_dir() else 'nothing'}.")
-    return Weights("file", _sha256(path), path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return Weights("file", sha256_of_file(path), path)

@@ -24,6 +24,7 @@ from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
 from facetl.faces.alignment import aligned
 from facetl.faces.detectors import Face
+from facetl.faces.landmark_store import packed
 from facetl.images.decode import ReadPhoto, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
 
@@ -40,11 +41,6 @@ class FacePlace:
     path: Path
     sha: str
     face: Face
-
-
-def packed(face: Face) -> bytes:
-    """Return a face's 15 numbers as little-endian float32: box, landmarks, confidence."""
-    return np.array([*face.box, *face.landmarks.ravel().tolist(), face.confidence], "<f4").tobytes()
 
 
 def face_key(sha: str, detector: str, face: Face) -> str:

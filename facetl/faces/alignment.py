@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.errors import DataError, PhotoError
-from facetl.faces.detectors import DetectorSpec, Face, MtcnnSpec, choose, register_detector
+from facetl.faces.detectors import DetectorSpec, Face, MtcnnSpec, check_photo, choose, register_detector
 from facetl.io.files import sha256_of
 
 # Raise it when an aligned face's pixels change: features of the old way are then not reused.
@@ -90,8 +90,7 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, *, size: int, zoom: fl
     Raises DataError when the image or the landmarks cannot serve.
     """
     points = np.asarray(landmarks, np.float64)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise DataError(f"a photo to align is uint8 [height, width, 3], got {image.dtype} {image.shape}.")
+    check_photo(image, "a photo to align")
     matrix = similarity(points, template(size, zoom=zoom))
     shrink = 1 / _scale(matrix)
     if shrink > _FINEST:
@@ -154,8 +153,7 @@ class CroppedDetector:
         return [[self._face(image)] for image in images]
 
     def _face(self, image: NDArray[np.uint8]) -> Face:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise DataError(f"a photo of a face is uint8 [height, width, 3], got {image.dtype} {image.shape}.")
+        check_photo(image, "a photo of a face")
         height, width = image.shape[:2]
         side = min(height, width)
         corner = [(width - side) / 2, (height - side) / 2]

@@ -5,7 +5,6 @@ No TensorFlow is imported here: a detector's settings and fingerprint are known 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
+from facetl.io.files import sha256_of
 from facetl.io.json import JsonFields
 
 # The modules that register a detector, each imported when one is first named.
@@ -64,7 +64,7 @@ class DetectorSpec(Protocol):
 
     def fingerprint(self) -> str:
         """Return the hex digest that tells what this detector finds from what any other one finds."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        return sha256_of(json.dumps(self.to_json(), sort_keys=True).encode())
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings, and a version that rises when other faces are found by the same, as plain types."""
@@ -150,7 +150,7 @@ class MtcnnSpec(DetectorSpec):
     def fingerprint(self) -> str:
         """Return the hex digest that tells what this detector finds from what any other one finds."""
         settings = self.to_json() | {"cascade": _CASCADE, "weights": _weights_digest()}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return sha256_of(json.dumps(settings, sort_keys=True).encode())
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings and the package's version as plain types."""
@@ -181,10 +181,13 @@ def mtcnn_weights(net: str) -> Path:
 
 @cache
 def _weights_digest() -> str:
-    digest = hashlib.sha256()
-    for net in ("pnet", "rnet", "onet"):
-        digest.update(mtcnn_weights(net).read_bytes())
-    return digest.hexdigest()
+    return sha256_of(b"".join(mtcnn_weights(net).read_bytes() for net in ("pnet", "rnet", "onet")))
+
+
+def check_photo(image: NDArray[np.uint8], what: str) -> None:
+    """Raise DataError unless `image` is [height, width, 3] uint8 and not empty; `what` it is, for the message."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise DataError(f"{what} is uint8 [height, width, 3], got {image.dtype} {image.shape}.")
 
 
 def choose(faces: Sequence[Face], shape: tuple[int, ...]) -> Face | None:

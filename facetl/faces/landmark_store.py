@@ -88,9 +88,9 @@ class LandmarkStore(CacheFile):
                 "SELECT sha, faces, checksum FROM searched JOIN detectors ON detector = id "
                 f"WHERE fingerprint = ? AND sha IN ({marks})"
             )
-            for sha, packed, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
-                if _sound(sha, packed, stored):
-                    found[sha.hex()] = _unpacked(packed)
+            for sha, content, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
+                if _sound(sha, content, stored):
+                    found[sha.hex()] = _unpacked(content)
         return found
 
     def put(self, fingerprint: str, description: Mapping[str, object], faces: Mapping[str, Sequence[Face]]) -> None:
@@ -103,11 +103,9 @@ class LandmarkStore(CacheFile):
             sql("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
             detector = sql("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
             for name, found in faces.items():
-                sha, packed = bytes.fromhex(name), _packed(found)
-                sql(
-                    "INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)",
-                    (detector, sha, packed, checksum(sha, packed)),
-                )
+                sha, content = bytes.fromhex(name), b"".join(map(packed, found))
+                values = (detector, sha, content, checksum(sha, content))
+                sql("INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)", values)
 
     def detectors(self) -> list[DetectorInfo]:
         """Return what each detector has searched and found."""
@@ -172,13 +170,13 @@ class LandmarkStore(CacheFile):
         return found
 
 
-def _packed(faces: Sequence[Face]) -> bytes:
-    rows = [[*face.box, *face.landmarks.ravel().tolist(), face.confidence] for face in faces]
-    return np.array(rows, _NUMBER).tobytes()
+def packed(face: Face) -> bytes:
+    """Return a face's 15 numbers as little-endian float32: box, landmarks, confidence."""
+    return np.array([*face.box, *face.landmarks.ravel().tolist(), face.confidence], _NUMBER).tobytes()
 
 
-def _unpacked(packed: bytes) -> Faces:
-    rows = np.frombuffer(packed, _NUMBER).reshape(-1, _NUMBERS)
+def _unpacked(content: bytes) -> Faces:
+    rows = np.frombuffer(content, _NUMBER).reshape(-1, _NUMBERS)
     return tuple(
         Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2).astype(np.float32), float(row[14])) for row in rows
     )
@@ -191,11 +189,11 @@ def _settings(text: str) -> dict[str, object]:
         raise sqlite3.DatabaseError(f"a detector's settings: {error}") from error
 
 
-def _sound(sha: object, packed: object, stored: object) -> bool:
+def _sound(sha: object, content: object, stored: object) -> bool:
     # A damaged file may answer with anything.
-    if not isinstance(sha, bytes) or not isinstance(packed, bytes):
+    if not isinstance(sha, bytes) or not isinstance(content, bytes):
         return False
-    return len(packed) % (_NUMBER.itemsize * _NUMBERS) == 0 and checksum(sha, packed) == stored
+    return len(content) % (_NUMBER.itemsize * _NUMBERS) == 0 and checksum(sha, content) == stored
 
 
 def _photos(shas: Mapping[Path, str]) -> dict[bytes, bytes]:

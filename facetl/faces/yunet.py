@@ -6,8 +6,6 @@ are a file of OpenCV's model zoo that the user has.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError, WeightsError
-from facetl.faces.detectors import DetectorSpec, Face, register_detector
+from facetl.faces.detectors import DetectorSpec, Face, check_photo, register_detector
+from facetl.io.files import sha256_of
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _VERSION = 1
@@ -52,18 +51,13 @@ class YunetSpec(DetectorSpec):
         if not (0 < self.score < 1 and 0 < self.overlap < 1):
             raise DataError(f"score and overlap: expected shares in (0, 1), got {self.score} and {self.overlap}.")
 
-    def fingerprint(self) -> str:
-        """Return the hex digest that tells what this detector finds from what any other one finds.
-
-        It depends on what is in the file of weights, not on where it lies. WeightsError without the file.
-        """
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
-
     def to_json(self) -> dict[str, Any]:
-        """Return the settings and the digest of the weights as plain types."""
-        digest = hashlib.sha256(self.content).hexdigest()
+        """Return the settings and the digest of the weights, wherever they lie, as plain types.
+
+        WeightsError without the file.
+        """
         settings = {"side": self.side, "score": self.score, "overlap": self.overlap}
-        return {"name": "yunet", "version": _VERSION, "weights": digest, **settings}
+        return {"name": "yunet", "version": _VERSION, "weights": sha256_of(self.content), **settings}
 
     def make(self) -> YunetDetector:
         """Build the detector; WeightsError where the file is none of YuNet's."""
@@ -117,10 +111,7 @@ class YunetDetector:
         return [self._faces(image) for image in images]
 
     def _faces(self, image: NDArray[np.uint8]) -> list[Face]:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise DataError(
-                f"a photo to look for faces in is uint8 [height, width, 3], got {image.dtype} {image.shape}."
-            )
+        check_photo(image, "a photo to look for faces in")
         height, width = image.shape[:2]
         factor = min(1.0, self.spec.side / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -17,13 +17,12 @@ import numpy as np
 from facetl.data.boxes import matched
 from facetl.data.manifest import person_name
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.embeddings.face_features import packed
 from facetl.embeddings.index import Index, MissingCacheError
 from facetl.embeddings.maintenance import keep
 from facetl.errors import CacheError, LibraryError
 from facetl.faces.detectors import Face
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
-from facetl.faces.landmark_store import LandmarkStore
+from facetl.faces.landmark_store import LandmarkStore, packed
 from facetl.io.json import JsonFields
 from facetl.io.sqlite_file import Execute
 from facetl.people.byte_search import Trace, Wanted, trace

@@ -23,13 +23,13 @@ from facetl.embeddings.face_features import (
     face_layout,
     fill_faces,
     missing_faces,
-    packed,
 )
 from facetl.embeddings.fill import FillReport
 from facetl.embeddings.maintenance import keep, verify
 from facetl.errors import CacheError, CacheLockedError, DataError
 from facetl.faces.alignment import SIZE, CroppedSpec, align, template
 from facetl.faces.detectors import Face
+from facetl.faces.landmark_store import packed
 
 SPEC = ExtractorSpec(name="mobilenet_v2", tap="avg", grid=1, align="mtcnn")
 WHOLE = ExtractorSpec(name="mobilenet_v2", tap="avg", grid=1)

@@ -17,10 +17,9 @@ from scenes import SPEC, WEIGHTS, Net, Reader, draft, lying, save, scene
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import write_sidecar
 from facetl.embeddings import shards
-from facetl.embeddings.face_features import packed
 from facetl.embeddings.maintenance import verify
 from facetl.errors import LibraryError
-from facetl.faces.landmark_store import LandmarkStore
+from facetl.faces.landmark_store import LandmarkStore, packed
 from facetl.people import library_erasure
 from facetl.people.byte_search import Trace, Wanted, trace
 from facetl.people.library import Library

@@ -13,7 +13,7 @@ from facetl.cli.inputs import cache_folder, is_library, open_collection, open_tr
 from facetl.cli.options import group_with_default
 from facetl.cli.output import counted, notify, put, put_json
 from facetl.embeddings import maintenance
-from facetl.embeddings.feature_export import export_features
+from facetl.embeddings.embedding_cache import export_features
 from facetl.errors import CacheCorruptError
 from facetl.people.library import Library
 

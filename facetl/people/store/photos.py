@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from facetl.embeddings.face_features import packed
 from facetl.errors import LibraryError
 from facetl.faces.detectors import Face
+from facetl.faces.landmark_store import packed
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryFace, LibraryPhoto, NewFace, NewPhoto
