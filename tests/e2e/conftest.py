@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from machine import Machine, Trained
+from shared import shared_folder
 
 from facetl.data.fetch import sources
 from facetl.errors import DataError
@@ -19,20 +21,39 @@ from facetl.errors import DataError
 def trained(
     tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., Path], small_net_weights: Path
 ) -> Trained:
-    """Return a run named `family`, trained on 20 made-up people with 5 photos each."""
+    """Return a run named `family`, trained on 20 made-up people with 5 photos each.
+
+    Workers share the photos and the weights; home and models are the worker's own, since tests write there.
+    """
+
+    def net(made: Path) -> tuple[str, ...]:
+        # Random weights: only the first convolutions still tell photos apart.
+        return (
+            *("--extractor", "mobilenet_v3_small", "--weights", str(made / "small.weights.h5"), "--crop", "0.9"),
+            *("--tap", "conv", "--grid", "5"),
+        )
+
+    def fill(made: Path) -> None:
+        machine = Machine(made / "home")
+        machine.home.mkdir()
+        photos = make_people(made / "photos", people=20, photos=5, noise=40.0, seed=3)
+        (photos / "Person_00" / "notes.txt").write_text("not a photo")
+        (photos / "Person_01" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+        shutil.copy(small_net_weights, made / "small.weights.h5")
+        options = ("--run", "family", "--models", made / "models", "--epochs", 4, "--components", 16)
+        told = [
+            machine.json("cache", photos, *net(made), here=True),
+            machine.json("train", photos, *net(made), *options, here=True),
+            machine.json("cache", photos, *net(made), here=True),
+        ]
+        (made / "told.json").write_text(json.dumps(told))
+
+    made = shared_folder(tmp_path_factory.getbasetemp(), "trained", fill)
     room = tmp_path_factory.mktemp("machine")
-    machine = Machine(room / "home")
-    machine.home.mkdir()
-    photos = make_people(room / "photos", people=20, photos=5, noise=40.0, seed=3)
-    (photos / "Person_00" / "notes.txt").write_text("not a photo")
-    (photos / "Person_01" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-    # Random weights: only the first convolutions still tell photos apart.
-    net = ("--extractor", "mobilenet_v3_small", "--weights", str(small_net_weights), "--crop", "0.9")
-    net += ("--tap", "conv", "--grid", "5")
-    first = machine.json("cache", photos, *net)
-    options = ("--run", "family", "--models", room / "models", "--epochs", 4, "--components", 16)
-    report = machine.json("train", photos, *net, *options)
-    return Trained(machine, photos, net, room / "models", first, report, machine.json("cache", photos, *net))
+    for name in ("home", "models"):
+        shutil.copytree(made / name, room / name)
+    first, report, second = json.loads((made / "told.json").read_text())
+    return Trained(Machine(room / "home"), made / "photos", net(made), room / "models", first, report, second)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def test_training_calibrates_for_accuracy(trained: Trained) -> None:
 def test_a_calibrated_run_verifies_at_its_new_threshold(trained: Trained, models: Path) -> None:
     from facetl.recognition.recognizer import Recognizer
 
-    printed = trained.machine.json("calibrate", "family", "--f1", "--models", models)
+    printed = trained.machine.json("calibrate", "family", "--f1", "--models", models, here=True)
     recognizer = Recognizer.load(models / "family")
     assert recognizer.threshold == printed["threshold"]
     assert recognizer.probability(0.0) > recognizer.probability(4.0)
@@ -37,7 +37,7 @@ def test_a_calibrated_run_verifies_at_its_new_threshold(trained: Trained, models
 
 def test_a_rate_that_four_people_cannot_show_is_one_clear_line(trained: Trained, models: Path) -> None:
     before = (models / "family" / "calibration.json").read_bytes()
-    done = trained.machine.run("calibrate", "family", "--far", "0.1", "--models", models)
+    done = trained.machine.run_here("calibrate", "family", "--far", "0.1", "--models", models)
     assert (done.returncode, done.stdout) == (1, "")
     assert "about 9 validation people. Received: 4 with 6 pairs of people; add 5 more" in done.stderr
     assert "Traceback" not in done.stderr

@@ -170,13 +170,13 @@ def test_the_same_seed_gives_the_same_metrics_and_a_killed_run_resumes_to_them(t
     child.stderr.close()
     assert child.returncode == -signal.SIGKILL
     assert not (trained.models / "killed").exists()
-    report = trained.machine.json("train", trained.photos, *trained.net, *options, "--resume")
+    report = trained.machine.json("train", trained.photos, *trained.net, *options, "--resume", here=True)
     assert report["epochs"] == trained.report["epochs"]
     assert report["verification"] == trained.report["verification"]
 
 
 def test_resuming_nothing_is_one_clear_line(trained: Trained) -> None:
-    done = trained.machine.run("train", trained.photos, *trained.net, "--run", "other", "--resume")
+    done = trained.machine.run_here("train", trained.photos, *trained.net, "--run", "other", "--resume")
     assert done.returncode == 1
     assert "no interrupted run" in done.stderr
     assert "Traceback" not in done.stderr
@@ -197,7 +197,7 @@ def test_training_keeps_its_screen_to_what_was_promised(trained: Trained) -> Non
 
 def test_a_run_is_replaced_only_by_a_complete_one(trained: Trained) -> None:
     before = (trained.folder / "metrics.json").read_bytes()
-    done = trained.machine.run(
+    done = trained.machine.run_here(
         "train", trained.photos, *trained.net, "--models", trained.models, "--run", "family", "--margin", "-1"
     )
     assert done.returncode == 1

@@ -26,7 +26,7 @@ def siamese(
     net = ("--extractor", "mobilenet_v3_small", "--weights", small_net_weights, "--tap", "conv", "--grid", 5, "--grey")
     pairs = ("--loss", "contrastive", "--sampler", "pairs", "--margin", MARGIN, "--most-pairs", 300, "--epochs", 2)
     where = ("--run", "siamese", "--models", room / "models", "--components", 16, "--no-fallback")
-    report = machine.json("train", photos, *net, *pairs, *where, "--plot-embeddings")
+    report = machine.json("train", photos, *net, *pairs, *where, "--plot-embeddings", here=True)
     assert report["epochs"] == 2
     return machine, photos, room / "models" / "siamese"
 
