@@ -77,7 +77,7 @@ class FaceBatch:
     """Faces that wait to be embedded together: what the extractor is shown of each, and where it comes from."""
 
     images: list[NDArray[np.uint8]] = field(default_factory=list)
-    _sources: list[tuple[OpenPhoto, Box]] = field(default_factory=list)
+    _sources: list[tuple[list[tuple[int, Path | None]], Box]] = field(default_factory=list)
 
     def is_full(self, size: int) -> bool:
         """Return whether `size` faces wait, or fewer that are as large as a batch may be."""
@@ -85,11 +85,10 @@ class FaceBatch:
 
     def add(self, photo: OpenPhoto, faces: Sequence[tuple[Box, NDArray[np.uint8]]]) -> None:
         """Add the faces of a photo."""
-        # The photo itself is let go: its faces are all that is needed.
-        kept = OpenPhoto(np.zeros((0, 0, 3), np.uint8), photo.places, photo.paths)
+        given = list(zip(photo.places, photo.paths, strict=True))
         for box, image in faces:
             self.images.append(image)
-            self._sources.append((kept, box))
+            self._sources.append((given, box))
 
     def embedded(
         self, embed: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]], size: int
@@ -97,9 +96,7 @@ class FaceBatch:
         """Embed the first `size` faces and drop them from the batch; a photo given twice has each face twice."""
         vectors = embed(self.images[:size])
         rows = [
-            (row, place, path, box)
-            for row, (photo, box) in enumerate(self._sources[:size])
-            for place, path in zip(photo.places, photo.paths, strict=True)
+            (row, place, path, box) for row, (given, box) in enumerate(self._sources[:size]) for place, path in given
         ]
         del self.images[:size], self._sources[:size]
         which, places, paths, boxes = zip(*rows, strict=True)

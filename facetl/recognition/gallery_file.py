@@ -115,13 +115,7 @@ class GalleryFile:
             if row is not None:
                 moved[now.names[row]] += 1
                 now = now._select([place for place in range(len(now)) if place != row])
-            now = replace(
-                now,
-                names=(*now.names, name),
-                photos=(*now.photos, sha),
-                boxes=np.concatenate([now.boxes, [seen.face.box]]),
-                embeddings=np.concatenate([now.embeddings.reshape(-1, len(seen.embedding)), seen.embedding[None]]),
-            )
+            now = now._joined(GalleryFile(self.head, (name,), (sha,), np.array([seen.face.box]), seen.embedding[None]))
         return now, Enrolled(name, len(faces) - known - sum(moved.values()), known, dict(moved))
 
     def without(self, name: str) -> GalleryFile:
@@ -132,16 +126,7 @@ class GalleryFile:
     def with_rows_of(self, other: GalleryFile) -> GalleryFile:
         """Return a gallery that holds another one's faces, too; a face that both hold stands under its name here."""
         new = [row for row in range(len(other)) if self._row(other.photos[row], other.boxes[row]) is None]
-        if not new:
-            return self
-        added = other._select(new)
-        return replace(
-            self,
-            names=self.names + added.names,
-            photos=self.photos + added.photos,
-            boxes=np.concatenate([self.boxes, added.boxes]),
-            embeddings=np.concatenate([self.embeddings.reshape(-1, added.embeddings.shape[1]), added.embeddings]),
-        )
+        return self._joined(other._select(new)) if new else self
 
     def write(self, path: Path) -> None:
         """Write the gallery, whole or not at all; one of nobody is no file."""
@@ -163,6 +148,16 @@ class GalleryFile:
         rows = [row for row, photo in enumerate(self.photos) if photo == sha]
         shares = overlaps(np.asarray(box), self.boxes[rows])[0].tolist()
         return next((row for row, share in zip(rows, shares, strict=True) if share > _SAME_FACE), None)
+
+    def _joined(self, other: GalleryFile) -> GalleryFile:
+        return replace(
+            self,
+            names=self.names + other.names,
+            photos=self.photos + other.photos,
+            boxes=np.concatenate([self.boxes, other.boxes]),
+            # A gallery of nobody has no width yet.
+            embeddings=np.concatenate([self.embeddings.reshape(-1, other.embeddings.shape[1]), other.embeddings]),
+        )
 
     def _select(self, rows: Sequence[int]) -> GalleryFile:
         return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from facetl.cli.output import EpochTable, notify, photo_progress, put_json, put_
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
-
-if TYPE_CHECKING:
-    from facetl.methods.distillation.teacher import Teacher
 
 
 @takes_options(DistillationSettings)
@@ -56,6 +53,8 @@ def distill(
     shares = shares_of(repeated, given, validation=validation, test=test)
     place = cache_folder(cache)
     start_tensorflow()
+    from facetl.methods.distillation.distilled_run import distill as teach
+    from facetl.methods.distillation.student_comparison import compare_run, table
     from facetl.methods.distillation.teacher import Teacher, is_run
 
     with photo_progress("teacher") as progress:
@@ -87,32 +86,14 @@ def distill(
                 on_faces=progress,
                 notify=notify,
             )
-    _teach(taught, settings, out, own, place, costs=costs, json=json)
-
-
-def _teach(
-    teacher: Teacher,
-    settings: DistillationSettings,
-    out: Path,
-    folder: Path | None,
-    cache: Path,
-    *,
-    costs: bool,
-    json: bool,
-) -> None:
-    from facetl.methods.distillation.distilled_run import distill as teach
-    from facetl.methods.distillation.student_comparison import compare_run, table
-
-    counts = {side: teacher.manifest.subset(side) for side in ("train", "validation", "test")}
+    counts = {side: taught.manifest.subset(side) for side in ("train", "validation", "test")}
     notify(
         "people (photos): "
         + ", ".join(f"{side} {len(one.identities):,} ({len(one):,})" for side, one in counts.items())
-        + f"; features of {teacher.computed:,} photos were computed for the teacher, the others are cached"
+        + f"; features of {taught.computed:,} photos were computed for the teacher, the others are cached"
     )
-    report = teach(teacher, settings, out, cache=cache, notify=notify, on_epoch=EpochTable())
-    compared = compare_run(
-        teacher, out, cache=cache, teacher_run=folder, costs=costs, seed=settings.seed, notify=notify
-    )
+    report = teach(taught, settings, out, cache=place, notify=notify, on_epoch=EpochTable())
+    compared = compare_run(taught, out, cache=place, teacher_run=own, costs=costs, seed=settings.seed, notify=notify)
     teacher_json, student_json = (one.to_json() for one in compared)
     if json:
         put_json({**report.to_json(), "teacher": teacher_json, "student": student_json})

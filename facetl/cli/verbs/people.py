@@ -18,6 +18,7 @@ from facetl.people.people_export import export as export_people
 from facetl.people.photo_import import import_photos
 from facetl.people.store.library_settings import remember_folders, use_detector
 from facetl.people.store.models import LibraryAnswer, Stack
+from facetl.people.store.stack_rows import Order
 
 if TYPE_CHECKING:
     from facetl.people.learned_head import Proposal
@@ -245,14 +246,12 @@ def export(
 def stacks(
     library: LibraryFolder,
     stack: Annotated[int | None, typer.Argument(metavar="[STACK]", help="Show the faces of this one.")] = None,
-    order: Annotated[str, typer.Option(help="size, uncertain or name.")] = "size",
+    order: Annotated[Order, typer.Option(help="By which the stacks are sorted.")] = "size",
     offset: Annotated[int, typer.Option(min=0, help="Pass over so many.")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 60,
     json: options.Json = False,
 ) -> None:
     """List a library's stacks, a line each; or the faces of one."""
-    if order not in ("size", "uncertain", "name"):
-        raise typer.BadParameter(f"--order: expected size, uncertain or name, got {order!r}.")
     with Library.open(library) as opened:
         if stack is not None:
             found, members = opened.stack(stack)
@@ -260,7 +259,7 @@ def stacks(
             content: dict[str, Any] = {**found.to_json(), "faces": faces}
             lines = [f"{face['face']}  {face['path']}  {_box(face)}  {face['confidence']:.2f}" for face in faces]
         else:
-            listed = opened.stacks(order=order, offset=offset, limit=limit)  # type: ignore[arg-type]
+            listed = opened.stacks(order=order, offset=offset, limit=limit)
             rows = [{**one.to_json(), "cover": _face(opened, one.cover)} for one in listed]
             content = {"stacks": rows, "total": opened.stack_count()}
             lines = [_stack_line(one, row) for one, row in zip(listed, rows, strict=True)]
