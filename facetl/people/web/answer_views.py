@@ -136,8 +136,8 @@ def router(site: Site) -> APIRouter:
         if old is None:
             raise HTTPException(404)
         library.rename(old, body.name)
-        now = next((person.id for person in library.people() if person.name == body.name), body.person)
-        return {"message": f"Named {body.name} from now on.", "go": f"/people/{now}"}
+        now = library.person(body.name)
+        return {"message": f"Named {body.name} from now on.", "go": f"/people/{now.id if now else body.person}"}
 
     @routes.post("/undo")
     def undo() -> dict[str, Any]:

@@ -6,23 +6,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from facetl.people.library import Library
+from facetl.people.store.models import LibraryAnswer
 from facetl.people.web.jobs import Work
 from facetl.people.web.pictures import Pictures
 from facetl.people.web.service import LearntHead, PeopleService, Recognised
-
-if TYPE_CHECKING:
-    from facetl.people.library import Library
-    from facetl.people.store.models import LibraryAnswer
-
 
 # SQLite's numbers end at 64 bits.
 Id = Annotated[int, Field(ge=0, lt=2**63)]
@@ -168,11 +165,9 @@ def percent(share: float) -> str:
     return f"{min(max(whole, 1), 99) if 0 < share < 1 else whole}%"
 
 
-def _date(taken: str | None) -> datetime | date | None:
-    if not taken:
-        return None
+def _date(taken: str | None) -> datetime | None:
     try:
-        return datetime.fromisoformat(taken)
+        return datetime.fromisoformat(taken or "")
     except ValueError:
         return None
 

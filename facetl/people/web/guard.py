@@ -8,12 +8,12 @@ forgery) and carries the session's cookie, which the address with the token is e
 from __future__ import annotations
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -72,9 +72,9 @@ class Guard:
             return
         answer = self._answer(scope)
         if answer is not None:
-            await answer(scope, receive, _with_headers(send))
+            await answer(scope, receive, _with_headers(scope, send))
             return
-        await self._app(scope, _limited(scope, receive), _with_headers(send))
+        await self._app(scope, _limited(scope, receive), _with_headers(scope, send))
 
     def _answer(self, scope: Scope) -> Response | None:
         """Return what is answered in the page's place; None where the request may pass."""
@@ -91,7 +91,8 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
         if given is not None and scope["method"] == "GET" and scope["path"] == "/":
             return self._exchange(given)
-        if not self._knows(headers):
+        known = Request(scope).cookies.get(self._cookie, "")
+        if not secrets.compare_digest(known.encode(), self._session.encode()):
             return _refuse(403, "Not signed in", "Open the address that facetl printed when it was started.")
         return _too_large(scope, headers)
 
@@ -101,15 +102,6 @@ class Guard:
         answer = RedirectResponse("/", status_code=303)
         answer.set_cookie(self._cookie, self._session, path="/", httponly=True, samesite="strict")
         return answer
-
-    def _knows(self, headers: Headers) -> bool:
-        cookies: SimpleCookie = SimpleCookie()
-        try:
-            cookies.load("; ".join(headers.getlist("cookie")))
-        except CookieError:
-            return False
-        given = cookies[self._cookie].value if self._cookie in cookies else ""
-        return secrets.compare_digest(given.encode(), self._session.encode())
 
 
 def _limit(scope: Scope) -> int:
@@ -141,14 +133,14 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     return counted
 
 
-def _with_headers(send: Send) -> Send:
+def _with_headers(scope: Scope, send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
             # Names and faces stay out of the browser's cache; only the page's own assets are kept.
-            headers.setdefault("Cache-Control", "no-store")
+            headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith(STATIC) else "no-store")
         await send(message)
 
     return sent

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from facetl.errors import FacetlError, PhotoError
+from facetl.people.store.models import Person
 from facetl.people.web.context import PAGE, Id, Searched, Site, shown
 from facetl.people.web.guard import UPLOAD_PATH
 from facetl.people.web.photo_views import Year, timeline
@@ -51,16 +52,14 @@ def router(site: Site) -> APIRouter:
             for person in best
         ]
 
+    def person_page(request: Request, template: str, found: Person, part: dict[str, Any]) -> HTMLResponse:
+        return site.page(request, template, person=found, key=site.keys([found.cover]).get(found.cover or -1), **part)
+
     @routes.get("/people/{person}")
     def photos(request: Request, person: Id, year: Year = None) -> HTMLResponse:
         found = _found(site, person)
-        return site.page(
-            request,
-            "person.html",
-            person=found,
-            key=site.keys([found.cover]).get(found.cover),
-            **timeline(site, f"/people/{person}", year, 0, shown(request), found.name),
-        )
+        part = timeline(site, f"/people/{person}", year, 0, shown(request), found.name)
+        return person_page(request, "person.html", found, part)
 
     @routes.get("/people/{person}/more")
     def more_photos(person: Id, offset: Offset, year: Year = None) -> HTMLResponse:
@@ -71,13 +70,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/people/{person}/faces")
     def faces(request: Request, person: Id) -> HTMLResponse:
         found = _found(site, person)
-        return site.page(
-            request,
-            "person_faces.html",
-            person=found,
-            key=site.keys([found.cover]).get(found.cover),
-            **_faces(site, found, 0, shown(request, FACES)),
-        )
+        return person_page(request, "person_faces.html", found, _faces(site, found, 0, shown(request, FACES)))
 
     @routes.get("/people/{person}/faces/more")
     def more_faces(person: Id, offset: Offset) -> HTMLResponse:
@@ -139,7 +132,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/search/{number}/{face}.jpg")
     def searched_face(number: Id, face: Id) -> Response:
         crops = _kept(site, number).crops
-        if not 0 <= face < len(crops):
+        if face >= len(crops):
             raise HTTPException(404)
         return Response(crops[face], media_type="image/jpeg")
 
@@ -150,14 +143,14 @@ def _fits(name: str, wanted: str) -> bool:
     return name.startswith(wanted) or any(part.startswith(wanted) for part in name.replace("-", " ").split())
 
 
-def _found(site: Site, person: Id) -> Any:
+def _found(site: Site, person: Id) -> Person:
     found = next((known for known in site.library.people() if known.id == person), None)
     if found is None:
         raise HTTPException(404)
     return found
 
 
-def _faces(site: Site, person: Any, offset: int, limit: int) -> dict[str, Any]:
+def _faces(site: Site, person: Person, offset: int, limit: int) -> dict[str, Any]:
     faces = sorted((face for face, name in site.library.shown().items() if name == person.name), reverse=True)
     return site.tile_page(faces, f"/people/{person.id}/faces/more?", offset, limit)
 

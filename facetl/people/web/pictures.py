@@ -9,18 +9,16 @@ from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from facetl.data.metadata.header import MAX_BYTES
 from facetl.errors import PhotoError
 from facetl.images.decode import read_photo
-
-if TYPE_CHECKING:
-    from facetl.people.library import Library
-
+from facetl.people.library import Library
 
 SMALL: Final = 480
 LARGE: Final = 1800
@@ -100,8 +98,6 @@ class Pictures:
 
 def as_jpeg(image: NDArray[np.uint8]) -> bytes:
     """Return the JPEG of an image [height, width, 3] uint8 RGB, nothing beside its pixels."""
-    import cv2
-
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 86])
     if not encoded:
         raise PhotoError("broken", f"A picture has two sides, got {image.shape}.")
@@ -110,8 +106,6 @@ def as_jpeg(image: NDArray[np.uint8]) -> bytes:
 
 def shrunk(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return an image [h, w, 3] uint8 with its longer side at most `side` pixels; never enlarged."""
-    import cv2
-
     height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:

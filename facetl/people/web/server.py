@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from facetl.errors import DataError, FacetlError
+from facetl.people.library import Library
 from facetl.people.web import answer_views, job_views, people_views, photo_views, stack_views
 from facetl.people.web.context import HERE, Site
 from facetl.people.web.guard import HEADERS, Guard
 from facetl.people.web.service import PeopleService
-
-if TYPE_CHECKING:
-    from facetl.people.library import Library
 
 HOST: Final = "127.0.0.1"
 _TITLES: Final = {
@@ -36,11 +34,6 @@ _TITLES: Final = {
     413: "Too large",
     422: "That was not understood",
     500: "Something went wrong",
-}
-_TYPES: Final = {
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
 }
 _OWN_WORDS: Final = {
     "Not Found": "Nothing has this address. It may have been merged, split or forgotten.",
@@ -152,31 +145,13 @@ def make_app(library: Library, *, token: str, port: int, service: PeopleService 
         site.work.close(_PATIENCE)
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, telemetry=_NO_TELEMETRY)
-    app.include_router(_assets())
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
     for part in (photo_views, stack_views, people_views, job_views, answer_views):
         app.include_router(part.router(site))
     _add_error_pages(app, site)
     app.add_middleware(Guard, token=token, port=port)
     app.state.site = site
     return app
-
-
-def _assets() -> APIRouter:
-    """Return the route of the style sheet, script and icon, read once: whatever else is asked for is not there."""
-    routes = APIRouter()
-    contents = {name: (HERE / "static" / name).read_bytes() for name in _TYPES}
-    tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in contents.items()}
-
-    @routes.get("/static/{name}")
-    async def asset(request: Request, name: str) -> Response:
-        if name not in contents:
-            raise HTTPException(404)
-        headers = {"ETag": tags[name], "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == tags[name]:
-            return Response(status_code=304, headers=headers)
-        return Response(contents[name], media_type=_TYPES[name], headers=headers)
-
-    return routes
 
 
 def _add_error_pages(app: FastAPI, site: Site) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import LibraryError
+from facetl.people.library import Library
 from facetl.people.store.library_settings import library_detector, run_in_use, source_folders
 from facetl.people.web.jobs import OnProgress
 
 if TYPE_CHECKING:
     from facetl.clustering.active_learning import Question
     from facetl.people.learned_head import Proposal
-    from facetl.people.library import Library
     from facetl.recognition.recognizer import Recognizer
 
 _NEAREST = 24

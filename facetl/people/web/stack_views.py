@@ -59,7 +59,6 @@ def router(site: Site) -> APIRouter:
             "stack.html",
             stack=found[0],
             key=site.keys([found[0].cover]).get(found[0].cover),
-            confidence=found[0].confidence,
             **_faces(site, found, sort, 0, shown(request, FACES)),
         )
 
