@@ -281,7 +281,8 @@ def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
     """Yield what there is after each step by gradient descent behind the front that there is."""
     from facetl.errors import CollapseError
     from facetl.methods.continual.exemplars import herd_each
-    from facetl.methods.continual.fine_tuning import People, learn
+    from facetl.methods.continual.new_people import People
+    from facetl.methods.continual.strategies import learn
     from facetl.training.head import embed
 
     if update.method == "naive":
@@ -299,10 +300,9 @@ def _fine_tuned(scene: Scene, update: Any) -> Iterator[After]:
         began = time.perf_counter()
         new = people(step.photos)
         try:
-            learnt = learn(
+            trunk, _ = learn(
                 trunk, scene.trunk, new, memory, settings=scene.settings, update=update, validation=validation
             )
-            trunk = learnt.trunk
         except CollapseError as error:  # the verb refuses such an update, too: the run stays as it was
             print(f"{update.method}: {error}", file=sys.stderr)
         memory = memory.joined(herded(new, trunk))

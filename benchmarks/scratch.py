@@ -63,8 +63,10 @@ def _strangers(
     name: str, folder: Path, align: str, objective: str, epochs: int, size: int | None, cache: Path, room: Path
 ) -> dict[str, Any]:
     """Train the small net and print how well it and the baselines separate test people."""
+    from _layer_table import layer_table
+
     from facetl.data.manifest import Manifest
-    from facetl.methods.scratch.nets import build_net, layer_table
+    from facetl.methods.scratch.nets import build_net
     from facetl.methods.scratch.scratch_settings import ScratchSettings
     from facetl.methods.scratch.scratch_training import train_from_scratch
 

@@ -14,10 +14,10 @@ import tensorflow as tf
 from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import RunError, TrainingError
 from facetl.methods.continual.exemplars import Exemplars, herd
-from facetl.methods.continual.fine_tuning import Consolidation, People, learn
 from facetl.methods.continual.linear_head import Affine, LinearHead, affine_of, copy_of, front_and_trunk, write_affine
 from facetl.methods.continual.memory import Basis, Memory, seen, solve
-from facetl.methods.continual.new_people import held_back
+from facetl.methods.continual.new_people import People, held_back
+from facetl.methods.continual.strategies import Consolidation, learn
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
@@ -339,10 +339,10 @@ class TestLearning:
         before = [weight.copy() for weight in trunk.get_weights()]
         known, new, chosen = people(12, 4, seed=6), people(8, 4, seed=7, first=50), people(8, 4, seed=8, first=90)
         update = UpdateSettings(method=method, epochs=1)
-        learnt = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
+        learnt, _ = learn(trunk, trunk, new, known, settings=SETTINGS, update=update, validation=chosen)
         for weight, stood in zip(trunk.get_weights(), before, strict=True):
             np.testing.assert_array_equal(weight, stood)
-        norms = np.linalg.norm(embed(learnt.trunk, new.rows), axis=1)
+        norms = np.linalg.norm(embed(learnt, new.rows), axis=1)
         np.testing.assert_allclose(norms, 1.0, atol=1e-5)
 
     def test_distillation_keeps_a_bent_trunk_nearer_to_the_old_one(self) -> None:
@@ -352,8 +352,8 @@ class TestLearning:
         kept = []
         for weight in (0.0, 100.0):
             update = UpdateSettings(method="replay+distillation", epochs=3, learning_rate=5e-3, distillation=weight)
-            learnt = learn(trunk, trunk, new, known, settings=bent, update=update, validation=chosen)
-            kept.append(float(np.mean(np.sum(embed(learnt.trunk, known.rows) * embed(trunk, known.rows), axis=1))))
+            learnt, _ = learn(trunk, trunk, new, known, settings=bent, update=update, validation=chosen)
+            kept.append(float(np.mean(np.sum(embed(learnt, known.rows) * embed(trunk, known.rows), axis=1))))
         assert kept[1] > kept[0]
 
     @pytest.mark.parametrize(

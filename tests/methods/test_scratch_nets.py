@@ -10,12 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from _layer_table import LayerRow, layer_table
 from facenet_tables import PAPER, PaperTable
 
 from facetl.backbones.net_layers import L2Pooling, LocalResponseNormalization
 from facetl.errors import TrainingError
 from facetl.methods.scratch import nets
-from facetl.methods.scratch.nets import DESIGNS, LayerRow, build_net, layer_table
+from facetl.methods.scratch.nets import DESIGNS, build_net
 from facetl.methods.scratch.scratch_settings import NETS
 
 # 545,536 parameters: the paper's only row that is cut, not rounded.

@@ -45,6 +45,13 @@ def herd_each(embeddings: NDArray[np.float32], names: NDArray[np.str_], per_pers
     return np.concatenate([np.zeros(0, np.int64), *(own[herd(embeddings[own], per_person)] for own in owners)])
 
 
+def first_of_each(names: NDArray[np.str_], most: int) -> NDArray[np.int64]:
+    """Return the rows of the first photos of everybody, at most so many each, in their order: int64 [kept]."""
+    order = np.argsort(names, kind="stable")
+    ordered = names[order]
+    return np.sort(order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < most])
+
+
 @dataclass(frozen=True, eq=False)
 class Exemplars:
     """A few photos that are kept of each person.
@@ -85,9 +92,7 @@ class Exemplars:
 
     def at_most(self, per_person: int) -> Exemplars:
         """Return the first ones of each person, those that stand best for all."""
-        place = np.arange(len(self))
-        first = np.searchsorted(self.names, self.names)
-        return self._of(np.flatnonzero(place - first < per_person))
+        return self._of(first_of_each(self.names, per_person))
 
     def without(self, names: Collection[str]) -> Exemplars:
         """Return those of nobody named."""

@@ -22,11 +22,10 @@ from facetl.faces.alignment import CroppedSpec
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import choose
 from facetl.images.decode import read_photo
-from facetl.io.arrays import Rows, RowView, concat_rows
+from facetl.io.arrays import RowView, concat_rows
 from facetl.io.files import digests
 from facetl.io.json import JsonFields
-from facetl.methods.continual.exemplars import herd_each
-from facetl.methods.continual.fine_tuning import People
+from facetl.metrics.linalg import Float32s
 from facetl.recognition.embedded_face import EmbeddedFace, own_detector
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder, SplitPeople
@@ -37,6 +36,32 @@ Progress = Callable[[int, int], None]
 Notify = Callable[[str], None]
 
 _HELD_OUT_FROM = 3  # photos of a person from which some are held out: two are left to make a pair
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Rows of people, [photos, dim] float as a head's front gives them, and their names, str [photos]."""
+
+    rows: np.ndarray
+    names: np.ndarray
+
+    def joined(self, others: People) -> People:
+        """Return these and others."""
+        return People(np.concatenate([self.rows, others.rows]), np.concatenate([self.names, others.names]))
+
+    def of(self, which: np.ndarray) -> People:
+        """Return some of them, by a mask or by integers."""
+        return People(self.rows[which], self.names[which])
+
+    @property
+    def float32(self) -> Float32s:
+        """The rows, as every computation takes them."""
+        return np.asarray(self.rows, np.float32)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The person of each row as a number, int64 [photos], people sorted."""
+        return np.unique(self.names, return_inverse=True)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,23 +110,23 @@ class Known:
 
     def features(self, which: str) -> tuple[RowView, NDArray[np.str_]]:
         """Return the features of everybody on a side, and who is on each photo; DataError where nobody has one."""
-        parts = [_of_people(collection, self.sides[which]) for collection in self.collections]
-        names = np.concatenate([names for _, names in parts])
+        people, parts, names = sorted(self.sides[which]), [], np.zeros(0, np.str_)
+        for collection in self.collections:
+            own = np.array([photo.identity for photo in collection.manifest.photos], np.str_)
+            rows = np.flatnonzero(np.isin(own, people))
+            parts.append(collection.features.subset(rows))
+            names = np.concatenate([names, own[rows]])
         if not len(names):
             raise DataError(
                 f"{self.collections[0].manifest.root}: expected photos of the run's {which} people, got none. Restore "
                 "them, or name their folder by --data."
             )
-        return concat_rows([rows for rows, _ in parts]), names
+        return concat_rows(parts), names
 
     def contents(self) -> frozenset[str]:
         """Return the sha256 of every photo."""
         paths = [path for collection in self.collections for path in collection.manifest.paths]
         return frozenset(one for one in digests(paths) if one is not None)
-
-    def seed(self) -> int:
-        """Return the seed by which people were put on sides."""
-        return int(self.config["settings"]["seed"])
 
 
 @dataclass(frozen=True)
@@ -227,32 +252,20 @@ class NewPeople:
         return Enrolment(len(set(after) - set(before)), new, known, len(after), dict(skipped))
 
 
-def herded(known: Known, front: keras.Model, trunk: keras.Model, *, memory: int) -> People:
-    """Return the photos that stand best for each of a run's training people, at most so many, as a front gives them."""
-    features, names = known.features("train")
-    rows = embed(front, features)
-    return People(rows, names).of(herd_each(embed(trunk, rows), names, memory))
-
-
 def _sides_of(manifest: Manifest, known: Known) -> SplitPeople:
     counts = {which: len(known.sides[which]) for which in SIDES}
     shares = {which: count / max(sum(counts.values()), 1) for which, count in counts.items()}
     of = {name: which for which in SIDES for name in known.sides[which]}
+    seed = int(known.config["settings"]["seed"])
     dealt: dict[str, set[str]] = {which: set() for which in SIDES}
     for name in manifest.identities:
-        where = of.get(name) or side(name, seed=known.seed(), validation=shares["validation"], test=shares["test"])
+        where = of.get(name) or side(name, seed=seed, validation=shares["validation"], test=shares["test"])
         dealt[where].add(name)
     return {which: frozenset(names) for which, names in dealt.items()}
 
 
 def _subset(collection: Collection, rows: np.ndarray) -> Collection:
     return replace(collection, manifest=collection.manifest.select(rows), features=collection.features.subset(rows))
-
-
-def _of_people(collection: Collection, people: frozenset[str]) -> tuple[Rows, NDArray[np.str_]]:
-    names = np.array([photo.identity for photo in collection.manifest.photos], np.str_)
-    rows = np.flatnonzero(np.isin(names, sorted(people)))
-    return collection.features.subset(rows), names[rows]
 
 
 def held_back(names: ArrayLike, *, seed: int, held_out: float = 0.25, most: int = 5) -> NDArray[np.bool_]:

@@ -11,23 +11,31 @@ the validation people, which decide whether it is put in place; what is reported
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from facetl import __version__
-from facetl.calibration.calibration import Target, calibrate_pairs
+from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import SIDES
 from facetl.errors import DataError
+from facetl.io.files import write_atomic
+from facetl.io.json import write_json
+from facetl.methods.continual.exemplars import first_of_each
+from facetl.methods.continual.memory import Memory
 from facetl.methods.continual.new_people import Enrolment, Known, NewPeople, Notify, Progress, held_back
 from facetl.methods.continual.strategies import Candidate, Learner
-from facetl.methods.continual.update_report import Gain, NewVersion, Twice, UpdateReport, found, gains, verified
+from facetl.methods.continual.update_report import Gain, Twice, UpdateReport, found, gains, updated_card, verified
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run_folder import RunFolder, versions
+from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, versions
+from facetl.runs.evaluated_run import BASELINES, UNTRAINED
 from facetl.runs.versions import history, next_number, put_in_place
 from facetl.training.head import embed
 
@@ -185,41 +193,65 @@ class _Job:
             memory_bytes_per_person=None if memory is None else memory.exemplars.bytes_per_person,
             gallery_kept=stays,
         )
-        version = NewVersion(
-            recognizer=replace(
-                self.recognizer,
-                head=candidate.head,
-                threshold=calibrated.calibration.threshold,
-                calibration=calibrated.calibration,
-            ),
-            calibrated=calibrated,
-            memory=memory,
-            people={which: self.known.sides[which] | self.arrivals.sides[which] for which in SIDES},
-            config={
-                **self.known.config,
-                "facetl": __version__,
-                "version": number,
-                "compatible_heads": self._answers_for(candidate.head, stays=stays),
-                "updates": [*self.known.config.get("updates", ()), {"data": str(self.photos.resolve())}],
-                "update": {
-                    "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "from": self.known.config.get("version", 1),
-                    "settings": self.update.to_json(),
-                    **{key: value for key, value in report.to_json().items() if key != "run"},
-                },
-                "versions": versions(),
-            },
+        recognizer = replace(
+            self.recognizer,
+            head=candidate.head,
+            threshold=calibrated.calibration.threshold,
+            calibration=calibrated.calibration,
         )
-        kept = put_in_place(self.folder, lambda partial: version.write(partial, self.folder), head=self.digest)
+        config = {
+            **self.known.config,
+            "facetl": __version__,
+            "version": number,
+            "compatible_heads": self._answers_for(candidate.head, stays=stays),
+            "updates": [*self.known.config.get("updates", ()), {"data": str(self.photos.resolve())}],
+            "update": {
+                "made": datetime.now(UTC).isoformat(timespec="seconds"),
+                "from": self.known.config.get("version", 1),
+                "settings": self.update.to_json(),
+                **{key: value for key, value in report.to_json().items() if key != "run"},
+            },
+            "versions": versions(),
+        }
+
+        def write(partial: Path) -> None:
+            self._write(partial, recognizer, calibrated, memory, config)
+
+        kept = put_in_place(self.folder, write, head=self.digest)
         if not kept:
             # Its rows mean nothing to the new head: the new people can be named by it at least.
             self.arrivals.enrol(self.folder, candidate.head, cache=self.cache)
         return replace(report, gallery_kept=kept)
 
+    def _write(
+        self,
+        partial: Path,
+        recognizer: Recognizer,
+        calibrated: Calibrated,
+        memory: Memory | None,
+        config: Mapping[str, Any],
+    ) -> None:
+        """Write a new version into `partial`; it takes over the baselines of the one in use."""
+        run = RunFolder(partial)
+        recognizer.save(partial)
+        run.write_calibration(calibrated)
+        run.write_people({which: self.known.sides[which] | self.arrivals.sides[which] for which in SIDES})
+        if memory is not None:
+            memory.write(partial)
+        run.write_config(config)
+        write_json(partial / METRICS, {"run": self.folder.name, **config["update"]})
+        for name in (BASELINES, UNTRAINED):
+            if (self.folder / name).is_file():
+                shutil.copy2(self.folder / name, partial / name)
+        if (self.folder / MODEL_CARD).is_file():
+            before = (self.folder / MODEL_CARD).read_text(encoding="utf-8")
+            card = updated_card(before, config, calibrated.calibration)
+            write_atomic(partial / MODEL_CARD, card.encode())
+
     def _known_twice(self, which: str, candidate: Candidate, *, most: int | None = None) -> Twice:
         """Embed people of a side by both heads; at most so many photos of each."""
         features, names = self.known.features(which)
-        rows = np.arange(len(names)) if most is None else _first_of_each(names, most)
+        rows = np.arange(len(names)) if most is None else first_of_each(names, most)
         some = features.subset(rows)
         return Twice(embed(self.recognizer.head, some), embed(candidate.head, some), names[rows])
 
@@ -255,10 +287,3 @@ def _why_not(own: Gain, gallery: Gain, *, enrolled: int) -> str | None:
             f"new one is worse by more than one standard error: AUC {gallery.value:+.4f} ± {gallery.stderr:.4f}"
         )
     return None
-
-
-def _first_of_each(names: np.ndarray, most: int) -> np.ndarray:
-    """Return the rows of the first photos of everybody, at most so many each."""
-    order = np.argsort(names, kind="stable")
-    ordered = names[order]
-    return np.sort(order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < most])

@@ -1,35 +1,46 @@
-"""Strategies for a new head: learnt from the new people alone, or trained again on everybody."""
+"""Strategies for a new head: solved, learnt from the new people by gradient descent, or trained again on everybody."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 
 from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows, concat_rows
-from facetl.methods.continual.fine_tuning import People, learn
+from facetl.losses.distillation import CosineDistillationLoss
+from facetl.losses.registry import LOSSES
+from facetl.losses.triplet import TripletLoss
+from facetl.methods.continual.exemplars import herd_each
 from facetl.methods.continual.linear_head import (
     Affine,
     LinearHead,
     affine_of,
+    copy_of,
     front_and_trunk,
     rotation,
     same_weights,
     write_affine,
 )
 from facetl.methods.continual.memory import Memory, seen
-from facetl.methods.continual.new_people import Known, NewPeople, Notify, herded
+from facetl.methods.continual.new_people import Known, NewPeople, Notify, People
 from facetl.methods.continual.update_settings import UpdateSettings
+from facetl.metrics.linalg import Float32s
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.versions import Version, history
-from facetl.training.fit import fit_head
+from facetl.samplers import RandomSampler
+from facetl.training.fit import fit_head, fit_trunk
 from facetl.training.head import embed, join
+from facetl.training.objectives import LossAndStats, Objective, TripletObjective, make_objective
 from facetl.training.settings import TrainingSettings
 
 
@@ -67,16 +78,18 @@ class Learner:
             return self._solved(anchor)
         front, trunk = front_and_trunk(self.recognizer.head)
         chosen, chosen_names = self.known.features("validation")
-        learnt = learn(
+        features, names = self.known.features("train")
+        known = People(embed(front, features), names)
+        learnt, seconds = learn(
             trunk,
             self._anchor_behind(front, trunk),
             self.arrivals.some(self.taken, front),
-            herded(self.known, front, trunk, memory=self.update.memory),
+            known.of(herd_each(embed(trunk, known.rows), names, self.update.memory)),
             settings=self.settings,
             update=self.update,
             validation=People(embed(front, chosen), chosen_names),
         )
-        return Candidate(join(front, learnt.trunk), "gradient", learnt.seconds)
+        return Candidate(join(front, learnt), "gradient", seconds)
 
     def _solved(self, anchor: LinearHead) -> Candidate:
         began = time.monotonic()
@@ -178,3 +191,128 @@ def retrain(
         turn = rotation(embed(head, some), embed(old, some))
         write_affine(trunk, Affine(affine.kernel @ turn, affine.bias @ turn))
     return head, time.monotonic() - began
+
+
+def learn(
+    trunk: keras.Model,
+    anchor: keras.Model,
+    new: People,
+    memory: People,
+    *,
+    settings: TrainingSettings,
+    update: UpdateSettings,
+    validation: People,
+) -> tuple[keras.Model, float]:
+    """Return a trunk that has learnt new people by gradient descent, and in how many seconds.
+
+    The one given stays as it is. The loss is the run's own; it ends where validation people are separated best.
+
+    Args:
+        trunk: [batch, dim] → [batch, width] unit vectors, the layers in use.
+        anchor: the layers whose embeddings fill galleries, which the new ones must stay comparable with; perhaps
+            `trunk` itself.
+        new, memory: people to learn and people to remember.
+        settings: the run's.
+        update: the method.
+        validation: other people.
+
+    Raises TrainingError for too few people or photos, CollapseError.
+    """
+    began = time.monotonic()
+    updated = copy_of(trunk)
+    taken = memory.joined(new) if update.has("replay") and len(memory.names) else new
+    chosen = replace(
+        settings, seed=update.seed, epochs=update.epochs, patience=update.epochs, learning_rate=update.learning_rate
+    )
+    objective: Objective = make_objective(chosen, taken.labels, width=trunk.output_shape[-1])
+    if update.has("distillation"):
+
+        def moved(rows: Any) -> Any:
+            """Return the cosine distillation to the old trunk, both without dropout: its noise is not the old's."""
+            old = tf.stop_gradient(anchor(rows, training=False))
+            return CosineDistillationLoss()(old, updated(rows, training=False))
+
+        objective = _Retaining(objective, update.distillation, moved)
+    if update.has("ewc"):
+        consolidation = Consolidation.at(trunk, memory.float32, memory.labels, chosen)
+        objective = _Retaining(objective, update.consolidation, lambda rows: consolidation.penalty(updated))
+    fit_trunk(
+        updated,
+        taken.float32,
+        taken.labels,
+        chosen,
+        validation=(validation.float32, validation.labels),
+        objective=objective,
+    )
+    return updated, time.monotonic() - began
+
+
+class _Retaining(Objective):
+    """An objective with another one's loss and something added to it, which hides the loss of a collapsed head.
+
+    added: a batch's features → a scalar.
+    """
+
+    def __init__(self, base: Objective, weight: float, added: Callable[[Any], Any]) -> None:
+        self.base = base
+        self.weight = weight
+        self.added = added
+        self.proxies = base.proxies
+        self.seed_generator = base.seed_generator
+
+    def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
+        """Return the base's measure, its loss increased."""
+        measured = self.base(embeddings, targets, features)
+        return measured._replace(loss=measured.loss + self.weight * self.added(features))
+
+
+_BATCH = 16  # triplets a gradient: squares of the mean of many would be small everywhere
+_MOST = 2048  # triplets
+
+
+@dataclass(frozen=True, eq=False)
+class Consolidation:
+    """Old weights, and the diagonal of the Fisher information there; an array for each variable."""
+
+    anchors: tuple[np.ndarray, ...]
+    importances: tuple[np.ndarray, ...]
+
+    @classmethod
+    def at(cls, trunk: keras.Model, rows: Float32s, labels: np.ndarray, settings: TrainingSettings) -> Consolidation:
+        """Measure the weights that a trunk has: rows [photos, dim] of known people and labels [photos] int.
+
+        The Fisher information is the mean square of the gradient of the triplet loss, over small batches of random
+        triplets (Kirkpatrick et al., PNAS 2017, with the empirical Fisher). Raises TrainingError for too few people.
+        """
+        margin = LOSSES["triplet"].margin if settings.loss != "triplet" else settings.loss_options.margin
+        assert margin is not None
+        objective = TripletObjective(TripletLoss(margin, settings.softness))
+        sampler = RandomSampler(labels, anchors_per_person=settings.anchors_per_person, seed=settings.seed)
+        triplets = sampler.triplets(0)[:_MOST]
+        squares = [np.zeros(variable.shape, np.float64) for variable in trunk.trainable_variables]
+        batches = [triplets[start : start + _BATCH] for start in range(0, len(triplets), _BATCH)]
+        for batch in batches:
+            for total, gradient in zip(squares, _gradient(trunk, objective, rows, batch), strict=True):
+                total += np.square(gradient)
+        anchors = tuple(np.asarray(variable.numpy()) for variable in trunk.trainable_variables)
+        return cls(anchors, tuple((total / len(batches)).astype(np.float32) for total in squares))
+
+    def penalty(self, trunk: keras.Model) -> Any:
+        """Return ½ Σ F · (θ − θ*)² of a trunk of the same layers, a scalar (equation 3)."""
+        parts = [
+            ops.sum(importance * ops.square(weight - anchor))
+            for weight, anchor, importance in zip(
+                trunk.trainable_variables, self.anchors, self.importances, strict=True
+            )
+        ]
+        return 0.5 * sum(parts)
+
+
+def _gradient(
+    trunk: keras.Model, objective: TripletObjective, rows: Float32s, triplets: np.ndarray
+) -> list[np.ndarray]:
+    unique, inverse = np.unique(triplets, return_inverse=True)
+    places = tf.constant(inverse.reshape(triplets.shape).astype(np.int32))
+    with tf.GradientTape() as tape:
+        loss = objective(trunk(rows[unique], training=False), places).loss
+    return [np.asarray(gradient) for gradient in tape.gradient(loss, trunk.trainable_variables)]

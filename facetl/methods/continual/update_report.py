@@ -1,4 +1,4 @@
-"""The report of an update: the old head and the new one compared, and the version that the new one makes.
+"""The report of an update: the old head and the new one compared, and what the run's model card has of it.
 
 References:
     Shen, Xiong, Xia, Soatto: Towards Backward-Compatible Representation Learning, CVPR 2020, section 3.
@@ -7,7 +7,6 @@ References:
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from facetl.calibration.calibration import Calibrated
+from facetl.calibration.calibration import Calibration
 from facetl.errors import DataError
-from facetl.io.files import write_atomic
-from facetl.io.json import JsonFields, write_json
-from facetl.methods.continual.memory import Memory
+from facetl.io.json import JsonFields
 from facetl.methods.continual.new_people import Enrolment
 from facetl.metrics.bootstrap import auc_gain_stderr
 from facetl.metrics.linalg import Float32s
@@ -28,9 +25,6 @@ from facetl.metrics.pairs import Pairs, sample_pairs
 from facetl.metrics.ranking import Gallery, checked_names
 from facetl.metrics.roc import Floats, accuracy_at, auc
 from facetl.metrics.verification import pair_distances, threshold_from
-from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run_folder import METRICS, MODEL_CARD, RunFolder, SplitPeople
-from facetl.runs.evaluated_run import BASELINES, UNTRAINED
 from facetl.runs.model_card import put_calibration_into
 
 
@@ -300,46 +294,11 @@ class UpdateReport(JsonFields):
 _QUALITY = re.compile(r"^## How good it is\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
-@dataclass(frozen=True, eq=False)
-class NewVersion:
-    """A run's new version, before it is written.
-
-    Attributes:
-        recognizer: with the new head.
-        calibrated: on the validation people.
-        memory: what is remembered for the next update; None for nothing.
-        people: side → people, those who arrived among them.
-        config: of the run; `update` is how the version was made.
-    """
-
-    recognizer: Recognizer
-    calibrated: Calibrated
-    memory: Memory | None
-    people: SplitPeople
-    config: Mapping[str, Any]
-
-    def write(self, partial: Path, folder: Path) -> None:
-        """Write all of it into `partial`, to stand where `folder` does, from which the baselines are taken over."""
-        run = RunFolder(partial)
-        self.recognizer.save(partial)
-        run.write_calibration(self.calibrated)
-        run.write_people(self.people)
-        if self.memory is not None:
-            self.memory.write(partial)
-        run.write_config(self.config)
-        write_json(partial / METRICS, {"run": folder.name, **self.config["update"]})
-        for name in (BASELINES, UNTRAINED):
-            if (folder / name).is_file():
-                shutil.copy2(folder / name, partial / name)
-        if (folder / MODEL_CARD).is_file():
-            card = self._card((folder / MODEL_CARD).read_text(encoding="utf-8"))
-            write_atomic(partial / MODEL_CARD, card.encode())
-
-    def _card(self, before: str) -> str:
-        """Return the model card with this version's figures in place of those before."""
-        quality = "\n".join(_lines(self.config)) + "\n"
-        card = _QUALITY.sub(lambda _: quality, before, count=1) if _QUALITY.search(before) else f"{before}\n{quality}"
-        return put_calibration_into(card, self.calibrated.calibration)
+def updated_card(before: str, config: Mapping[str, Any], calibration: Calibration) -> str:
+    """Return a model card with a new version's figures, of its config and calibration, in place of those before."""
+    quality = "\n".join(_lines(config)) + "\n"
+    card = _QUALITY.sub(lambda _: quality, before, count=1) if _QUALITY.search(before) else f"{before}\n{quality}"
+    return put_calibration_into(card, calibration)
 
 
 def _lines(config: Mapping[str, Any]) -> list[str]:

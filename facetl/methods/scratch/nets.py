@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -303,45 +302,3 @@ def build_net(name: str, *, side: int | None = None, width: int = 128, grey: boo
         raise TrainingError(f"net: expected at least {LEAST_SIDE} pixels and a width from 2, got {side} and {width}.")
     keras.utils.set_random_seed(seed)
     return DESIGNS[name].build(side, width=width, grey=grey)
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """A layer, or a module of several.
-
-    Attributes:
-        name: of the layer, up to a dash.
-        output: of the last layer in it, without the batch.
-        parameters: trained or not.
-        multiply_adds: for one photo, of convolutions and dense layers, a bias counting as one for each output: so the
-            FaceNet paper counts its "FLOPS".
-    """
-
-    name: str
-    output: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
-
-
-def layer_table(net: keras.Model) -> tuple[LayerRow, ...]:
-    """Return the rows of a net in its own order; layers `name-part` next to each other make one row `name`."""
-    return tuple(
-        _row(name, list(layers)) for name, layers in groupby(net.layers, lambda layer: layer.name.partition("-")[0])
-    )
-
-
-def _row(name: str, layers: Sequence[Any]) -> LayerRow:
-    return LayerRow(
-        name,
-        tuple(layers[-1].output.shape[1:]),
-        sum(layer.count_params() for layer in layers),
-        sum(_multiply_adds(layer) for layer in layers),
-    )
-
-
-def _multiply_adds(layer: Any) -> int:
-    if getattr(layer, "kernel", None) is None:
-        return 0
-    shape = layer.output.shape[1:]
-    positions = shape[0] * shape[1] if isinstance(layer, keras.layers.Conv2D) else 1
-    return int(positions * layer.count_params())
