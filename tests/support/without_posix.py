@@ -1,4 +1,6 @@
-"""`facetl` as a system without POSIX runs it: python without_posix.py ARGUMENTS.
+"""`facetl` as a system without POSIX runs it: python without_posix.py < COMMANDS.
+
+The commands come as a JSON list of lists of arguments, and run one after another until one fails.
 
 What Windows lacks is taken away before facetl is imported. Only packages that have other code for each system, and
 choose it by the system's name, are imported before.
@@ -6,6 +8,7 @@ choose it by the system's name, are imported before.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -89,4 +92,10 @@ if __name__ == "__main__":
     warnings.filterwarnings("error", category=EncodingWarning, module=r"facetl")
     from facetl.cli.app import main
 
-    main()
+    for arguments in json.load(sys.stdin):
+        sys.argv = ["facetl", *arguments]
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
