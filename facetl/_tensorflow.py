@@ -11,8 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-_started = False
 _verbose = False
 
 
@@ -22,11 +22,9 @@ def set_verbose(verbose: bool) -> None:
     _verbose = verbose
 
 
+@cache
 def start_tensorflow() -> None:
     """Import TensorFlow once, silenced unless verbose, its own messages shown if the import fails."""
-    global _started
-    if _started:
-        return
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if _verbose:
         import tensorflow  # noqa: F401
@@ -38,7 +36,6 @@ def start_tensorflow() -> None:
             # The first op initialises devices, which writes its own lines.
             tf.constant(0)
             tf.get_logger().setLevel("ERROR")
-    _started = True
 
 
 @contextmanager

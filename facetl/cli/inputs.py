@@ -71,8 +71,8 @@ def open_recognizer(folder: Path, detector: DetectorSpec | None) -> Recognizer:
     return recognizer if detector is None else replace(recognizer, detector=detector)
 
 
-def look(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[EmbeddedPhoto]:
-    """Look at photos and at all photos in folders, with a progress bar; what cannot be read is counted."""
+def embedded_photos(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[EmbeddedPhoto]:
+    """Yield photos, and all those in folders, with their faces and a progress bar; what cannot be read is counted."""
     album = walk(photos)
     skipped.update(album.skipped)
     with photo_progress("finding faces") as progress:
@@ -100,10 +100,7 @@ def open_run(library: Library) -> Recognizer:
     folder = run_in_use(library)
     if folder is None:
         raise LibraryError(f"{library.folder}: no run is chosen yet. Run facetl people import with --run first.")
-    start_tensorflow()
-    from facetl.recognition.recognizer import Recognizer
-
-    return replace(Recognizer.load(folder), detector=library_detector(library))
+    return open_recognizer(folder, library_detector(library))
 
 
 def _untrained(library: Library, extractor: str) -> Path:

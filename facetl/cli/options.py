@@ -16,17 +16,8 @@ from facetl.runs.transfer import TransferReport
 
 AUTO = "auto"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-
-def _show_messages(wanted: bool) -> bool:
-    set_verbose(wanted)
-    return wanted
-
-
 # Takes effect by itself, before the verb begins.
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", callback=_show_messages, help="Show TensorFlow's own messages.")
-]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", callback=set_verbose, help="Show TensorFlow's own messages.")]
 Layout = Annotated[
     str,
     typer.Option(

@@ -19,7 +19,7 @@ from facetl.methods.distillation.distillation_settings import DistillationSettin
 from facetl.methods.scratch.scratch_settings import ScratchSettings
 from facetl.recognition.run_folder import CONFIG, stored_extractor
 from facetl.samplers import Schedule
-from facetl.training.settings import PRESETS, FitSettings, TrainingSettings, changed
+from facetl.training.settings import FitSettings, TrainingSettings, changed
 from facetl.training.settings import preset as preset_settings
 
 _SCHEDULED = " FROM:TO runs from the first epoch's to the last's."
@@ -46,10 +46,6 @@ class Given:
 
     settings: Mapping[str, Any]
     options: frozenset[str]
-
-    def __contains__(self, option: str) -> bool:
-        """Return whether an option is on the command line."""
-        return option in self.options
 
 
 def takes_options(settings: type[Any], *, defaults: bool = True) -> Callable[..., Callable[..., None]]:
@@ -145,11 +141,10 @@ def whole_or_schedule(text: str) -> int | tuple[int, int]:
 
 def training_settings(given: Given, preset: str, base: TrainingSettings | None = None, **more: Any) -> TrainingSettings:
     """Return a preset or a run's settings with what is given, and `more`; TrainingError where they do not fit."""
-    if base is not None and "preset" in given:
+    if base is not None and "preset" in given.options:
         raise typer.BadParameter("give one of --config and --preset")
-    start = base or PRESETS.get(preset, PRESETS["balanced"])
-    changes = {**more, **given.settings, **_layers(given.settings, start)}
-    return preset_settings(preset, **changes) if base is None else changed(base, **changes)
+    start = base or preset_settings(preset)
+    return changed(start, **{**more, **given.settings, **_layers(given.settings, start)})
 
 
 def _layers(given: Mapping[str, Any], base: TrainingSettings) -> dict[str, Any]:
@@ -231,6 +226,8 @@ def shares_of(repeated: RunConfig[Any] | None, given: Given, **shares: float) ->
     """
     stored = {} if repeated is None else repeated.content.get("split", {})
     try:
-        return {side: share if side in given else float(stored.get(side, share)) for side, share in shares.items()}
+        return {
+            side: share if side in given.options else float(stored.get(side, share)) for side, share in shares.items()
+        }
     except (AttributeError, TypeError, ValueError) as error:
         raise RunError(f"--config: expected the shares of people by side, got {stored!r}.") from error

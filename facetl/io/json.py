@@ -95,7 +95,7 @@ class StoredFields:
         return self._content.get(field) is not None
 
     def wrong(self, field: str, expected: str) -> RunError:
-        """Make the error that says what a field must be and what was found."""
+        """Return the error that names what a field must be and what was found."""
         found = repr(self._content.get(field))
         shown = found if len(found) <= 60 else found[:59] + "…"
         return RunError(f"{self._name}: {field} must be {expected}, got {shown}. Run facetl calibrate.")

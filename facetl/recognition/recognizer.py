@@ -127,7 +127,7 @@ class Recognizer:
         spec = self.backbone.spec
         if self.detector is None and spec.align == "none":
             height, width = image.shape[:2]
-            # A net that finds the face itself does not tell where.
+            # A net that finds the face itself gives no box.
             whole = (0.0, 0.0, width - 1.0, height - 1.0)
             return [((np.nan,) * 4 if spec.family.finds_faces else whole, image)]
         found = choose(self._finder.detect(image, self.detector or own_detector(spec)), image.shape)
@@ -154,7 +154,7 @@ class Recognizer:
     def faces(self, photo: Source) -> tuple[EmbeddedFace, ...]:
         """Find and embed all faces of a photo, a path, a file's bytes or [h, w, 3] uint8 RGB, from left to right.
 
-        For a run that was trained on cropped faces, the photo is one face, unless `detector` says how to find them.
+        For a run that was trained on cropped faces, the photo is one face, unless there is a `detector` to find them.
         What has landmarks that span no face is left out. Raises PhotoError for a photo that cannot be read.
         """
         image = photo if isinstance(photo, np.ndarray) else read_photo(photo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,8 +23,8 @@ from facetl.people.store.stack_rows import Order
 if TYPE_CHECKING:
     from facetl.people.learned_head import Proposal
 
+Answer = Literal["same", "different", "not-a-face", "stranger"]
 LibraryFolder = Annotated[Path, typer.Argument(metavar="LIBRARY", help="Folder of a library.")]
-ANSWERS = ("same", "different", "not-a-face", "stranger")
 app = typer.Typer(
     cls=group_with_default("serve"),
     help="Photos to named people: `facetl people LIBRARY` opens the page on this machine alone. Begin with import.",
@@ -338,13 +338,14 @@ def questions(
 @app.command()
 def answer(
     library: LibraryFolder,
-    what: Annotated[str, typer.Argument(metavar="ANSWER", help=f"{', '.join(ANSWERS)}.")],
+    what: Annotated[
+        Answer,
+        typer.Argument(metavar="ANSWER", help="Of the faces: one person's, two people's, none, or nobody's to name."),
+    ],
     faces: Annotated[list[int], typer.Argument(metavar="FACE…", help="Numbers of faces; different takes two.")],
     json: options.Json = False,
 ) -> None:
     """Mark faces as one person's, two people's, no faces, or of nobody you want to name."""
-    if what not in ANSWERS:
-        raise typer.BadParameter(f"ANSWER: expected one of {', '.join(ANSWERS)}, got {what!r}.")
     if what == "different" and len(faces) != 2:
         raise typer.BadParameter(f"different takes two faces, got {len(faces)}.")
     with Library.open(library) as opened:
@@ -370,10 +371,9 @@ def undo(library: LibraryFolder, json: options.Json = False) -> None:
 def _face(library: Library, face: int) -> dict[str, Any]:
     found = library.face(face)
     photo = library.photo(found.photo)
-    path = photo.paths[0] if photo.paths else None
     return {
         "face": face,
-        "path": None if path is None else str(path),
+        "path": str(photo.paths[0]) if photo.paths else None,
         "box": [round(edge, 1) for edge in found.face.box],
     }
 

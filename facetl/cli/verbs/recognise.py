@@ -18,8 +18,8 @@ from facetl.cli.inputs import (
     Run,
     cache_folder,
     chosen_detector,
+    embedded_photos,
     find_run,
-    look,
     open_known,
     open_recognizer,
 )
@@ -86,7 +86,7 @@ def enroll(
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
     chosen: list[tuple[str, EmbeddedFace]] = []
-    for photo in look(recognizer, photos, skipped):
+    for photo in embedded_photos(recognizer, photos, skipped):
         if photo.faces:
             chosen.append((photo.sha, _face_of(photo, face, largest)))
         else:
@@ -113,7 +113,7 @@ def enroll(
 
 
 def _face_of(photo: EmbeddedPhoto, face: int | None, largest: bool) -> EmbeddedFace:
-    """Return the face that is enrolled of a photo; DataError where it has several and nothing says which."""
+    """Return the face that is enrolled of a photo; DataError where it has several and no option chooses."""
     if face is not None:
         if face > len(photo.faces):
             raise DataError(f"--face {face}: {photo.path} shows {len(photo.faces)}, counted from the left from 1.")
@@ -150,9 +150,9 @@ def identify(
     """
     recognizer, identifier = open_known(run, models, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
-    looked, found = 0, []
-    for photo in look(recognizer, photos, skipped):
-        looked += 1
+    count, found = 0, []
+    for photo in embedded_photos(recognizer, photos, skipped):
+        count += 1
         named = identifier.identify(photo)
         found += [face.to_json() for face in named]
         if not named:
@@ -161,7 +161,7 @@ def identify(
             for face in named:
                 put(face.line)
     if json:
-        put_json({"faces": found, "photos": looked, "people": len(identifier.people), "skipped": dict(skipped)})
+        put_json({"faces": found, "photos": count, "people": len(identifier.people), "skipped": dict(skipped)})
     elif skipped:
         notify(f"skipped {counted(skipped)}")
 

@@ -11,7 +11,7 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
-from facetl.cli.inputs import cache_folder, new_run
+from facetl.cli.inputs import Models, cache_folder, new_run
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.data.layouts import read_layout
@@ -32,7 +32,7 @@ def scratch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg, or see --layout.")],
     given: Given,
     run: Annotated[str, typer.Option(help="Name of the run; it is written to MODELS/NAME.")],
-    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
+    models: Models = Path("models"),
     config: Config = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Epochs without a better validation AUC. Default: all.")
@@ -55,7 +55,7 @@ def scratch(
     out = new_run(run, models)
     repeated = RunConfig.read(config, ScratchSettings)
     settings = _settings(given, None if repeated is None else repeated.settings)
-    layout = layout if repeated is None or "layout" in given else repeated.layout
+    layout = layout if repeated is None or "layout" in given.options else repeated.layout
     shares = shares_of(repeated, given, validation=validation, test=test)
     manifest = read_layout(folder, layout).with_splits(seed=settings.seed, **shares)
     start_tensorflow()

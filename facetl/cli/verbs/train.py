@@ -9,7 +9,7 @@ import typer
 
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
-from facetl.cli.inputs import new_run, open_collection
+from facetl.cli.inputs import Models, new_run, open_collection
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options, training_settings
 from facetl.data.fetch import sources
@@ -22,7 +22,7 @@ def train_people(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg.")],
     given: Given,
     run: Annotated[str, typer.Option(help="Name of the run; it is written to MODELS/NAME.")],
-    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
+    models: Models = Path("models"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     validation: Annotated[float, typer.Option(help="Share of people to choose by.")] = 0.2,
     test: Annotated[float, typer.Option(help="Share of people held out to measure.")] = 0.2,
@@ -53,8 +53,8 @@ def train_people(
         settings = training_settings(given, preset, validation=validation)
     else:
         settings = training_settings(given, preset, repeated.settings)
-        layout = layout if "layout" in given else repeated.layout
-        if "extractor" not in given:
+        layout = layout if "layout" in given.options else repeated.layout
+        if "extractor" not in given.options:
             base, stored = repeated.extractor()
             if weights is None and stored.source == "file":
                 weights = stored.path
@@ -104,7 +104,7 @@ def quickstart(
         Path | None, typer.Argument(metavar="DIR", help="Photos as DIR/Person/photo.jpg. Default: sample faces.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run. Default: that of the photos' folder.")] = None,
-    models: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("models"),
+    models: Models = Path("models"),
     epochs: Annotated[int | None, typer.Option(min=1, help="At most.")] = None,
     extractor: options.ExtractorName = "inception_v3",
     tap: options.Tap = None,
