@@ -28,7 +28,7 @@ def notify(line: str) -> None:
     notes().print(line, markup=False)
 
 
-def put(line: str = "") -> None:
+def put(line: str) -> None:
     """Print a line of the result."""
     print(line, flush=True)
 
@@ -85,17 +85,10 @@ def put_run(report: RunReport, *notes: str) -> None:
 @contextmanager
 def photo_progress(what: str, *, unit: str = "photos") -> Iterator[Callable[[int, int], None]]:
     """Show a bar with photos, photos a second and time left; yields a function of (done, total)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+    photos = ("{task.description}", BarColumn(), MofNCompleteColumn(), unit)
+    columns = (*photos, "{task.fields[rate]}", "left", TimeRemainingColumn())
     with Progress(*columns, console=notes(), transient=True) as progress:
         task = progress.add_task(what, total=None, rate="")
 
@@ -110,20 +103,16 @@ class EpochTable:
     """Prints a line per epoch: loss, active triplets, learning rate, validation accuracy and AUC."""
 
     def __init__(self) -> None:
-        self._console = notes()
         self._begun = False
 
     def __call__(self, epoch: int, logs: Mapping[str, float]) -> None:
         """Print the line of one epoch."""
         if not self._begun:
-            self._console.print(
-                "epoch     loss   active   learning rate   val accuracy   val AUC", style="bold", markup=False
-            )
+            notes().print("epoch     loss   active   learning rate   val accuracy   val AUC", style="bold")
             self._begun = True
-        self._console.print(
+        notify(
             f"{epoch + 1:5d}  {logs['loss']:7.4f}  {logs['active']:6.1%}   {logs['learning_rate']:13.2e}"
-            f"   {logs['val_accuracy']:12.3f}   {logs['val_auc']:7.3f}",
-            markup=False,
+            f"   {logs['val_accuracy']:12.3f}   {logs['val_auc']:7.3f}"
         )
 
 
