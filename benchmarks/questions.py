@@ -15,7 +15,8 @@ import numpy as np
 from album import Album, add_arguments, open_album
 
 from facetl.clustering.active_learning import questions
-from facetl.clustering.clusters import Clustering, Constraints, cluster
+from facetl.clustering.clusters import Clustering, cluster
+from facetl.clustering.constraints import Constraints
 from facetl.metrics.cluster_scores import score_clusters
 
 UNCERTAIN = (0.1, 0.9)

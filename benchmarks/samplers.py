@@ -134,8 +134,9 @@ def _folds(folder: Path, seed: int, count: int) -> list[Fold]:
 def _score(fold: Fold, seed: int, changes: dict[str, Any], *, tested: bool) -> dict[str, float]:
     """Train a head; the fold's own pairs are looked at only if `tested`."""
     from facetl.errors import CollapseError
+    from facetl.metrics.pairs import sample_pairs
     from facetl.metrics.roc import accuracy_at, auc, tar_at_far
-    from facetl.metrics.verification import pair_distances, sample_pairs, threshold_from
+    from facetl.metrics.verification import pair_distances, threshold_from
     from facetl.training.fit import fit_head
     from facetl.training.head import embed
     from facetl.training.settings import BALANCED

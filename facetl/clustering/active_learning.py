@@ -97,16 +97,15 @@ class _Candidates:
         strangers: frozenset[int],
     ) -> None:
         self.rows, self.evidence = rows, evidence
-        held = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
-        self.known_group = [held.group(row) for row in range(len(rows))]
-        self.links = held
+        self.links = ConstraintSet(len(rows), with_strangers(constraints, names, strangers), names)
+        self.known_group = np.array([self.links.group(row) for row in range(len(rows))], np.int64)
         open_to_ask = np.flatnonzero((stack >= 0) & ~np.isin(stack, stack[sorted(strangers)]))
         order = open_to_ask[np.argsort(stack[open_to_ask], kind="stable")]
         starts = np.flatnonzero(np.diff(stack[order], prepend=-1))
         self.stacks = np.split(order, starts[1:]) if len(order) else []
         for members in self.stacks:
             for row in members[1:].tolist():
-                held.unite(int(members[0]), row)
+                self.links.unite(int(members[0]), row)
 
     def joins(self, *, most: int) -> Iterator[Question]:
         """Yield the `most` useful questions about two stacks that are near each other and may be one."""
@@ -137,9 +136,7 @@ class _Candidates:
         while waiting:
             members, depth = waiting.pop()
             first, second = self._halves(members)
-            if not {self.known_group[row] for row in first.tolist()} & {
-                self.known_group[row] for row in second.tolist()
-            }:
+            if not np.isin(self.known_group[first], self.known_group[second]).any():
                 cosine, smaller = self._look(first) @ self._look(second), min(len(first), len(second))
                 probability = float(self.evidence.probability_of_groups(cosine, smaller))
                 yield self._question(first, second, probability, wrong=1.0 - probability, together=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from facetl.backbones.extractor import make_extractor
-from facetl.clustering.clusters import Constraints, cluster
+from facetl.clustering.clusters import cluster
+from facetl.clustering.constraints import Constraints
 from facetl.embeddings.face_features import FacePlace, face_features, face_key, fill_faces, missing_faces
 from facetl.errors import DataError
 from facetl.faces.detection import detect_all
@@ -48,7 +49,7 @@ class AlbumStacks:
 
     @property
     def stacks(self) -> int:
-        """How many there are."""
+        """The number of stacks."""
         return len({face.stack for face in self.faces})
 
     def write(self, path: Path) -> None:

@@ -22,8 +22,6 @@ from facetl.io.json import JsonFields
 from facetl.metrics.ranking import checked_embeddings
 from facetl.metrics.roc import Floats
 
-__all__ = ["Clustering", "Constraints", "StackOf", "cluster"]
-
 _BLOCK = 4096  # stacks compared with all people at once
 
 

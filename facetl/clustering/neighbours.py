@@ -90,25 +90,21 @@ def _exact(table: Float32s, queries: Float32s, k: int) -> Neighbours:
 
 
 def _by_faiss(table: Float32s, queries: Float32s, k: int, *, approximate: bool) -> Neighbours:
-    faiss = _faiss(len(table))
+    try:
+        import faiss
+    except ImportError as error:
+        raise DataError(
+            f"Neighbours among {len(table):,} faces need FAISS, which is not installed. "
+            "Run pip install 'facetl[faiss]'."
+        ) from error
+    # Its own default is a thread for each processor of the machine, not of those that this process may use.
+    faiss.omp_set_num_threads(usable_processors())
     width = table.shape[1]
     if approximate:
-        index = faiss.IndexHNSWFlat(width, _LINKS, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.IndexHNSWFlat(width, _LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = index.hnsw.efSearch = max(_BREADTH, 2 * k)
     else:
         index = faiss.IndexFlatIP(width)
     index.add(np.ascontiguousarray(table, np.float32))
     cosines, rows = index.search(np.ascontiguousarray(queries, np.float32), k)
     return Neighbours(rows.astype(np.int64), np.where(rows == NOBODY, -np.inf, cosines).astype(np.float32))
-
-
-def _faiss(rows: int) -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise DataError(
-            f"Neighbours among {rows:,} faces need FAISS, which is not installed. Run pip install 'facetl[faiss]'."
-        ) from error
-    # Its own default is a thread for each processor of the machine, not of those that this process may use.
-    faiss.omp_set_num_threads(usable_processors())
-    return faiss

@@ -18,7 +18,7 @@ import scipy
 from facetl.errors import DataError
 from facetl.io.arrays import Rows
 from facetl.metrics.bootstrap import jackknife_variance
-from facetl.metrics.linalg import Float32s, blocks, check_dim, moments, normalised, principal_axes, projected, signed
+from facetl.metrics.linalg import Float32s, centred, check_dim, moments, normalised, principal_axes, projected, signed
 from facetl.metrics.pairs import Ints, fold_pairs, identity_folds
 from facetl.metrics.roc import auc
 from facetl.metrics.verification import pair_distances, verify_folds
@@ -55,11 +55,7 @@ class Raw:
         """Return unit-norm float32 [photos, dim]; a photo that equals the centre stays a row of zeros."""
         if self.centre is None:
             raise DataError("The raw baseline must be fitted before use. Received: no call of fit.")
-        check_dim(features, len(self.centre))
-        out = np.empty((features.shape[0], len(self.centre)), np.float32)
-        for rows, block in blocks(features):
-            out[rows] = normalised(block - self.centre)
-        return out
+        return centred(features, self.centre)
 
 
 @dataclass(frozen=True)
@@ -89,18 +85,36 @@ class PrincipalComponents:
         return cls(mean, axes, deviation)
 
 
-class Whitened:
+class _Linear:
+    """A linear map of features, L2-normalised.
+
+    components bounds the PCA, seed is of it.
+    """
+
+    name: str
+
+    def __init__(self, *, components: int = COMPONENTS, seed: int = 0) -> None:
+        self.components = components
+        self.seed = seed
+        self.projection: Float32s | None = None  # [dim of features, dim], standardisation folded in
+        self.offset: Float32s | None = None  # [dim]
+
+    def transform(self, features: Rows) -> Float32s:
+        """Return unit-norm float32 [photos, dim]; a photo that equals the mean stays a row of zeros."""
+        if self.projection is None or self.offset is None:
+            raise DataError(f"The {self.name} baseline must be fitted before use. Received: no call of fit.")
+        check_dim(features, len(self.projection))
+        return normalised(projected(features, self.projection, self.offset))
+
+
+class Whitened(_Linear):
     """Standardise, PCA, divide each component by its deviation, L2-normalise: no labels are looked at.
 
     Whitening takes the weight from directions that vary in every photo (Jégou and Chum, 2012). components bounds
     the PCA; at most half as many are kept as there are photos, since the last ones would be single photos' noise.
     """
 
-    def __init__(self, *, components: int = COMPONENTS, seed: int = 0) -> None:
-        self.components = components
-        self.seed = seed
-        self.projection: Float32s | None = None  # [dim of features, components], standardisation folded in
-        self.offset: Float32s | None = None  # [components]
+    name = "whitened"
 
     def fit(self, features: Rows, *, principal: PrincipalComponents | None = None) -> Whitened:
         """Learn from float [photos, dim]; `principal`, where given, are the components of these photos.
@@ -117,15 +131,8 @@ class Whitened:
         self.offset = principal.mean @ self.projection
         return self
 
-    def transform(self, features: Rows) -> Float32s:
-        """Return unit-norm float32 [photos, components]; a photo that equals the mean stays a row of zeros."""
-        if self.projection is None or self.offset is None:
-            raise DataError("The whitened baseline must be fitted before use. Received: no call of fit.")
-        check_dim(features, len(self.projection))
-        return normalised(projected(features, self.projection, self.offset))
 
-
-class Lda:
+class Lda(_Linear):
     """Standardise, PCA, linear discriminant analysis, L2-normalise: the best that is linear and closed-form.
 
     components bounds the PCA (randomised: Halko, Martinsson and Tropp, 2011), dim the discriminants; both
@@ -134,13 +141,12 @@ class Lda:
     photo count among the means but say nothing of the scatter within a person.
     """
 
+    name = "PCA→LDA"
+
     def __init__(self, *, components: int = COMPONENTS, dim: int = 128, shrinkage: float = 0.05, seed: int = 0) -> None:
-        self.components = components
+        super().__init__(components=components, seed=seed)
         self.dim = dim
         self.shrinkage = shrinkage
-        self.seed = seed
-        self.projection: Float32s | None = None  # [dim of features, discriminants], standardisation folded in
-        self.offset: Float32s | None = None  # [discriminants]
 
     def fit(self, features: Rows, labels: npt.ArrayLike, *, principal: PrincipalComponents | None = None) -> Lda:
         """Learn from float [photos, dim] and labels [photos] of training people.
@@ -164,13 +170,6 @@ class Lda:
         self.projection = (axes @ discriminants).astype(np.float32)
         self.offset = mean @ self.projection
         return self
-
-    def transform(self, features: Rows) -> Float32s:
-        """Return unit-norm float32 [photos, discriminants]."""
-        if self.projection is None or self.offset is None:
-            raise DataError("The PCA→LDA baseline must be fitted before use. Received: no call of fit.")
-        check_dim(features, len(self.projection))
-        return normalised(projected(features, self.projection, self.offset))
 
     def _discriminants(
         self, reduced: npt.NDArray[np.float64], person: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]

@@ -130,12 +130,12 @@ def verification_intervals(
         curve = weighted_roc(distances, same, weights)
         return np.stack([*rates.T, roc_area(curve), roc_eer(curve), *(roc_tar(curve, FARS[name]) for name in seen)])
 
-    drawn = _replicated(measures, pairs, replicates, seed)
+    estimates, stderrs = _replicated(measures, pairs, replicates, seed)
     both = pairs.least_people
     people = [both, pairs.negative_people, pairs.positive_people, both, both, *(both for _ in seen)]
     intervals = [
         PersonRate(float(value), float(stderr), n).interval(level) if n >= LEAST_PEOPLE else None
-        for value, stderr, n in zip(drawn.estimates, drawn.stderrs, people, strict=True)
+        for value, stderr, n in zip(estimates, stderrs, people, strict=True)
     ]
     tars: Mapping[str, Interval | None] = dict(zip(seen, intervals[5:], strict=True))
     return {
@@ -174,9 +174,9 @@ def person_rate(
         with np.errstate(invalid="ignore"):
             return weights @ errors / weights.sum(axis=1)
 
-    drawn = _replicated(share, pairs, replicates, seed)
+    estimates, stderrs = _replicated(share, pairs, replicates, seed)
     people = pairs.positive_people if pairs.same.all() else pairs.negative_people
-    return PersonRate(float(drawn.estimates[0]), float(drawn.stderrs[0]), people)
+    return PersonRate(float(estimates[0]), float(stderrs[0]), people)
 
 
 def jackknife_variance(without: npt.ArrayLike) -> float:
@@ -252,18 +252,10 @@ class _PeopleOfPairs:
         return np.where(self.same, 1, counts[:, number]).astype(np.float64)
 
 
-class _Replicated(NamedTuple):
-    """Statistics as they are [statistics], their standard errors, and replicates [statistics, replicates]."""
-
-    estimates: Floats
-    stderrs: Floats
-    replicates: Floats
-
-
 def _replicated(
     statistics: Callable[[Floats], Floats], pairs: _PeopleOfPairs, replicates: int, seed: int
-) -> _Replicated:
-    """Draw people anew and take off what products of counts vary too much; see the module's heading."""
+) -> tuple[Floats, Floats]:
+    """Return statistics as they are and their standard errors, [statistics] each; see the module's heading."""
     if replicates < 100:
         raise DataError(f"A bootstrap needs at least 100 replicates. Received: {replicates}.")
     rng = np.random.default_rng(seed)
@@ -276,8 +268,7 @@ def _replicated(
     # A sample varies less about its own mean: by 1 / people for single people, by 4 / people for couples.
     lost = 1 if pairs.same.all() else 4
     scale *= math.sqrt(pairs.people / max(pairs.people - lost, 1))
-    centred = estimates[:, None] + scale[:, None] * (drawn - estimates[:, None])
-    return _Replicated(estimates, scale * np.sqrt(variance), centred)
+    return estimates, scale * np.sqrt(variance)
 
 
 def _in_blocks(

@@ -217,16 +217,13 @@ def _difference_interval(high: PersonRate, low: PersonRate, level: float) -> Int
 
 
 def _refuse_two_groups(groups: npt.NDArray, people: npt.NDArray) -> None:
-    persons, number = np.unique(people, return_inverse=True)
-    kinds, kind = np.unique(groups, return_inverse=True)
-    belongs = np.unique(np.stack([number, kind], axis=1), axis=0)[:, 0]
-    twice = np.flatnonzero(np.diff(belongs) == 0)
-    if len(twice):
-        person = belongs[twice[0]]
-        both = [str(name) for name in kinds[np.unique(kind[number == person])]]
-        raise DataError(
-            f"A person belongs to one group. Received: {persons[person]!s} in {_listed([repr(b) for b in both])}."
-        )
+    groups_of: dict[Any, set[str]] = {}
+    for person, group in zip(people.tolist(), groups.tolist(), strict=True):
+        groups_of.setdefault(person, set()).add(group)
+    for person, found in sorted(groups_of.items()):
+        if len(found) > 1:
+            names = _listed([repr(name) for name in sorted(found)])
+            raise DataError(f"A person belongs to one group. Received: {person} in {names}.")
 
 
 def _listed(phrases: Sequence[str]) -> str:

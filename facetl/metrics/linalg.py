@@ -19,6 +19,7 @@ Float32s = npt.NDArray[np.float32]
 _BLOCK = 1024  # photos: 58 MB of float32 at 14,112 dimensions
 _OVERSAMPLE = 10  # Halko et al., 2011: a few more directions than wanted
 _FIRST = 256
+_NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by about 1e-3
 _SIGNED = 0.25  # share of negative magnitude from which features count as signed
 _POWER_ITERATIONS = 3  # spectra of CNN features fall slowly; the last components need them
 _EXACT = 1536  # photos up to which the eigenvectors of their inner products are computed exactly
@@ -156,6 +157,15 @@ def projected(features: Rows, axes: Float32s, offset: Float32s) -> Float32s:
     return out
 
 
+def centred(features: Rows, centre: Float32s) -> Float32s:
+    """Return features − centre, L2-normalised: float [photos, dim] → float32; DataError for another dim."""
+    check_dim(features, len(centre))
+    out = np.empty((features.shape[0], len(centre)), np.float32)
+    for rows, block in blocks(features):
+        out[rows] = normalised(block - centre)
+    return out
+
+
 def blocks(features: Rows) -> Iterator[tuple[slice, Float32s]]:
     """Yield blocks of rows as float32, free to be written over; taken by an int array, as a cache wants it."""
     photos = features.shape[0]
@@ -203,3 +213,17 @@ def check_dim(features: Rows, dim: int) -> None:
     """Raise DataError unless features are [photos, dim]."""
     if len(features.shape) != 2 or features.shape[1] != dim:
         raise DataError(f"Features must be [photos, {dim}] as in fit. Received: {features.shape}.")
+
+
+def check_unit(rows: npt.NDArray[np.floating], what: str = "Embeddings") -> None:
+    """Raise DataError, which names the rows as `what`, unless they are of unit norm: float [n, dim].
+
+    A zero row is what normalising leaves of a photo with no signal; its distances still lie in [0, 4].
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    wrong = ~((np.abs(norms - 1.0) <= _NORM_TOLERANCE) | (norms == 0.0))
+    if wrong.any():
+        raise DataError(
+            f"{what} must have unit norm. Received: {int(wrong.sum())} of {len(rows)} that do not, "
+            f"the first with norm {norms[wrong][0]:.4g}; L2-normalise them."
+        )

@@ -8,7 +8,7 @@ name; DIR, the detection and identification rate (1 − FNIR at rank 1), the sha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,6 @@ FPIRS: Mapping[str, float] = {"0.01": 0.01, "0.1": 0.1}
 
 _GUESSES = 6
 _SWEEP = 101
-SWEEP = "sweep.csv"
-CONFUSION = "confusion.csv"
-GUESSES = "guesses.csv"
 
 
 @dataclass(frozen=True)
@@ -234,27 +231,25 @@ def _sweep_thresholds(given: npt.ArrayLike | None, nearest: Floats) -> Floats:
 
 
 def _sweep(nearest: Floats, right: Bools, known: Bools, thresholds: Floats) -> tuple[SweepPoint, ...]:
-    accepted = {
-        kind: np.searchsorted(np.sort(nearest[mask]), thresholds, side="right")
-        for kind, mask in (("right", known & right), ("wrong", known & ~right), ("stranger", ~known))
-    }
+    accepted = (
+        np.searchsorted(np.sort(nearest[probes]), thresholds, side="right").tolist()
+        for probes in (known & right, known & ~right, ~known)
+    )
     mated, strangers = int(np.count_nonzero(known)), int(np.count_nonzero(~known))
     return tuple(
         SweepPoint(
-            threshold=float(threshold),
+            threshold=threshold,
             accuracy=(named + strangers - false) / len(nearest),
             dir=named / mated if mated else None,
             misidentified=wrong / mated if mated else None,
             fpir=false / strangers if strangers else None,
         )
-        for threshold, named, wrong, false in zip(
-            thresholds, *(accepted[kind].tolist() for kind in ("right", "wrong", "stranger")), strict=True
-        )
+        for threshold, named, wrong, false in zip(thresholds.tolist(), *accepted, strict=True)
     )
 
 
 def _confusion(guesses: Sequence[Guess]) -> dict[str, dict[str, int]]:
-    """True person, strangers together last → answer → probes, what is right first, then the most frequent."""
+    """Return true person, strangers last → answer → probes, what is right first, then the most frequent."""
     rows: dict[str, Counter[str]] = {}
     for guess in sorted(guesses, key=lambda guess: (not guess.known, guess.person)):
         rows.setdefault(guess.person if guess.known else UNKNOWN, Counter())[guess.answer] += 1
@@ -273,32 +268,28 @@ def write_openset_tables(report: OpenSetReport, folder: Path | str) -> tuple[Pat
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ranks = range(1, 1 + max(len(guess.candidates) for guess in report.guesses))
-    heading = ["Photo", "Person", "Known", "Answer", "Right"]
-    return (
-        _write(folder / SWEEP, [field.name for field in fields(SweepPoint)], map(astuple, report.sweep)),
-        _write(
-            folder / CONFUSION,
-            ["Person", "Answer", "Photos"],
-            ((person, answer, n) for person, answers in report.confusion.items() for answer, n in answers.items()),
-        ),
-        _write(
-            folder / GUESSES,
-            [*heading, *(name for rank in ranks for name in (f"Guess{rank}", f"Distance{rank}"))],
-            (
-                [
+    names = [name for rank in ranks for name in (f"Guess{rank}", f"Distance{rank}")]
+    tables: dict[str, list[Sequence[object]]] = {
+        "sweep.csv": [[field.name for field in fields(SweepPoint)], *map(astuple, report.sweep)],
+        "confusion.csv": [
+            ("Person", "Answer", "Photos"),
+            *((person, answer, n) for person, answers in report.confusion.items() for answer, n in answers.items()),
+        ],
+        "guesses.csv": [
+            ("Photo", "Person", "Known", "Answer", "Right", *names),
+            *(
+                (
                     guess.photo,
                     guess.person,
                     int(guess.known),
                     guess.answer,
                     int(guess.right),
                     *(cell for name, distance in guess.candidates for cell in (name, f"{distance:.6f}")),
-                ]
+                )
                 for guess in report.guesses
             ),
-        ),
-    )
-
-
-def _write(path: Path, heading: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
-    write_atomic(path, csv_bytes([heading, *rows]))
-    return path
+        ],
+    }
+    for name, rows in tables.items():
+        write_atomic(folder / name, csv_bytes(rows))
+    return tuple(folder / name for name in tables)

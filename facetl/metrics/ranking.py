@@ -14,16 +14,15 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from facetl.errors import DataError
-from facetl.metrics.linalg import normalised
+from facetl.metrics.linalg import check_unit, normalised
 from facetl.metrics.pairs import Ints
-from facetl.metrics.roc import Bools, Floats, best_threshold
+from facetl.metrics.roc import Floats, best_threshold
 
 METHODS = ("centroid", "nearest", "personal")
 SHRINKAGE = 5.0  # photos; docs/protocols.md has the figures
 
 _BLOCK_BYTES = 1 << 27  # of float64 distances at once
 _FARTHEST = 4.0  # of two unit vectors, squared
-_NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by about 1e-3
 
 
 class Ranked(NamedTuple):
@@ -185,14 +184,7 @@ def checked_embeddings(embeddings: npt.ArrayLike, what: str, *, dim: int | None 
     rows = np.asarray(embeddings, np.float32)
     if rows.ndim != 2 or not rows.size or (dim is not None and rows.shape[1] != dim):
         raise DataError(f"The {what}'s embeddings must be [photos, {dim or 'dim'}]. Received: shape {rows.shape}.")
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    # A zero row is what normalising leaves of a photo with no signal; its distances still lie in [0, 4].
-    wrong: Bools = ~((np.abs(norms - 1.0) <= _NORM_TOLERANCE) | (norms == 0.0))
-    if wrong.any():
-        raise DataError(
-            f"The {what}'s embeddings must have unit norm. Received: {int(wrong.sum())} of {len(rows)} that do not, "
-            f"the first with norm {norms[wrong][0]:.4g}; L2-normalise them."
-        )
+    check_unit(rows, f"The {what}'s embeddings")
     return rows
 
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from facetl.errors import DataError
 from facetl.io.json import JsonFields
-from facetl.metrics.linalg import normalised
-from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs, identity_folds, sample_pairs
+from facetl.metrics.linalg import check_unit, normalised
+from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs, sample_pairs
 from facetl.metrics.roc import (
     Bools,
     Floats,
@@ -33,27 +33,7 @@ from facetl.metrics.roc import (
     tar_at_far,
 )
 
-__all__ = [
-    "FARS",
-    "FoldedPairs",
-    "Pairs",
-    "Verification",
-    "evaluate_embeddings",
-    "fold_pairs",
-    "hardest_mistakes",
-    "identity_folds",
-    "pair_distances",
-    "pair_thresholds",
-    "sample_pairs",
-    "threshold_from",
-    "verify",
-    "verify_at",
-    "verify_folds",
-]
-
 FARS: Mapping[str, float] = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
-
-_NORM_TOLERANCE = 1e-2  # a unit vector that went through float16 is off by about 1e-3
 
 
 @dataclass(frozen=True)
@@ -226,14 +206,7 @@ def pair_distances(embeddings: npt.ArrayLike, pairs: Pairs | FoldedPairs) -> Flo
     used = np.unique(np.concatenate([pairs.first, pairs.second]))
     if used[-1] >= len(embeddings):
         raise DataError(f"Each label needs an embedding. Received: {len(embeddings)} for row {int(used[-1])}.")
-    norms = np.sqrt(np.einsum("ij,ij->i", embeddings[used], embeddings[used], dtype=np.float64))
-    # A zero row is what normalising leaves of a photo with no signal; its distances still lie in [0, 4].
-    wrong = ~((np.abs(norms - 1.0) <= _NORM_TOLERANCE) | (norms == 0.0))
-    if wrong.any():
-        raise DataError(
-            f"Embeddings must have unit norm. Received: {int(wrong.sum())} of {len(used)} that do not, "
-            f"the first with norm {norms[wrong][0]:.4g}; L2-normalise them."
-        )
+    check_unit(embeddings[used])
     return squared_distances(embeddings[pairs.first], embeddings[pairs.second])
 
 

@@ -95,7 +95,7 @@ def write_report(
 
 
 def summary(verifications: Mapping[str, Verification], *, main: str = "trained") -> str:
-    """In plain sentences: how often `main` is right, and whether that beats the best of the others."""
+    """Return, in plain sentences, how often `main` is right, and whether that beats the best of the others."""
     ours = verifications[main]
     chance = max(ours.positives, ours.pairs - ours.positives) / ours.pairs
     folds = f", in {ours.folds} folds of people" if ours.folds > 1 else ""

@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,18 +40,7 @@ THEME: Mapping[str, str] = {
     "grey": "#9aa1ad",
     "paper": "#fffffe",
 }
-PEOPLE = (
-    "#1d5f8a",
-    "#c2622d",
-    "#5b8c7b",
-    "#8a5a9e",
-    "#b08a1e",
-    "#c0496b",
-    "#3f8fa8",
-    "#6f7f2a",
-    "#7a5c48",
-    "#4f5fb3",
-)
+PEOPLE = ("#1d5f8a", "#c2622d", "#5b8c7b", "#8a5a9e", "#b08a1e", "#c0496b", "#3f8fa8", "#6f7f2a", "#7a5c48", "#4f5fb3")
 
 _LINES: Mapping[str, tuple[str, str | tuple[int, tuple[int, int]]]] = {
     "raw": (THEME["grey"], "-"),
@@ -87,8 +77,8 @@ _STYLE: Mapping[str, object] = {
     "axes.facecolor": "none",
     "svg.fonttype": "none",
 }
-
-
+_MARK: Mapping[str, Any] = {"color": THEME["ink"], "linewidth": 1.2, "linestyle": (0, (4, 3))}  # a value on the axis
+_UNSEEN = frozenset("_\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 _PLAIN = FuncFormatter(lambda value, _: f"{value:.6g}")  # no power of ten above the axis
 
@@ -100,16 +90,12 @@ def person_label(name: str, *, limit: int = 40) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
 
 
-_UNSEEN = frozenset("_\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
 def roc_plot(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]) -> Figure:
     """Draw the ROC of each method, false accepts on a logarithmic axis where the differences are.
 
     curves: name → (distances float [pairs], same bool [pairs]).
     """
-    with styled():
-        figure, axes = new_axes(5.6, 4.2)
+    with new_axes(5.6, 4.2) as (figure, axes):
         areas = {name: auc(*curves[name]) for name in curves}
         names = sorted(curves, key=lambda name: -areas[name])
         fewest = max(1, min((int(np.sum(~np.asarray(s, bool))) for _, s in curves.values()), default=1))
@@ -145,8 +131,7 @@ def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, thres
         raise DataError(
             f"Histograms need pairs of both kinds. Received: {len(positives)} same, {len(negatives)} different."
         )
-    with styled():
-        figure, axes = new_axes(5.6, 4.2)
+    with new_axes(5.6, 4.2) as (figure, axes):
         low = min(positives.min(), negatives.min())
         high = max(positives.max(), negatives.max())
         edges = np.linspace(low, high if high > low else low + 1e-6, 41).tolist()
@@ -155,21 +140,13 @@ def distance_histogram(positives: npt.ArrayLike, negatives: npt.ArrayLike, thres
             (positives, THEME["accent"], "Same person"),
         ):
             share = np.full(len(distances), 1.0 / len(distances))
-            axes.hist(distances, bins=edges, weights=share, color=colour, alpha=0.28, linewidth=0)
-            axes.hist(
-                distances,
-                bins=edges,
-                weights=share,
-                histtype="step",
-                color=colour,
-                linewidth=1.6,
-                label=label,
-            )
+            axes.hist(distances, edges, weights=share, color=colour, alpha=0.28, linewidth=0)
+            axes.hist(distances, edges, weights=share, histtype="step", color=colour, linewidth=1.6, label=label)
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.set(xlabel="Squared distance of the embeddings", ylabel="Share of pairs")
         axes.set_ylim(top=axes.get_ylim()[1] * 1.16)
         if threshold is not None:
-            axes.axvline(threshold, color=THEME["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.axvline(threshold, **_MARK)
             axes.annotate(
                 f"threshold {threshold:.2f}",
                 (threshold, 0.985),
@@ -204,8 +181,7 @@ def tsne_plot(
     rank = np.argsort(np.argsort(-counts, kind="stable"), kind="stable")  # of each person, most photos first
     kept = np.sort(np.argsort(rank[labels], kind="stable")[:limit])
     plane, ranks = _laid_out(embeddings[kept], seed), rank[labels[kept]]
-    with styled():
-        figure, axes = new_axes(9.2, 5.6)
+    with new_axes(9.2, 5.6) as (figure, axes):
         rest = ranks >= named
         axes.scatter(plane[rest, 0], plane[rest, 1], s=9, color=THEME["grey"], alpha=0.45, linewidths=0)
         for order in range(min(named, int(ranks.max()) + 1)):
@@ -233,7 +209,7 @@ def tsne_plot(
 
 
 def history_plot(history: pd.DataFrame) -> Figure:
-    """Training curves: a small panel for each logged quantity, its `val_` twin in the same panel.
+    """Draw a small panel for each logged quantity, its `val_` twin in the same panel.
 
     history: a row per epoch; a column `epoch`, if there is one, numbers them. Other than numbers is left out.
     """
@@ -249,12 +225,11 @@ def history_plot(history: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(11.4 * max(across, 2) / 4, 2.5 * down))
         grid = figure.subplots(down, across, squeeze=False)
         for axes, name in zip(grid.flat, panels, strict=False):
-            twin = f"val_{name}" in columns
             colour = THEME["warm"] if name.startswith("val_") else THEME["accent"]
             marker = "o" if len(epochs) < 3 else None
             axes.plot(epochs, numbers[name], color=colour, linewidth=1.8, marker=marker)
             axes.set_title(_column_title(name))
-            if twin:
+            if f"val_{name}" in columns:
                 axes.plot(epochs, numbers[f"val_{name}"], color=THEME["warm"], linewidth=1.8, marker=marker)
                 axes.set_title(_column_title(name) + ": training and validation")
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -268,7 +243,7 @@ def history_plot(history: pd.DataFrame) -> Figure:
 
 
 def figure_png(figure: Figure, *, dpi: int = 200) -> bytes:
-    """The figure as a PNG on white, by default at twice the screen's density."""
+    """Return the figure as a PNG on white, by default at twice the screen's density."""
     with styled():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
@@ -276,12 +251,12 @@ def figure_png(figure: Figure, *, dpi: int = 200) -> bytes:
 
 
 def figure_svg(figure: Figure, *, name: str) -> str:
-    """The figure as an `<svg>` element to set into HTML: transparent, text as text, colours as CSS variables.
+    """Return the figure as an `<svg>` element to set into HTML: transparent, text as text, colours as CSS variables.
 
     A colour of THEME or PEOPLE becomes `var(--plot-…, #rrggbb)`. `name`, of letters, keeps the identifiers of
     several figures on one page apart.
     """
-    with styled({"svg.hashsalt": name}):
+    with styled(**{"svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -317,9 +292,12 @@ def _laid_out(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.
     return np.asarray(layout, np.float32)
 
 
-def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height))
-    return figure, figure.subplots()
+@contextmanager
+def new_axes(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Give a figure, its size in inches, and its axes, to be drawn on in the style of all."""
+    with styled():
+        figure = Figure(figsize=(width, height))
+        yield figure, figure.subplots()
 
 
 def _column_title(name: str) -> str:
@@ -329,16 +307,15 @@ def _column_title(name: str) -> str:
 
 
 @contextmanager
-def styled(more: Mapping[str, object] | None = None) -> Iterator[None]:
-    with matplotlib.rc_context({**_STYLE, **(more or {})}), warnings.catch_warnings():
+def styled(**more: object) -> Iterator[None]:
+    with matplotlib.rc_context({**_STYLE, **more}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the letters
         yield
 
 
 def reliability_plot(reliability: Reliability) -> Figure:
     """Draw how often pairs were of one person against the probability they were given, a point for each bin."""
-    with styled():
-        figure, axes = new_axes(4.6, 4.4)
+    with new_axes(4.6, 4.4) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=THEME["grey"], linestyle=":", linewidth=1.0, label="Calibrated")
         axes.plot(
             reliability.predicted,
@@ -365,13 +342,12 @@ def openset_sweep_plot(report: OpenSetReport) -> Figure:
         "fpir": ("Strangers, named (FPIR)", THEME["warm"], (0, (4, 2)), 1.5),
     }
     thresholds = [point.threshold for point in report.sweep]
-    with styled():
-        figure, axes = new_axes(5.6, 4.2)
+    with new_axes(5.6, 4.2) as (figure, axes):
         for name, (label, colour, dashes, width) in lines.items():
             rates = [getattr(point, name) for point in report.sweep]
             if None not in rates:  # there are no known people, or no strangers
                 axes.plot(thresholds, rates, color=colour, linestyle=dashes, linewidth=width, label=label)
-        axes.axvline(report.threshold, color=THEME["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axvline(report.threshold, **_MARK)
         axes.annotate(
             f"threshold {report.threshold:.2f}",
             (report.threshold, 1.02),
@@ -388,8 +364,7 @@ def openset_sweep_plot(report: OpenSetReport) -> Figure:
 
 def elbow_plot(elbow: Elbow, *, people: int | None = None) -> Figure:
     """Draw the sum of squares of k-means over k, its bend, and the true number of people where it is known."""
-    with styled():
-        figure, axes = new_axes(5.6, 4.2)
+    with new_axes(5.6, 4.2) as (figure, axes):
         axes.plot(elbow.ks, elbow.sse, color=THEME["accent"], linewidth=1.8, marker="o", markersize=4, label="k-means")
         if elbow.elbow is not None:
             bend = elbow.sse[elbow.ks.index(elbow.elbow)]
@@ -405,7 +380,7 @@ def elbow_plot(elbow: Elbow, *, people: int | None = None) -> Figure:
                 label=f"elbow at {elbow.elbow:,}",
             )
         if people is not None:
-            axes.axvline(people, color=THEME["ink"], linewidth=1.2, linestyle=(0, (4, 3)), label=f"{people:,} people")
+            axes.axvline(people, **_MARK, label=f"{people:,} people")
         axes.set(xlabel="Clusters", ylabel="Sum of squared distances to the nearest centre")
         axes.set_ylim(bottom=0.0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -18,18 +18,18 @@ NEEDS = "needs"  # how a cell begins that says what it would take to tell
 
 
 def method_title(name: str) -> str:
-    """What a reader calls a method: the name itself where it has no other."""
+    """Return what a reader calls a method: the name itself where it has no other."""
     return METHODS.get(name, name)
 
 
 def results_table(verifications: Mapping[str, Verification]) -> list[list[str]]:
-    """A heading row and a row for each method: accuracy ± standard error, AUC, EER, TAR at each FAR."""
+    """Return a heading row and a row for each method: accuracy ± standard error, AUC, EER, TAR at each FAR."""
     heading = ["Method", "Accuracy", "AUC", "EER", *(f"TAR@FAR {name}" for name in FARS)]
-    return [heading, *([method_title(name), *results_cells(v)] for name, v in verifications.items())]
+    return [heading, *([method_title(name), *_cells(v)] for name, v in verifications.items())]
 
 
-def results_cells(verification: Verification) -> list[str]:
-    """Accuracy ± standard error, AUC, EER and TAR at each FAR, with three decimals.
+def _cells(verification: Verification) -> list[str]:
+    """Return the cells of a method, numbers with three decimals.
 
     A TAR of which too few pairs tell nothing shows how many pairs of different people it takes: "needs 10,000 neg.".
     """

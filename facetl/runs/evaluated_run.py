@@ -19,7 +19,7 @@ from facetl.io.arrays import Rows
 from facetl.io.files import write_arrays
 from facetl.losses.registry import LOSSES
 from facetl.metrics.baselines import Baselines
-from facetl.metrics.linalg import Float32s, blocks, check_dim, normalised, projected
+from facetl.metrics.linalg import Float32s, centred, check_dim, normalised, projected
 from facetl.recognition.photo_embeddings import Embedded, embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
@@ -70,14 +70,7 @@ class RunBaselines:
         Each raises DataError where the features have another length than those of training.
         """
         linear = {name: partial(self._mapped, name) for name in _MAPS}
-        return {"raw": self._centred, **linear, "untrained": self._untrained}
-
-    def _centred(self, features: Rows) -> Float32s:
-        check_dim(features, len(self.mean))
-        rows = np.empty((features.shape[0], len(self.mean)), np.float32)
-        for part, block in blocks(features):
-            rows[part] = normalised(block - self.centre)
-        return rows
+        return {"raw": partial(centred, centre=self.centre), **linear, "untrained": self._untrained}
 
     def _mapped(self, name: str, features: Rows) -> Float32s:
         check_dim(features, len(self.mean))

@@ -100,13 +100,12 @@ def plane_image(embeddings: np.ndarray, labels: np.ndarray, *, title: str) -> np
     """
     import cv2
 
-    from facetl.report.plots import PEOPLE, figure_png, new_axes, styled
+    from facetl.report.plots import PEOPLE, figure_png, new_axes
 
     people = shown_people(labels)
     kept = np.isin(labels, people)
     places, persons = on_plane(embeddings[kept]), labels[kept]
-    with styled():
-        figure, axes = new_axes(5.6, 5.6)
+    with new_axes(5.6, 5.6) as (figure, axes):
         for person, colour in zip(people, PEOPLE, strict=False):
             own = places[persons == person]
             axes.scatter(own[:, 0], own[:, 1], s=26, color=colour, alpha=0.85, linewidths=0)

@@ -13,7 +13,8 @@ from facetl.calibration.calibration import KINDS, Calibration, Target, calibrate
 from facetl.calibration.error_rates import PeoplePairs, interval_elsewhere
 from facetl.errors import DataError, RunError
 from facetl.metrics.bootstrap import Interval
-from facetl.metrics.verification import pair_distances, sample_pairs, threshold_from
+from facetl.metrics.pairs import sample_pairs
+from facetl.metrics.verification import pair_distances, threshold_from
 
 
 def people(count: int, seed: int, *, noise: float = 0.7, photos: int = 5) -> tuple[np.ndarray, np.ndarray]:

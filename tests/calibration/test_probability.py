@@ -22,7 +22,8 @@ from facetl.calibration.probability import (
 )
 from facetl.errors import DataError, RunError
 from facetl.io.json import StoredFields
-from facetl.metrics.verification import pair_distances, sample_pairs
+from facetl.metrics.pairs import sample_pairs
+from facetl.metrics.verification import pair_distances
 from facetl.report.plots import figure_png, reliability_plot
 
 

@@ -9,10 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from facetl.errors import DataError
+from facetl.metrics.pairs import Pairs, fold_pairs
 from facetl.metrics.verification import (
-    Pairs,
     evaluate_embeddings,
-    fold_pairs,
     hardest_mistakes,
     pair_distances,
     threshold_from,

@@ -16,7 +16,8 @@ import pytest
 
 from facetl.calibration.probability import reliability
 from facetl.errors import DataError, RunError
-from facetl.metrics.verification import fold_pairs, pair_distances, verify_at, verify_folds
+from facetl.metrics.pairs import fold_pairs
+from facetl.metrics.verification import pair_distances, verify_at, verify_folds
 from facetl.report.html import HeldOut, Mistake, summary, write_report
 from facetl.report.tables import results_table
 
