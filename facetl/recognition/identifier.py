@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from facetl.calibration.calibration import Calibration
 from facetl.data.manifest import UNKNOWN
 from facetl.errors import DataError, RunError
+from facetl.io.json import plain
 from facetl.metrics.ranking import Gallery, checked_embeddings
 from facetl.recognition.embedded_face import EmbeddedFace, EmbeddedPhoto
 
@@ -55,17 +56,13 @@ class IdentifiedFace:
         return f"{self.path}  {box}  {answer.name or UNKNOWN}  distance {answer.distance:.4f}{sure}"
 
     def to_json(self) -> dict[str, object]:
-        """Return `path`, `box`, `name` (None for unknown), `distance`, `probability`; and what is behind them."""
+        """Return `path`, `box`, the fields of the name, the detector's `confidence` and the face's `quality`."""
         return {
             "path": str(self.path),
             "box": self.embedded.box,
-            "name": self.answer.name,
-            "distance": self.answer.distance,
-            "probability": self.answer.probability,
-            "threshold": self.answer.threshold,
-            "nearest": self.answer.nearest,
+            **vars(self.answer),
             "confidence": self.embedded.face.confidence,
-            "quality": None if self.embedded.quality is None else self.embedded.quality.to_json(),
+            "quality": plain(self.embedded.quality),
         }
 
 
