@@ -32,7 +32,7 @@ from facetl.faces.detectors import Face
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.models import NewFace, NewPhoto, StackDraft
-from facetl.people.web.server import serve
+from facetl.people.web.server import Server
 
 ON_A_PHOTO = 4
 DRAWN = 150
@@ -302,7 +302,9 @@ def main() -> None:
     options = parse()
     if options.serve:
         with Library.open(options.serve) as library:
-            serve(library, on_ready=lambda address: print(address, flush=True))
+            server = Server(library)
+            print(server.address, flush=True)
+            server.run()
         return
     names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
     chromium = options.chromium or next((found for name in names if (found := shutil.which(name))), None)

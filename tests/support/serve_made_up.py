@@ -12,7 +12,7 @@ from pathlib import Path
 from made_up import Album, Oracle, fill
 
 from facetl.people.library import Library
-from facetl.people.web.server import serve
+from facetl.people.web.server import Server
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
             known.write_text(json.dumps([list(album.photos.items()), list(album.who.items())]))
         photos, who = json.loads(known.read_text())
         service = Oracle(library, Album(dict(photos), dict(who)))
-        serve(library, service=service, on_ready=lambda address: print(address, flush=True))
+        server = Server(library, service=service)
+        print(server.address, flush=True)
+        server.run()
 
 
 if __name__ == "__main__":

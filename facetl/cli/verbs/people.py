@@ -47,20 +47,18 @@ def serve(
     The address holds a token, and only this machine is answered. Nothing is fetched from elsewhere.
     """
     # No other verb waits for the web server's packages.
-    from facetl.people.web.server import serve as serve_page
+    from facetl.people.web.server import Server
     from facetl.people.web.service import PeopleService
-
-    def ready(address: str) -> None:
-        put_json_or_line(json, {"address": address}, address)
-        notify("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
-        if browser:
-            webbrowser.open(address)
 
     with Library.open(library) as opened:
         if run is not None:
             choose_run(opened, run, None, models)
-        service = PeopleService(opened, load_run=lambda: open_run(opened))
-        serve_page(opened, service=service, port=port, on_ready=ready)
+        server = Server(opened, service=PeopleService(opened, load_run=lambda: open_run(opened)), port=port)
+        put_json_or_line(json, {"address": server.address}, server.address)
+        notify("this address is the key to your library: keep it to yourself. Ctrl-C ends the page")
+        if browser:
+            webbrowser.open(server.address)
+        server.run()
 
 
 @app.command("import")

@@ -34,18 +34,16 @@ class SplitOff(BaseModel):
     faces: Annotated[Ids, Field(min_length=1)]
 
 
-class StackPair(BaseModel):
-    """Two stacks."""
+class Pair(BaseModel):
+    """Two stacks, or two faces."""
 
     first: Id
     second: Id
 
 
-class Reply(BaseModel):
+class Reply(Pair):
     """The reply to a question: two faces, same or different; or skipped for now."""
 
-    first: Id
-    second: Id
     reply: Literal["same", "different", "skip"]
 
 
@@ -97,7 +95,7 @@ def router(site: Site) -> APIRouter:
         }
 
     @routes.post("/apart")
-    def apart(body: StackPair) -> dict[str, Any]:
+    def apart(body: Pair) -> dict[str, Any]:
         first, second = (faces_of(Chosen(stacks=[stack])) for stack in (body.first, body.second))
         library.mark_different(first, second)
         return {"message": "Two people: these stacks will not be joined."}
@@ -126,7 +124,7 @@ def router(site: Site) -> APIRouter:
         return {"message": "Two people."}
 
     @routes.post("/unskip")
-    def unskip(body: StackPair) -> dict[str, Any]:
+    def unskip(body: Pair) -> dict[str, Any]:
         site.skipped.discard(frozenset((body.first, body.second)))
         return {"message": "Asked again."}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,15 +102,12 @@ class Site:
         """Fill the template of a part of a page, which is not in sight yet."""
         return HTMLResponse(self._environment.get_template(template).render(in_sight=0, **values))
 
-    def tiles(self, faces: Sequence[int], confidences: Sequence[float | None] | None = None) -> list[Tile]:
+    def tiles(self, faces: Sequence[int], confidence: Mapping[int, float] | None = None) -> list[Tile]:
         """Return faces as tiles, in their order."""
-        found = {face.id: face for face in self.library.faces(list(faces))}
-        names = self.library.shown()
-        sure = confidences if confidences is not None else [None] * len(faces)
+        names, sure = self.library.shown(), confidence or {}
         return [
-            Tile(face, found[face].key, found[face].photo, names.get(face), confidence, found[face].kind)
-            for face, confidence in zip(faces, sure, strict=True)
-            if face in found
+            Tile(face.id, face.key, face.photo, names.get(face.id), sure.get(face.id), face.kind)
+            for face in self.library.faces(faces)
         ]
 
     def tile_page(
@@ -119,12 +116,11 @@ class Site:
         more: str,
         offset: int,
         limit: int,
-        confidences: Sequence[float | None] | None = None,
+        confidence: Mapping[int, float] | None = None,
     ) -> dict[str, Any]:
         """Return what `_faces.html` shows of a part of the faces; `more` begins the address of the rest."""
-        part = slice(offset, offset + limit)
         return {
-            "tiles": self.tiles(faces[part], None if confidences is None else confidences[part]),
+            "tiles": self.tiles(faces[offset : offset + limit], confidence),
             "more": f"{more}offset={offset + limit}" if len(faces) > offset + limit else None,
         }
 

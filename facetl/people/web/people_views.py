@@ -118,10 +118,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/search/{number}")
     def search_result(request: Request, number: Id) -> HTMLResponse:
         searched = _kept(site, number)
-        near = [
-            site.tiles([face for face, _ in one.nearest], [likely for _, likely in one.nearest])
-            for one in searched.faces
-        ]
+        near = [site.tiles([face for face, _ in one.nearest], dict(one.nearest)) for one in searched.faces]
         ids = {person.name: person.id for person in site.library.people()}
         return site.page(request, "search.html", number=number, searched=searched, near=near, ids=ids)
 

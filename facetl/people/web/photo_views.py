@@ -85,22 +85,16 @@ def router(site: Site) -> APIRouter:
     def one_photo(request: Request, photo: Id, face: Id | None = None) -> HTMLResponse:
         found = site.library.photo(photo)
         faces = sorted(site.library.faces_of(photo), key=lambda known: known.face.box[0])
-        resolved = site.library.resolved()
-        names = site.library.shown()
-        shown_faces = [
-            {
-                "id": known.id,
-                "key": known.key,
-                "box": known.face.box,
-                "kind": known.kind,
-                "name": names.get(known.id),
-                "stack": site.library.stack_of(known.id),
-                "no_face": known.id in resolved.not_faces,
-                "stranger": known.id in resolved.strangers,
-            }
-            for known in faces
-        ]
-        return site.page(request, "photo.html", photo=found, faces=shown_faces, chosen=face)
+        return site.page(
+            request,
+            "photo.html",
+            photo=found,
+            faces=faces,
+            names=site.library.shown(),
+            stack_of=site.library.stacks_of([known.id for known in faces]),
+            resolved=site.library.resolved(),
+            chosen=face,
+        )
 
     @routes.get("/unknown")
     def unknown(request: Request, kind: Kind = "single") -> HTMLResponse:

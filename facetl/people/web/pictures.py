@@ -61,12 +61,10 @@ class Pictures:
 
     def face(self, face: int) -> bytes:
         """Return a face with some room around it, at most FACE pixels a side, cut from its photo. PhotoError too."""
-        [found] = self._library.faces([face])
-
-        def make() -> bytes:
-            return as_jpeg(shrunk(around(self._read(found.photo), found.face.box), FACE))
-
-        return self._keep(("face", face, FACE), make)
+        found = self._library.face(face)
+        return self._keep(
+            ("face", face, FACE), lambda: as_jpeg(shrunk(around(self._read(found.photo), found.face.box), FACE))
+        )
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Return a photo that the user dropped, [height, width, 3] uint8 RGB. PhotoError as in `read_photo`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -52,7 +52,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Server:
-    """The page on a library at an address of its own; `run` serves until `stop` or Ctrl-C.
+    """The page on a library at an `address` of its own, token and all; `run` serves until `stop` or Ctrl-C.
 
     Args:
         library: an open library; the caller closes it after `run`.
@@ -95,20 +95,6 @@ class Server:
     def stop(self) -> None:
         """End `run`, from any thread."""
         self._server.should_exit = True
-
-
-def serve(
-    library: Library,
-    *,
-    service: PeopleService | None = None,
-    port: int = 0,
-    on_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve the page on a library until Ctrl-C; `on_ready` gets the address, token and all, before it begins."""
-    server = Server(library, service=service, port=port)
-    if on_ready is not None:
-        on_ready(server.address)
-    server.run()
 
 
 def _listen(port: int) -> socket.socket:

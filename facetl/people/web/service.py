@@ -200,7 +200,9 @@ class PeopleService:
         # The mean squared distance of two stacks' unit vectors follows from their mean vectors.
         distances = 2.0 - 2.0 * means @ rows[own].mean(axis=0)
         order = [at for at in np.argsort(distances, kind="stable") if stacks[at] not in (stack, -1)]
-        apart = {number for face in ids[own].tolist() for number in self._stacks_beside(face, stack_of)}
+        # Two faces of one photo are two people's.
+        photos = {face.photo for face in self.library.faces(ids[own].tolist())}
+        apart = {stack_of.get(face.id) for photo in photos for face in self.library.faces_of(photo)}
         near = [at for at in order if int(stacks[at]) not in apart][:count]
         return [Alike(int(stacks[at]), self._probability(float(distances[at]))) for at in near]
 
@@ -259,11 +261,6 @@ class PeopleService:
             if self._embedded is None or self._embedded[0] != state:
                 self._embedded = (state, *library_vectors(self.library, recognizer, ids))
             return self._embedded[1], self._embedded[2]
-
-    def _stacks_beside(self, face: int, stack_of: dict[int, int]) -> set[int]:
-        """Return the stacks with a face of the same photo: two faces of one photo are two people's."""
-        others = self.library.faces_of(self.library.face(face).photo)
-        return {stack_of[other.id] for other in others if other.id != face and other.id in stack_of}
 
     def _probability(self, distance: float) -> float:
         recognizer = self.recognizer()

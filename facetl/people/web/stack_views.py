@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from facetl.errors import FacetlError
+from facetl.people.store.stack_rows import Order
 from facetl.people.web.context import PAGE, Id, Site, shown
 
-Order = Literal["size", "uncertain", "name"]
 Named = Literal["no", "yes", "all"]
 Sort = Literal["sure", "unsure"]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
@@ -91,5 +91,5 @@ def _found(site: Site, stack: Id) -> tuple[Any, list[Any]]:
 def _faces(site: Site, found: tuple[Any, list[Any]], sort: Sort, offset: int, limit: int) -> dict[str, Any]:
     stack, members = found
     ordered = sorted(members, key=lambda member: member.confidence, reverse=sort == "sure")
-    faces, sure = [member.face for member in ordered], [member.confidence for member in ordered]
-    return {**site.tile_page(faces, f"/stacks/{stack.id}/more?sort={sort}&", offset, limit, sure), "sort": sort}
+    sure = {member.face: member.confidence for member in ordered}
+    return {**site.tile_page(list(sure), f"/stacks/{stack.id}/more?sort={sort}&", offset, limit, sure), "sort": sort}
