@@ -9,10 +9,9 @@ at most the batch in flight. One process writes at a time; any number read meanw
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -44,7 +43,7 @@ class EmbeddingCache:
         fingerprint: str,
         *,
         index: Index,
-        lock: WriterLock | None,
+        write: bool,
         description: Mapping[str, object],
     ) -> None:
         self.folder = folder
@@ -52,7 +51,8 @@ class EmbeddingCache:
         self.description = description
         self.torn = 0
         self._index = index
-        self._lock = lock
+        self._write = write
+        self._opened = ExitStack()
         self._extractor: CachedExtractor | None = index.extractor(fingerprint)
         self._tail: Tail | None = None
         self._shards: dict[int, Shard] = {}
@@ -81,35 +81,27 @@ class EmbeddingCache:
             raise CacheError(
                 f"A fingerprint is 16 or more hex digits; received {fingerprint!r}. Use ExtractorSpec.fingerprint."
             )
-        lock = None
-        if write:
-            with translate_disk_errors(folder):
-                make_private_folder(folder)
-                lock = WriterLock(folder / "writer.lock")
-                lock.acquire()
-        index = None
-        try:
-            index = Index.open(folder, write=write)
-            cache = cls(folder, fingerprint, index=index, lock=lock, description=description or {})
+        with ExitStack() as opened:
+            if write:
+                with translate_disk_errors(folder):
+                    make_private_folder(folder)
+                    lock = WriterLock(folder / "writer.lock")
+                    lock.acquire()
+                opened.callback(lock.release)
+            index = opened.enter_context(Index.open(folder, write=write))
+            cache = cls(folder, fingerprint, index=index, write=write, description=description or {})
             cache._expect(dim)
             if write:
                 cache._mend()
+            cache._opened = opened.pop_all()
             return cache
-        except BaseException:
-            if index is not None:
-                index.close()
-            if lock is not None:
-                lock.release()
-            raise
 
     def close(self) -> None:
         """End writing and give the lock back; rows gathered before stay usable."""
         if self._tail is not None:
             self._tail.close()
             self._tail = None
-        self._index.close()
-        if self._lock is not None:
-            self._lock.release()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -209,16 +201,11 @@ class EmbeddingCache:
     def remember_paths(self, shas: Mapping[Path, str]) -> None:
         """Note where each photo was seen and with which content, for `gc` to look there again."""
         self._expect_writer()
-        photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
-        known = self._index.remembered(photos)
-        fresh = {path: sha for path, sha in photos.items() if known.get(path) != sha}
-        if fresh:
-            self._index.remember(fresh)
+        self._index.remember(shas)
 
     def remembers(self, shas: Mapping[Path, str]) -> bool:
         """Return whether all of these photos are noted with this content."""
-        photos = {os.path.abspath(path): _key(sha) for path, sha in shas.items()}
-        return self._index.remembered(photos) == photos
+        return self._index.remembers(shas)
 
     def _append_new(self, keys: list[bytes], halves: NDArray[np.float16]) -> None:
         assert self._extractor is not None
@@ -258,7 +245,7 @@ class EmbeddingCache:
         return self._extractor
 
     def _expect_writer(self) -> None:
-        if self._lock is None:
+        if not self._write:
             raise CacheError(
                 f"A cache must be opened for writing before it is changed; {self.folder} was opened for "
                 "reading. Use EmbeddingCache.open(..., write=True)."

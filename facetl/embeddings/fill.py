@@ -10,9 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +25,12 @@ from facetl.errors import DataError
 from facetl.faces.alignment import NO_FACE, aligned
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
-from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo
+from facetl.images.decode import Decode, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
 from facetl.io.files import digests, sha256_of
 from facetl.io.json import JsonFields
 
 Progress = Callable[[int, int], None]
-
-
-class Fingerprinted(Protocol):
-    """An extractor's settings, of which the cache needs the fingerprint."""
-
-    def fingerprint(self, weights_sha256: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -67,35 +60,16 @@ class Fill:
     shas: dict[Path, str]
 
 
-@dataclass
-class _Work:
-    """A fill under way."""
-
-    shas: dict[Path, str]
-    waiting: dict[str, list[Path]]
-    total: int
-    done: int
-    on_progress: Callable[[int, int], None] | None
-    skipped: Counter[str]
-    computed: int = 0
-    started: float = field(default_factory=time.perf_counter)
-
-    def advance(self, photos: int) -> None:
-        self.done += photos
-        if self.on_progress is not None:
-            self.on_progress(self.done, self.total)
-
-
 def fill(
     photos: Sequence[Path],
     *,
     cache_folder: Path,
-    spec: Fingerprinted,
+    spec: ExtractorSpec,
     weights_sha256: str,
     make_net: Callable[[], PhotoNet],
     decode: Decode,
     batch_size: int = 32,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     skipped: Mapping[str, int] | None = None,
 ) -> Fill:
     """Give every readable photo a row in the cache, computing only what is missing.
@@ -110,48 +84,74 @@ def fill(
     """
     began = time.perf_counter()
     unique = list(dict.fromkeys(photos))
-    reasons = Counter(dict(skipped or {}))
-    shas: dict[Path, str] = {}
-    for photo, sha in zip(unique, digests(unique), strict=True):
-        if sha is None:
-            reasons["unreadable"] += 1
-        else:
-            shas[photo] = sha
+    shas = {photo: sha for photo, sha in zip(unique, digests(unique), strict=True) if sha is not None}
+    work = _Work(shas, len(unique), on_progress or (lambda done, total: None), Counter(dict(skipped or {})))
+    work.skipped["unreadable"] += len(unique) - len(shas)
     fingerprint = spec.fingerprint(weights_sha256)
-    computed, rate = 0, 0.0
-    flagged: dict[str, int] = {}
-    unreadable = len(unique) - len(shas)
     if _all_there(cache_folder, fingerprint, shas):
-        if on_progress is not None:
-            on_progress(len(unique), len(unique))
+        work.advance(len(unique))
     else:
-        description = {**_settings(spec), "weights_sha256": weights_sha256}
+        description = {**asdict(spec), "weights_sha256": weights_sha256}
         with EmbeddingCache.open(cache_folder, fingerprint=fingerprint, description=description, write=True) as cache:
             cache.remember_paths(shas)
-            work = _plan(cache, shas, len(unique), unreadable, on_progress, reasons)
-            work.advance(0)
-            if work.waiting:
-                net = make_net()
-                if (maps := maps_of(net)) is not None:
-                    cache.description = {**description, "layout": maps.to_json()}
-                _compute(work, cache, net, decode, batch_size)
-                flagged = dict(net.flagged)
-                rate = work.computed / max(time.perf_counter() - work.started, 1e-9)
-            computed = work.computed
+            work.run(cache, make_net, decode, batch_size)
     report = FillReport(
         photos=len(unique),
-        computed=computed,
-        reused=len(shas) - computed,
-        skipped={reason: count for reason, count in sorted(reasons.items()) if count},
+        computed=work.computed,
+        reused=len(shas) - work.computed,
+        skipped={reason: count for reason, count in sorted(work.skipped.items()) if count},
         seconds=time.perf_counter() - began,
-        rate=rate,
-        flagged=flagged,
+        rate=work.rate,
+        flagged=work.flagged,
     )
     return Fill(report, shas)
 
 
-def _settings(spec: object) -> dict[str, Any]:
-    return asdict(spec) if is_dataclass(spec) and not isinstance(spec, type) else {"extractor": str(spec)}
+@dataclass
+class _Work:
+    """A fill under way; photos that turn out not to be readable leave `shas`."""
+
+    shas: dict[Path, str]
+    total: int
+    on_progress: Progress
+    skipped: Counter[str]
+    done: int = 0
+    computed: int = 0
+    rate: float = 0.0
+    flagged: dict[str, int] = field(default_factory=dict)
+
+    def run(self, cache: EmbeddingCache, make_net: Callable[[], PhotoNet], decode: Decode, batch_size: int) -> None:
+        waiting: dict[str, list[Path]] = {}
+        for (photo, sha), there in zip(self.shas.items(), cache.has(list(self.shas.values())), strict=True):
+            if not there:
+                waiting.setdefault(sha, []).append(photo)
+        self.advance(self.total - sum(map(len, waiting.values())))
+        if not waiting:
+            return
+        net = make_net()
+        if (maps := maps_of(net)) is not None:
+            cache.description = {**cache.description, "layout": maps.to_json()}
+        started = time.perf_counter()
+        with closing(read_batches(waiting, decode, batch_size=batch_size)) as batches:
+            for batch in batches:
+                images = {photo.sha: photo.image for photo in batch if photo.image is not None}
+                for read in batch:
+                    if read.image is None:
+                        paths = waiting[read.sha]
+                        self.skipped[read.reason] += len(paths)
+                        for path in paths:
+                            del self.shas[path]
+                        self.advance(len(paths))
+                if images:
+                    cache.append(list(images), net.extract(list(images.values())))
+                    self.computed += len(images)
+                    self.advance(sum(len(waiting[sha]) for sha in images))
+        self.flagged = dict(net.flagged)
+        self.rate = self.computed / max(time.perf_counter() - started, 1e-9)
+
+    def advance(self, photos: int) -> None:
+        self.done += photos
+        self.on_progress(self.done, self.total)
 
 
 def _all_there(folder: Path, fingerprint: str, shas: Mapping[Path, str]) -> bool:
@@ -162,45 +162,6 @@ def _all_there(folder: Path, fingerprint: str, shas: Mapping[Path, str]) -> bool
         return False
     with cache:
         return bool(cache.has(list(shas.values())).all()) and cache.remembers(shas)
-
-
-def _plan(
-    cache: EmbeddingCache,
-    shas: dict[Path, str],
-    total: int,
-    unreadable: int,
-    on_progress: Callable[[int, int], None] | None,
-    skipped: Counter[str],
-) -> _Work:
-    present = cache.has(list(shas.values()))
-    waiting: dict[str, list[Path]] = {}
-    for (photo, sha), there in zip(shas.items(), present, strict=True):
-        if not there:
-            waiting.setdefault(sha, []).append(photo)
-    done = unreadable + int(present.sum())
-    return _Work(shas, waiting, total, done, on_progress, skipped)
-
-
-def _compute(work: _Work, cache: EmbeddingCache, net: PhotoNet, decode: Decode, batch_size: int) -> None:
-    work.started = time.perf_counter()
-    with closing(read_batches(work.waiting, decode, batch_size=batch_size)) as batches:
-        for batch in batches:
-            images = {photo.sha: photo.image for photo in batch if photo.image is not None}
-            for photo in batch:
-                if photo.image is None:
-                    _skip(work, photo)
-            if images:
-                cache.append(list(images), net.extract(list(images.values())))
-                work.computed += len(images)
-                work.advance(sum(len(work.waiting[sha]) for sha in images))
-
-
-def _skip(work: _Work, photo: ReadPhoto) -> None:
-    paths = work.waiting[photo.sha]
-    work.skipped[photo.reason] += len(paths)
-    for path in paths:
-        del work.shas[path]
-    work.advance(len(paths))
 
 
 @dataclass(frozen=True)

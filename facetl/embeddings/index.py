@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 
 from facetl.embeddings.shards import ShardFormat, Slot, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
-from facetl.io.sqlite_file import CacheFile, Schema, parts
+from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
 
 FILE_NAME = "index.sqlite"
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE extractors (
     id INTEGER PRIMARY KEY,
     fingerprint TEXT NOT NULL UNIQUE,
@@ -40,7 +39,7 @@ CREATE TABLE rows (
     PRIMARY KEY (extractor, sha)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX slots ON rows (extractor, shard, row);
-CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
+{PHOTO_TABLE}
 CREATE INDEX photos_by_sha ON photos (sha);
 """
 _SCHEMA = Schema("caches", 1, _TABLES)
@@ -75,7 +74,7 @@ class CachedExtractor:
         return ShardFormat(cache_folder / self.folder, self.dim, self.capacity)
 
 
-class Index(CacheFile):
+class Index(PhotoPathsFile):
     """The SQLite file of one cache folder, opened for reading or, under the writer's lock, for writing."""
 
     FILE_NAME = FILE_NAME
@@ -86,8 +85,6 @@ class Index(CacheFile):
     @classmethod
     def _missing(cls, folder: Path) -> CacheError:
         return MissingCacheError(folder)
-
-    # Extractors
 
     def extractors(self) -> list[CachedExtractor]:
         """Return all extractors that have ever had rows here."""
@@ -108,8 +105,6 @@ class Index(CacheFile):
         found = self.extractor(fingerprint)
         assert found is not None
         return found
-
-    # Rows
 
     def find(self, extractor: int, keys: Collection[bytes]) -> dict[bytes, Slot]:
         """Return the slots of those photos (sha256 as 32 bytes) that have a committed row."""
@@ -171,36 +166,9 @@ class Index(CacheFile):
             sql("DELETE FROM rows WHERE extractor = ? AND shard = ?", (extractor, shard))
             sql("DELETE FROM shards WHERE extractor = ? AND shard = ?", (extractor, shard))
 
-    # Photos
-
-    def photos(self) -> list[tuple[str, bytes]]:
-        """Return every remembered photo: its path and the sha256 it had."""
-        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
-
     def count_photos(self) -> int:
-        """Remembered photos that have a row of at least one extractor."""
+        """Count the remembered photos that have a row of at least one extractor."""
         return int(self._all("SELECT count(*) FROM photos WHERE sha IN (SELECT sha FROM rows)")[0][0])
-
-    def remembered(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """Return what is remembered of these paths."""
-        found: dict[str, bytes] = {}
-        for part in parts([os.fsencode(path) for path in paths]):
-            marks = ",".join("?" * len(part))
-            for path, sha in self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part):
-                found[os.fsdecode(path)] = sha
-        return found
-
-    def remember(self, photos: Mapping[str, bytes]) -> None:
-        with self._transaction() as sql:
-            for path, sha in photos.items():
-                sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", (os.fsencode(path), sha))
-
-    def forget(self, paths: Iterable[str]) -> None:
-        with self._transaction() as sql:
-            for path in paths:
-                sql("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
-
-    # SQL
 
     def sound(self) -> bool:
         """Return whether SQLite finds no damage in its own file."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError
 from facetl.embeddings.shards import Shard, Slot, Tail
@@ -98,10 +95,7 @@ class GcReport(JsonFields):
 
 def info(folder: Path) -> InfoReport:
     """Return the extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
-    with ExitStack() as opened:
-        index = Index.open(Path(folder), write=False)
-        opened.callback(index.close)
-        landmarks = _landmarks(index, opened, write=False)
+    with Index.open(folder, write=False) as index, _landmarks(index.folder, write=False) as landmarks:
         extractors = tuple(_extractor_info(index, extractor) for extractor in index.extractors())
         detectors = tuple(landmarks.detectors()) if landmarks else ()
         return InfoReport(extractors, index.count_photos(), _bytes(index), detectors)
@@ -112,10 +106,7 @@ def verify(folder: Path) -> VerifyReport:
 
     Raises `CacheError` where there is no cache, `CacheCorruptError` where its index cannot be read.
     """
-    with ExitStack() as opened:
-        index = Index.open(Path(folder), write=False)
-        opened.callback(index.close)
-        landmarks = _landmarks(index, opened, write=False)
+    with Index.open(folder, write=False) as index, _landmarks(index.folder, write=False) as landmarks:
         damage: list[str] = []
         if not index.sound():
             damage.append(f"{FILE_NAME}: SQLite finds it damaged")
@@ -146,15 +137,30 @@ def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file() and not (folder / LANDMARKS).is_file():
         raise MissingCacheError(folder)
-    lock = WriterLock(folder / "writer.lock")
-    lock.acquire()
-    try:
-        with ExitStack() as opened, translate_disk_errors(folder):
-            index = Index.open(folder, write=True)
-            opened.callback(index.close)
-            return _gc(index, _landmarks(index, opened, write=True), {bytes.fromhex(key) for key in faces})
-    finally:
-        lock.release()
+    with _locked_index(folder) as index, _landmarks(folder, write=True) as landmarks:
+        index.settle()
+        before = _bytes(index)
+        seen = index.photos()
+        searched = landmarks.photos() if landmarks else []
+        paths = list(dict.fromkeys(path for path, _ in seen + searched))
+        now = dict(zip(paths, digests([Path(path) for path in paths]), strict=True))
+        living = {sha for path, sha in seen + searched if now[path] == sha.hex()}
+        gone = [[path for path, sha in photos if now[path] != sha.hex()] for photos in (seen, searched)]
+        index.forget(gone[0])
+        faces_dropped = 0
+        if landmarks:
+            landmarks.forget(gone[1])
+            faces_dropped = landmarks.keep(living)
+        dropped = kept = corrupt = torn = 0
+        for extractor in index.extractors():
+            rows = index.count(extractor.id)
+            found = _gc_extractor(index, extractor, living | {bytes.fromhex(key) for key in faces})
+            corrupt, torn = corrupt + found[0], torn + found[1]
+            left = index.count(extractor.id)
+            dropped, kept = dropped + rows - left, kept + left
+        index.settle()
+        forgotten = len(set(gone[0] + gone[1]))
+        return GcReport(dropped, kept, corrupt, torn, forgotten, before, _bytes(index), faces_dropped)
 
 
 def keep(folder: Path, living: Collection[str]) -> int:
@@ -167,51 +173,30 @@ def keep(folder: Path, living: Collection[str]) -> int:
     if not (folder / FILE_NAME).is_file():
         raise MissingCacheError(folder)
     wanted = {bytes.fromhex(key) for key in living}
+    with _locked_index(folder) as index:
+        index.forget([path for path, sha in index.photos() if sha not in wanted])
+        dropped = 0
+        for extractor in index.extractors():
+            rows = index.count(extractor.id)
+            _gc_extractor(index, extractor, wanted)
+            dropped += rows - index.count(extractor.id)
+            layout, tail = extractor.shard_format(folder), index.tail(extractor)
+            if tail.shard is not None:
+                layout.blank(tail.shard, tail.used)
+        index.vacuum()
+        return dropped
+
+
+@contextmanager
+def _locked_index(folder: Path) -> Iterator[Index]:
+    """Open the index to write, under the writer's lock."""
     lock = WriterLock(folder / "writer.lock")
     lock.acquire()
     try:
-        with ExitStack() as opened, translate_disk_errors(folder):
-            index = Index.open(folder, write=True)
-            opened.callback(index.close)
-            index.forget([path for path, sha in index.photos() if sha not in wanted])
-            dropped = 0
-            for extractor in index.extractors():
-                rows = index.count(extractor.id)
-                _gc_extractor(index, extractor, wanted)
-                dropped += rows - index.count(extractor.id)
-                layout, tail = extractor.shard_format(folder), index.tail(extractor)
-                if tail.shard is not None:
-                    layout.blank(tail.shard, tail.used)
-            index.vacuum()
-            return dropped
+        with translate_disk_errors(folder), Index.open(folder, write=True) as index:
+            yield index
     finally:
         lock.release()
-
-
-def _gc(index: Index, landmarks: LandmarkStore | None, faces: set[bytes]) -> GcReport:
-    index.settle()
-    before = _bytes(index)
-    seen = index.photos()
-    searched = landmarks.photos() if landmarks else []
-    paths = list(dict.fromkeys(path for path, _ in seen + searched))
-    now = dict(zip(paths, digests([Path(path) for path in paths]), strict=True))
-    living = {sha for path, sha in seen + searched if now[path] == sha.hex()}
-    gone = [[path for path, sha in photos if now[path] != sha.hex()] for photos in (seen, searched)]
-    index.forget(gone[0])
-    faces_dropped = 0
-    if landmarks:
-        landmarks.forget(gone[1])
-        faces_dropped = landmarks.keep(living)
-    dropped = kept = corrupt = torn = 0
-    for extractor in index.extractors():
-        rows = index.count(extractor.id)
-        found = _gc_extractor(index, extractor, living | faces)
-        corrupt, torn = corrupt + found[0], torn + found[1]
-        left = index.count(extractor.id)
-        dropped, kept = dropped + rows - left, kept + left
-    index.settle()
-    forgotten = len(set(gone[0] + gone[1]))
-    return GcReport(dropped, kept, corrupt, torn, forgotten, before, _bytes(index), faces_dropped)
 
 
 def _gc_extractor(index: Index, extractor: CachedExtractor, living: set[bytes]) -> tuple[int, int]:
@@ -303,19 +288,12 @@ def _damaged(shard: Shard | None, entries: list[tuple[bytes, Slot]]) -> list[tup
     if shard is None:
         return []
     present = ((key, slot) for key, slot in entries if slot.row < len(shard))
-    return [(key, slot) for key, slot in present if checksum(key, _row(shard, slot)) != slot.checksum]
+    return [(key, slot) for key, slot in present if checksum(key, shard.table[slot.row]) != slot.checksum]
 
 
-def _row(shard: Shard, slot: Slot) -> NDArray[np.float16]:
-    row: NDArray[np.float16] = shard.table[slot.row]
-    return row
-
-
-def _landmarks(index: Index, opened: ExitStack, *, write: bool) -> LandmarkStore | None:
+def _landmarks(folder: Path, *, write: bool) -> AbstractContextManager[LandmarkStore | None]:
     """Open the found faces beside an index, None where nobody has looked for faces."""
-    if not (index.folder / LANDMARKS).is_file():
-        return None
-    return opened.enter_context(LandmarkStore.open(index.folder, write=write))
+    return LandmarkStore.open(folder, write=write) if (folder / LANDMARKS).is_file() else nullcontext()
 
 
 def _open(extractor: CachedExtractor, index: Index, number: int) -> Shard | None:

@@ -9,9 +9,8 @@ in flight. Several processes may write at a time; what one detector finds in a p
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from facetl.errors import CacheError
 from facetl.faces.detectors import Face
 from facetl.io.files import checksum
 from facetl.io.json import JsonFields
-from facetl.io.sqlite_file import CacheFile, Schema, parts
+from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
 
 FILE_NAME = "landmarks.sqlite"
 
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE detectors (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, description TEXT NOT NULL);
 CREATE TABLE searched (
     detector INTEGER NOT NULL,
@@ -34,7 +33,7 @@ CREATE TABLE searched (
     checksum INTEGER NOT NULL,
     PRIMARY KEY (detector, sha)
 ) WITHOUT ROWID;
-CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;
+{PHOTO_TABLE}
 """
 _SCHEMA = Schema("found faces", 1, _TABLES)
 # Of a face: box, landmarks, confidence; exactly the numbers that the detector gave.
@@ -61,7 +60,7 @@ class DetectorInfo(JsonFields):
     faces: int
 
 
-class LandmarkStore(CacheFile):
+class LandmarkStore(PhotoPathsFile):
     """The faces that detectors found in photos, named by the sha256 of their bytes; a context manager.
 
     A detector is named by its fingerprint. Open it with `LandmarkStore.open`.
@@ -120,34 +119,9 @@ class LandmarkStore(CacheFile):
             infos.append(DetectorInfo(fingerprint, description, len(lengths), lengths.count(0), faces))
         return infos
 
-    # Upkeep
-
-    def remember(self, shas: Mapping[Path, str]) -> None:
-        """Note where each photo was seen and with which content, for `cache gc` to look there again."""
-        photos = _photos(shas)
-        if self._remembered(photos) != photos:
-            with self._transaction() as sql:
-                for path, sha in photos.items():
-                    sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", (path, sha))
-
-    def remembers(self, shas: Mapping[Path, str]) -> bool:
-        """Tell whether all of these photos are noted with this content."""
-        photos = _photos(shas)
-        return self._remembered(photos) == photos
-
-    def photos(self) -> list[tuple[str, bytes]]:
-        """Return every remembered photo: its path and the sha256 it had."""
-        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
-
     def damaged(self) -> int:
         """Count the photos whose faces were changed on the disk since they were written."""
         return sum(not _sound(*record) for record in self._all("SELECT sha, faces, checksum FROM searched"))
-
-    def forget(self, paths: Iterable[str]) -> None:
-        """Forget that photos were seen there."""
-        with self._transaction() as sql:
-            for path in paths:
-                sql("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
 
     def keep(self, living: Collection[bytes]) -> int:
         """Drop the faces of all other photos, and those that were changed on the disk; return of how many photos."""
@@ -159,15 +133,6 @@ class LandmarkStore(CacheFile):
         # The file and its log would keep what was dropped, people's names in paths among it.
         self.vacuum()
         return len({sha for _, sha in dead})
-
-    # SQL
-
-    def _remembered(self, photos: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        for part in parts(list(photos)):
-            marks = ",".join("?" * len(part))
-            found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
-        return found
 
 
 def packed(face: Face) -> bytes:
@@ -194,7 +159,3 @@ def _sound(sha: object, content: object, stored: object) -> bool:
     if not isinstance(sha, bytes) or not isinstance(content, bytes):
         return False
     return len(content) % (_NUMBER.itemsize * _NUMBERS) == 0 and checksum(sha, content) == stored
-
-
-def _photos(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
-    return {os.fsencode(os.path.abspath(path)): bytes.fromhex(sha) for path, sha in shas.items()}

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from facetl.io.files import make_private_folder, open_private, translate_disk_er
 Execute = Callable[..., sqlite3.Cursor]
 PATIENCE = 60.0  # seconds for which one writer waits for another
 _BRIEFLY = 5  # seconds for which emptying the log waits for readers
+PHOTO_TABLE = "CREATE TABLE photos (path BLOB PRIMARY KEY, sha BLOB NOT NULL) WITHOUT ROWID;"
 _AT_ONCE = 500  # parameters of one statement; older SQLite allows 999
 
 
@@ -115,6 +116,46 @@ class CacheFile:
     def _transaction(self) -> Iterator[Execute]:
         with self._errors(), transaction(self._connection) as sql:
             yield sql
+
+
+class PhotoPathsFile(CacheFile):
+    """A file of the cache that also notes where photos were seen, in the table `photos` that PHOTO_TABLE makes."""
+
+    def photos(self) -> list[tuple[str, bytes]]:
+        """Return every remembered photo: its path and the sha256 it had."""
+        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
+
+    def remember(self, shas: Mapping[Path, str]) -> None:
+        """Note where each photo was seen and with which content, for `cache gc` to look there again."""
+        photos = _by_path(shas)
+        known = self._remembered(photos)
+        fresh = [item for item in photos.items() if known.get(item[0]) != item[1]]
+        if fresh:
+            with self._transaction() as sql:
+                for item in fresh:
+                    sql("INSERT OR REPLACE INTO photos VALUES (?, ?)", item)
+
+    def remembers(self, shas: Mapping[Path, str]) -> bool:
+        """Return whether all of these photos are noted with this content."""
+        photos = _by_path(shas)
+        return self._remembered(photos) == photos
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Forget that photos were seen there."""
+        with self._transaction() as sql:
+            for path in paths:
+                sql("DELETE FROM photos WHERE path = ?", (os.fsencode(path),))
+
+    def _remembered(self, photos: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for part in parts(list(photos)):
+            marks = ",".join("?" * len(part))
+            found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
+        return found
+
+
+def _by_path(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(os.path.abspath(path)): bytes.fromhex(sha) for path, sha in shas.items()}
 
 
 def connect(path: Path, schema: Schema, *, write: bool, missing: CacheError) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facetl.embeddings import index, shards
+from facetl.embeddings import shards
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.maintenance import gc, verify
 from facetl.errors import CacheCorruptError, CacheError, CacheFullError, CacheLockedError
@@ -381,5 +381,5 @@ def test_two_photos_never_share_a_row(folder: Path) -> None:
         extractor = cache._index.extractor(FINGERPRINT)
         assert extractor is not None
         with pytest.raises((CacheError, sqlite3.IntegrityError)):
-            cache._index.commit(extractor.id, {b"k" * 32: index.Slot(0, 0, 1)}, next_shard=3)
+            cache._index.commit(extractor.id, {b"k" * 32: shards.Slot(0, 0, 1)}, next_shard=3)
         np.testing.assert_array_equal(cache.rows(names(1)), rows_for(names(1)))

@@ -16,6 +16,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ BATCH = 4
 WEIGHTS = "cd" * 32
 
 
+@dataclass
 class Spec:
     def fingerprint(self, weights_sha256: str) -> str:
         return hashlib.sha256(weights_sha256.encode()).hexdigest()
