@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -157,22 +158,43 @@ def test_tensorboard_has_scalars_histograms_graph_and_projector(trained: Trained
     assert len(names) == len(rows) == trained.report["split"]["test"]["photos"]
 
 
-def test_the_same_seed_gives_the_same_metrics_and_a_killed_run_resumes_to_them(trained: Trained) -> None:
-    options = ["--models", trained.models, "--epochs", "4", "--components", "16", "--run", "killed"]
+@dataclass(frozen=True)
+class Resumed:
+    """A training that was killed after two epochs, and the same one resumed, each in a process of its own."""
+
+    run: Path
+    killed: list[str]
+    resumed: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def resumed(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    models = tmp_path_factory.mktemp("resumed")
+    options = ["--models", models, "--epochs", "4", "--components", "16", "--run", "killed"]
     command = [sys.executable, "-m", "facetl", "train", *map(str, [trained.photos, *trained.net, *options])]
     child = subprocess.Popen(command, env=trained.machine.environment(), stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
+    lines = []
     for line in child.stderr:
+        lines.append(line)
         if line.split()[:1] == ["2"]:
             os.kill(child.pid, signal.SIGKILL)
             break
     child.wait()
     child.stderr.close()
     assert child.returncode == -signal.SIGKILL
-    assert not (trained.models / "killed").exists()
-    report = trained.machine.json("train", trained.photos, *trained.net, *options, "--resume", here=True)
-    assert report["epochs"] == trained.report["epochs"]
-    assert report["verification"] == trained.report["verification"]
+    assert not (models / "killed").exists()
+    done = trained.machine.run("train", trained.photos, *trained.net, *options, "--resume")
+    assert done.returncode == 0, done.stderr
+    return Resumed(models / "killed", lines, done)
+
+
+def test_the_same_seed_gives_the_same_metrics_and_a_killed_run_resumes_to_them(
+    trained: Trained, resumed: Resumed
+) -> None:
+    metrics = json.loads((resumed.run / "metrics.json").read_text())
+    assert metrics["epochs"] == trained.report["epochs"]
+    assert metrics["verification"] == trained.report["verification"]
 
 
 def test_resuming_nothing_is_one_clear_line(trained: Trained) -> None:
@@ -182,17 +204,15 @@ def test_resuming_nothing_is_one_clear_line(trained: Trained) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_training_keeps_its_screen_to_what_was_promised(trained: Trained) -> None:
-    options = ("--models", trained.models, "--epochs", "2", "--components", "16", "--run", "quiet")
-    done = trained.machine.run("train", trained.photos, *trained.net, *options)
-    assert done.returncode == 0, done.stderr
-    heading, first, second = done.stderr.splitlines()[-3:]
-    assert heading.split() == ["epoch", "loss", "active", "learning", "rate", "val", "accuracy", "val", "AUC"]
-    assert (first.split()[0], second.split()[0]) == ("1", "2")
-    for noise in ("WARNING", "oneDNN", "cuda", "I0000", "UserWarning"):
-        assert noise not in done.stderr
-    for name in ("Raw features", "PCA-whitened", "PCA → LDA", "Untrained head", "Trained head", "±", "quiet"):
-        assert name in done.stdout
+def test_training_keeps_its_screen_to_what_was_promised(resumed: Resumed) -> None:
+    for lines, epochs in ((resumed.killed, "12"), (resumed.resumed.stderr.splitlines(), "34")):
+        heading, *rows = lines[-3:]
+        assert heading.split() == ["epoch", "loss", "active", "learning", "rate", "val", "accuracy", "val", "AUC"]
+        assert [row.split()[0] for row in rows] == list(epochs)
+        for noise in ("WARNING", "oneDNN", "cuda", "I0000", "UserWarning"):
+            assert noise not in "".join(lines)
+    for name in ("Raw features", "PCA-whitened", "PCA → LDA", "Untrained head", "Trained head", "±", "killed"):
+        assert name in resumed.resumed.stdout
 
 
 def test_a_run_is_replaced_only_by_a_complete_one(trained: Trained) -> None:
