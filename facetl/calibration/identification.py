@@ -98,7 +98,7 @@ class SimulatedEnrolment:
 class _Answers(NamedTuple):
     """A simulation's probes: nearest distance, gap to the second, and whose photo it is; each [probes].
 
-    `right` says that the nearest is the person; shares sum to 1 over known and over strangers.
+    `right` where the nearest is the person; shares sum to 1 over known and over strangers.
     """
 
     distance: Floats

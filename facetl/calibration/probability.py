@@ -156,10 +156,7 @@ def fit_isotonic(distances: Floats, same: Bools, weights: Floats) -> Isotonic:
     return Isotonic(tuple(model.X_thresholds_.tolist()), tuple(model.y_thresholds_.tolist()))
 
 
-_FITS: Mapping[str, Callable[[Floats, Bools, Floats], ProbabilityMap]] = {
-    "platt": fit_platt,
-    "isotonic": fit_isotonic,
-}
+_FITS: Mapping[str, Callable[[Floats, Bools, Floats], ProbabilityMap]] = {"platt": fit_platt, "isotonic": fit_isotonic}
 
 
 def at_prior(probabilities: Floats, prior: float) -> Floats:

@@ -21,7 +21,7 @@ _LEFT, _RIGHT, _BOTH = 1, 2, 3
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is known of rows for certain.
+    """Certain knowledge of rows.
 
     Attributes:
         same: groups of rows that show one person each.

@@ -32,7 +32,7 @@ _GRID = 4001
 
 @dataclass(frozen=True)
 class Evidence:
-    """What distances between a run's embeddings mean; without a calibration, by the threshold.
+    """The meaning of distances between a run's embeddings; without a calibration, by the threshold.
 
     Attributes:
         threshold: squared distance up to which two photos count as one person.

@@ -138,7 +138,7 @@ class Lda(_Linear):
     components bounds the PCA (randomised: Halko, Martinsson and Tropp, 2011), dim the discriminants; both
     shrink to what the photos and people allow. shrinkage in [0, 1] draws the within-person scatter towards a
     multiple of the identity (Friedman, 1989), so that few photos do not make it singular. People with one
-    photo count among the means but say nothing of the scatter within a person.
+    photo count among the means, not for the scatter within a person.
     """
 
     name = "PCA→LDA"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from facetl.errors import DataError
 from facetl.io.json import JsonFields
@@ -63,6 +62,7 @@ def score_clusters(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> ClusterSco
     Raises DataError where there are no photos, or the lengths differ.
     """
     from sklearn.metrics import adjusted_rand_score
+    from sklearn.metrics.cluster import contingency_matrix
 
     labels, clusters = np.asarray(labels), np.asarray(clusters)
     if labels.ndim != 1 or labels.shape != clusters.shape or not len(labels) or clusters.dtype.kind not in "iu":
@@ -70,16 +70,13 @@ def score_clusters(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> ClusterSco
             "Scoring needs a person and a whole cluster number for each photo. "
             f"Received: {labels.shape} and {clusters.dtype} {clusters.shape}."
         )
-    person = np.unique(labels, return_inverse=True)[1]
     noise = clusters == NOISE
     cluster = np.unique(clusters, return_inverse=True)[1]
     cluster[noise] = len(clusters) + np.arange(np.count_nonzero(noise))
-    cluster = np.unique(cluster, return_inverse=True)[1]
     # Only the cells that occur: at most one a photo, where people × clusters would not fit into memory.
-    ones = np.ones(len(labels), np.int64)
-    shared = scipy.sparse.coo_matrix((ones, (person, cluster))).tocsr().tocoo()
+    shared = contingency_matrix(labels, cluster, sparse=True).tocoo()
     cells = shared.data
-    of_person, of_cluster = np.bincount(person), np.bincount(cluster)
+    of_person, of_cluster = (np.asarray(shared.sum(axis=axis)).ravel() for axis in (1, 0))
     return ClusterScores(
         bcubed=_precision_recall(
             float(np.sum(cells**2 / of_cluster[shared.col]) / len(labels)),
@@ -88,7 +85,7 @@ def score_clusters(labels: npt.ArrayLike, clusters: npt.ArrayLike) -> ClusterSco
         pairwise=_precision_recall(
             _share(_couples(cells), _couples(of_cluster)), _share(_couples(cells), _couples(of_person))
         ),
-        ari=float(adjusted_rand_score(person, cluster)),
+        ari=float(adjusted_rand_score(labels, cluster)),
         photos=len(labels),
         people=len(of_person),
         clusters=len(of_cluster),

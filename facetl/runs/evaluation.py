@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,17 +218,9 @@ def evaluate_openset(
     asked_names = np.array([photo.identity for photo in probes.manifest.photos])
     single = max(in_gallery.manifest.counts().values()) < 2
     paths = probes.manifest.relative_paths
+    identify = partial(identify_openset, method=method, k=k, photos=paths)
     reports = {
-        name: identify_openset(
-            embeddings,
-            names,
-            of_probes,
-            asked_names,
-            method=method,
-            k=k,
-            threshold=threshold if single else None,
-            photos=paths,
-        )
+        name: identify(embeddings, names, of_probes, asked_names, threshold=threshold if single else None)
         for (name, embeddings, threshold), (_, of_probes, _) in zip(
             run.methods(in_gallery), run.methods(probes), strict=True
         )
@@ -270,9 +263,7 @@ def evaluate_clusters(
         clusters = average_linkage(embeddings, threshold=threshold)
         scores[name] = score_clusters(labels, clusters)
         thresholds[name] = threshold
-    bend = None
-    if with_elbow:
-        bend = elbow(embedded.embeddings, elbow_ks(len(labels)), seed=seed)
+    bend = elbow(embedded.embeddings, elbow_ks(len(labels)), seed=seed) if with_elbow else None
     return ClusterEvaluation(
         run.name,
         scores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def evaluate_pairs(
     own = run.recognizer.threshold
     first, second = (np.array([getattr(pair, side) for pair in readable]) for side in ("first_person", "second_person"))
     by_folds = pair_thresholds(verifications[TRAINED].thresholds, fold)
+    intervals = partial(verification_intervals, distances, pairs.same, first, second, seed=seed)
     grouped = None
     if groups is not None:
         one, other = (np.array([groups.get(person, "") for person in people.tolist()]) for people in (first, second))
@@ -179,10 +181,8 @@ def evaluate_pairs(
         threshold_chosen=run.threshold_chosen,
         verifications=verifications,
         at_threshold=verify_at(distances, pairs.same, threshold=own),
-        intervals=verification_intervals(
-            distances, pairs.same, first, second, threshold=by_folds, seed=seed, fold=fold
-        ),
-        intervals_at_threshold=verification_intervals(distances, pairs.same, first, second, threshold=own, seed=seed),
+        intervals=intervals(threshold=by_folds, fold=fold),
+        intervals_at_threshold=intervals(threshold=own),
         groups=grouped,
         ceiling=above,
         overlap_with_training=run.overlap_with_training(_people(readable)),
