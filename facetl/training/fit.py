@@ -96,42 +96,40 @@ def fit_head(
         TrainingError: too few people or photos. CollapseError: the head maps everyone to one point.
     """
     began = time.monotonic()
-    # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
-    tf.config.experimental.enable_op_determinism()
-    tf.random.set_seed(settings.seed)
+    _make_deterministic(settings.seed)
+    labels = np.asarray(labels)
     front = Whitening.fit(features, labels, layout=layout, **settings.whitening_options)
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
     trunk = build_trunk(front_model.output_shape[-1], **settings.layer_options)
     head = join(front_model, trunk)
-    # Whitened once, the features are small: only the layers behind the projection run at every step.
-    reduced = rows is not None and held_out is not None
-    objective = make_objective(settings, np.asarray(labels), width=head.output_shape[-1])
+    objective = make_objective(settings, labels, width=head.output_shape[-1])
     fit = Fit(
-        HeadTrainer(trunk if reduced else head, objective),
+        # Whitened once, the features are small: only the layers behind the projection run at every step.
+        HeadTrainer(head if rows is None else trunk, objective),
         settings,
-        validation=(held_out if held_out is not None else validation[0], validation[1]),
+        validation=(validation[0] if held_out is None else held_out, validation[1]),
         remedies=remedies(settings),
     )
-    taken = rows if rows is not None else features
+    taken = features if rows is None else rows
     if isinstance(objective, ProxyObjective):
-        objective.imprint(embed(fit.trainer.head, taken), np.asarray(labels))
+        objective.imprint(embed(fit.trainer.head, taken), labels)
     fit.run(
-        make_sampler(np.asarray(labels), settings),
+        make_sampler(labels, settings),
         taken,
         on_epoch=on_epoch,
         logs=logs,
         plot=settings.plot_embeddings,
         checkpoint=checkpoint,
         resume=resume,
-        data=_digest((features, np.asarray(labels)), (validation[0], np.asarray(validation[1]))),
+        data=_digest((features, labels), (validation[0], np.asarray(validation[1]))),
     )
     choice = None
     if settings.fallback:
         raw = Raw().fit(features)
         choice = choose(
             features,
-            np.asarray(labels),
+            labels,
             settings.whitening_options,
             raw=raw,
             validation=validation,
@@ -150,16 +148,6 @@ def fit_head(
     )
 
 
-@dataclass(frozen=True)
-class FittedTrunk:
-    """Trained layers behind a front: weights of the best epoch, as in `FittedHead`."""
-
-    trunk: keras.Model
-    history: pd.DataFrame
-    best_epoch: int
-    seconds: float
-
-
 def fit_trunk(
     trunk: keras.Model,
     rows: Rows,
@@ -168,8 +156,7 @@ def fit_trunk(
     *,
     validation: tuple[Rows, np.ndarray],
     objective: Objective,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
-) -> FittedTrunk:
+) -> None:
     """Train the layers behind a front from the weights they have, in place, and keep the best epoch.
 
     Args:
@@ -178,18 +165,20 @@ def fit_trunk(
         settings: of the sampler and of the optimiser; those of the front and of the layers do not count.
         validation: rows and labels of other people; the start counts as an epoch to choose.
         objective: what is minimised.
-        on_epoch: called after each epoch with its number, from 0, and its logs.
 
     Raises TrainingError for too few people or photos, CollapseError.
     """
-    began = time.monotonic()
-    tf.config.experimental.enable_op_determinism()
-    tf.random.set_seed(settings.seed)
+    _make_deterministic(settings.seed)
     fit = Fit(HeadTrainer(trunk, objective), settings, validation=validation, remedies=remedies(settings))
     if isinstance(objective, ProxyObjective):
-        objective.imprint(embed(trunk, rows), np.asarray(labels))
-    fit.run(make_sampler(np.asarray(labels), settings), rows, on_epoch=on_epoch)
-    return FittedTrunk(trunk, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
+        objective.imprint(embed(trunk, rows), labels)
+    fit.run(make_sampler(labels, settings), rows)
+
+
+def _make_deterministic(seed: int) -> None:
+    # Sums in parallel must not depend on which thread ends first: same seed, same metrics.
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(seed)
 
 
 def untrained_head(front: Whitening, dim: int, settings: TrainingSettings) -> keras.Model:
@@ -293,7 +282,7 @@ class Fit:
         features: Rows,
         *,
         dataset: tf.data.Dataset | None = None,
-        on_epoch: Callable[[int, dict[str, float]], None],
+        on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, logs: None,
         logs: Path | None = None,
         plot: bool = False,
         checkpoint: Path | None = None,
@@ -311,8 +300,9 @@ class Fit:
             data: a digest of what is trained on, which a resumed training must share with the interrupted one.
         """
         stated = {**self.settings.to_json(), "data": data}
-        going_on = checkpoint is not None and resume and checkpoint.is_file()
-        start = self._restore(checkpoint, stated) if checkpoint is not None and going_on else 0
+        start = 0
+        if checkpoint is not None and resume and checkpoint.is_file():
+            start = self._restore(checkpoint, stated)
         if start >= self.settings.epochs or self.stopping.exhausted:
             # It was killed after its last epoch: nothing is left but to take the best weights.
             self.trainer.set_weights(self.stopping.best_weights)

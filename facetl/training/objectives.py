@@ -12,7 +12,7 @@ from facetl.losses.miners import BatchHard, DistanceWeighted, SemiHard, make_min
 from facetl.losses.pair import ContrastiveLoss
 from facetl.losses.proxy import ProxyLoss, cosines_to, imprinted_proxies
 from facetl.losses.registry import LOSSES, resolve
-from facetl.losses.triplet import TripletLoss, hinge, triplet_loss, violated
+from facetl.losses.triplet import TripletLoss, hinge, violated
 from facetl.training.settings import TrainingSettings
 
 
@@ -55,9 +55,9 @@ class TripletObjective(Objective):
 
     def __call__(self, embeddings: Any, targets: Any, features: Any = None) -> LossAndStats:
         """Return the mean loss."""
-        parts = (tf.gather(embeddings, targets[:, part]) for part in range(3))
-        losses = triplet_loss(*parts, margin=self.loss.margin, softness=self.loss.softness)
-        return self.measured(losses, tf.ones_like(losses, tf.bool), tf.ones_like(losses, tf.bool))
+        losses = self.loss.measure_drawn(targets, embeddings)
+        every = tf.ones_like(losses, tf.bool)
+        return self.measured(losses, every, every)
 
     def measured(self, losses: Any, valid: Any, counted: Any) -> LossAndStats:
         """Return the mean of the counted losses and the share of the valid ones that is active; one shape."""

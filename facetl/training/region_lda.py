@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,6 @@ _BLOCK = 1024
 _MOST_PHOTOS = 6000
 
 
-class Axes(NamedTuple):
-    """Directions of the standardised features: `joined` [dim, joined] and `whitened` [dim, components]."""
-
-    joined: Float32s
-    whitened: Float32s
-
-
 def region_axes(
     features: Rows,
     labels: np.ndarray,
@@ -46,10 +39,10 @@ def region_axes(
     mean: Float32s,
     scale: Float32s,
     rng: np.random.Generator,
-) -> Axes:
-    """Return the directions of all regions' discriminants, and those that whiten without a label; float32.
+) -> tuple[Float32s, Float32s]:
+    """Return the directions of all regions' discriminants [dim, joined], and those that whiten without a label.
 
-    There are fewer than `components` and `joined` where photos are few.
+    The latter are [dim, components], both float32; there are fewer of either where photos are few.
 
     Args:
         features: [photos, dim] float, of which `mean` and `scale` are the moments, [dim] float32 each.
@@ -58,7 +51,7 @@ def region_axes(
     """
     regions = _components(_standardised(features, mean, scale), layout, components, rng)
     mappings, _ = joined_discriminants(regions.whitened(), labels, rng, joined=joined, shrinkage=shrinkage)
-    return Axes(regions.directions(mappings), regions.whitening())
+    return regions.directions(mappings), regions.whitening()
 
 
 def joined_discriminants(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -84,7 +83,7 @@ class Whitening:
         root = root and not signed(features)
         if method == "none":
             return cls(root, None, None, None)
-        rooted = map_rows(features, _rooted) if root else features
+        rooted = map_rows(features, lambda rows: signed_root(np.asarray(rows, np.float32))) if root else features
         rng = np.random.default_rng([seed, 1])
         if features.shape[0] > MAX_PHOTOS:
             chosen = np.sort(rng.choice(features.shape[0], MAX_PHOTOS, replace=False))
@@ -94,7 +93,7 @@ class Whitening:
         scale = scale + np.float32(1e-3) * np.float32(np.sqrt(np.mean(np.square(scale))))
         if method == "features":
             return cls(root, mean, scale, None)
-        if method == "discriminant" and regions and layout and _in_parts(layout):
+        if method == "discriminant" and regions and layout and sum(map(len, layout.regions())) > 1:
             axes, whitened = region_axes(
                 rooted,
                 classes,
@@ -168,11 +167,3 @@ class Whitening:
         model = keras.Model(inputs, outputs, name="front")
         model.trainable = False
         return model
-
-
-def _in_parts(layout: FeatureMap) -> bool:
-    return sum(map(len, layout.regions())) > 1
-
-
-def _rooted(rows: Any) -> np.ndarray:
-    return signed_root(np.asarray(rows, np.float32))
