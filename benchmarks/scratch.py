@@ -105,6 +105,7 @@ def _overfit(net: str, folder: Path, epochs: int, cache: Path) -> dict[str, Any]
     from facetl.methods.scratch.nets import DESIGNS
     from facetl.methods.scratch.scratch_settings import ScratchSettings
     from facetl.methods.scratch.scratch_training import fit_net
+    from facetl.runs.training_run import Sight
 
     name, _, side = net.partition(":")
     size = int(side) if side else DESIGNS[name].side
@@ -125,7 +126,7 @@ def _overfit(net: str, folder: Path, epochs: int, cache: Path) -> dict[str, Any]
         weight_decay=0.0,
         augment=False,
     )
-    fitted = fit_net(Crops.open(manifest, side=size, crop=1.0, align="none", cache=cache), settings)
+    fitted = fit_net(Crops.open(manifest, Sight(cache=cache), side=size), settings)
     losses, wrong = fitted.history["loss"].to_numpy(), fitted.history["active"].to_numpy()
     parameters, seconds = fitted.net.count_params(), fitted.seconds / epochs
     print(

@@ -116,6 +116,11 @@ class Manifest:
         photos = tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos)
         return replace(self, photos=photos, shares={"validation": validation, "test": test})
 
+    def rows_of(self, paths: Iterable[Path]) -> list[int]:
+        """Return the row of each path, in order; KeyError for one that is not among the photos'."""
+        row = {path: place for place, path in enumerate(self.paths)}
+        return [row[path] for path in paths]
+
     def subset(self, split: str) -> Manifest:
         """Keep the photos of one side; `identities` and `labels` are then of that side alone.
 

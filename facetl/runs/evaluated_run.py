@@ -120,7 +120,7 @@ class RunBaselines:
 
 @dataclass(frozen=True)
 class TrainingOverlap:
-    """How far a run knows the people it is evaluated on: then the result says little about strangers.
+    """The people of an evaluation whom the run knows already: they make the result flatter it.
 
     Attributes:
         people: how many people the evaluated photos show.
@@ -188,12 +188,12 @@ class EvaluatedRun:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """The run's name."""
         return RunFolder(self.folder).name
 
     @property
     def threshold_chosen(self) -> str:
-        """How the run's threshold was chosen, as a phrase."""
+        """The rule by which the run's threshold was chosen, as a phrase."""
         calibration = self.recognizer.calibration
         return "not recorded" if calibration is None else calibration.target.reached_by
 
@@ -214,7 +214,7 @@ class EvaluatedRun:
         yield TRAINED, embedded.embeddings, self.recognizer.threshold
 
     def overlap_with_training(self, people: Iterable[str]) -> TrainingOverlap:
-        """Say who of these people, by NFC-normalised name, took part in the training."""
+        """Return who of these people, by NFC-normalised name, took part in the training."""
         named = composed(people)
         return TrainingOverlap(len(named), None if self.known is None else tuple(sorted(named & self.known)))
 

@@ -5,6 +5,7 @@ What a method is asked, and at which threshold, is the same for all; see `pair_e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -231,7 +232,7 @@ def evaluate_openset(
         run.overlap_with_training([*names.tolist(), *asked_names.tolist()]),
         run.baselines is not None,
         int(np.count_nonzero(~fresh)),
-        _added(in_gallery.report.skipped, probes.report.skipped),
+        dict(sorted((Counter(in_gallery.report.skipped) + Counter(probes.report.skipped)).items())),
     )
 
 
@@ -264,6 +265,7 @@ def evaluate_clusters(
         scores[name] = score_clusters(labels, clusters)
         thresholds[name] = threshold
     bend = elbow(embedded.embeddings, elbow_ks(len(labels)), seed=seed) if with_elbow else None
+    names = [photo.identity for photo in embedded.manifest.photos]
     return ClusterEvaluation(
         run.name,
         scores,
@@ -272,10 +274,7 @@ def evaluate_clusters(
         run.overlap_with_training(embedded.manifest.identities),
         run.baselines is not None,
         # The last method is the trained head.
-        tuple(
-            (photo.path.relative_to(embedded.manifest.root).as_posix(), photo.identity, cluster)
-            for photo, cluster in zip(embedded.manifest.photos, clusters.tolist(), strict=True)
-        ),
+        tuple(zip(embedded.manifest.relative_paths, names, clusters.tolist(), strict=True)),
         embedded.report.skipped,
     )
 
@@ -319,11 +318,6 @@ def _named(manifest: Manifest) -> list[str]:
 
 
 def _beside(scores: Mapping[str, Mapping[str, Any]], has_baselines: bool) -> dict[str, Any]:
-    """The trained head's scores, and the others' under `baselines`: null where the run kept none."""
+    """Return the trained head's scores, and the others' under `baselines`: null where the run kept none."""
     baselines = {name: dict(others) for name, others in scores.items() if name != TRAINED}
     return {**scores[TRAINED], "baselines": baselines if has_baselines else None}
-
-
-def _added(*counts: Mapping[str, int]) -> dict[str, int]:
-    reasons = sorted({reason for counted in counts for reason in counted})
-    return {reason: sum(counted.get(reason, 0) for counted in counts) for reason in reasons}

@@ -8,8 +8,7 @@ comes from validation people among its training people; the fold's pairs are loo
 from __future__ import annotations
 
 import time
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from facetl.io.json import JsonFields
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.pairs import Pairs
 from facetl.metrics.verification import Verification, pair_distances, threshold_from, verify_at
+from facetl.runs.evaluated_run import composed
 from facetl.training.fit import embedders, fit_head
 from facetl.training.model_selection import HeadChoice
 from facetl.training.settings import TrainingSettings
@@ -151,7 +151,7 @@ def sides_of_fold(
 ) -> np.ndarray:
     """Return each photo's side in a fold, [photos] of `train`, `validation` or, for the fold's people, `test`."""
     # A list may spell a name decomposed; identities are composed.
-    tested = _composed(protocol.people(fold))
+    tested = composed(protocol.people(fold))
     counts = {name: count for name, count in collection.manifest.counts().items() if name not in tested}
     sides = assign(counts, seed=seed, validation=validation, test=0.0)
     return np.array([sides.get(photo.identity, "test") for photo in collection.manifest.photos])
@@ -184,14 +184,10 @@ def rows_of_pairs(collection: Collection, protocol: PairsProtocol) -> tuple[list
     return folds, missing
 
 
-def _composed(names: Iterable[str]) -> set[str]:
-    return {unicodedata.normalize("NFC", name) for name in names}
-
-
 def _refuse_shared_people(protocol: PairsProtocol) -> None:
     seen: dict[str, int] = {}
     for fold in range(protocol.folds):
-        for name in _composed(protocol.people(fold)):
+        for name in composed(protocol.people(fold)):
             if seen.setdefault(name, fold) != fold:
                 raise DataError(
                     f"pairs: a person belongs to one fold, {name} is in folds {seen[name] + 1} and {fold + 1}."

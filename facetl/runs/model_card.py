@@ -48,7 +48,7 @@ _BEFORE = re.compile(r"^## Data\n", re.MULTILINE)
 
 @dataclass(frozen=True)
 class CardText:
-    """What a model card says of how a run was made.
+    """The text of a model card on how a run was made.
 
     Attributes:
         what: items of the list "What it is".
@@ -98,7 +98,7 @@ def write_documents(
 
 
 def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str, Any]) -> CardText:
-    """Return what the card of a frozen net with a trained head says."""
+    """Return the card's text of a frozen net with a trained head."""
     spec = collection.spec
     taps = " + ".join(tap if grid == 1 else f"{tap} {grid}×{grid}" for tap, grid in spec.taps)
     what = [
@@ -111,7 +111,7 @@ def card_of_head(collection: Collection, fitted: FittedHead, config: Mapping[str
 
 
 def seen_of_photos(spec: ExtractorSpec) -> str:
-    """Say what of a photo an extractor sees, as a phrase."""
+    """Return what an extractor sees of a photo, as a phrase."""
     crop = "the whole photo" if spec.crops == (1,) else f"the central square, {spec.crop_text} of the shorter side"
     if spec.align != "none":
         crop += ", of faces found and aligned by mtcnn"
@@ -212,7 +212,7 @@ def _model_card(
 
 
 def _head(fitted: FittedHead, config: Mapping[str, Any]) -> str:
-    """Say what the head is and how it was chosen."""
+    """Return what the head is and how it was chosen."""
     widths, loss = " → ".join(map(str, config["settings"]["widths"])), config["settings"]["loss"]
     trained = (
         f"{widths}, {loss} loss, best of {len(fitted.history)} epochs: {fitted.best_epoch}"

@@ -75,7 +75,7 @@ class ReferenceNet:
         cache: Path,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Floats:
-        """Squared distances of pairs of a manifest's photos, all of which can be read: float64 [pairs]."""
+        """Return squared distances of pairs of a manifest's photos, all of which can be read: float64 [pairs]."""
         found = photo_features(
             manifest,
             self.spec,

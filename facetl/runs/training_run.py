@@ -45,7 +45,7 @@ Embedder = Callable[[Manifest], np.ndarray]
 
 @dataclass(frozen=True)
 class RunReport(JsonFields):
-    """What a run gave.
+    """The results of a training run.
 
     Attributes:
         folder: the run's folder.
@@ -158,7 +158,7 @@ class TrainedNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What of a photo a net sees; see ExtractorSpec. `cache` keeps what it makes of photos."""
+    """The part of a photo that a net sees; see ExtractorSpec. `cache` keeps what it makes of photos."""
 
     cache: Path
     align: str = "none"
@@ -330,7 +330,7 @@ def _complete(
 def split_counts(collection: Collection) -> dict[str, dict[str, int]]:
     """Return side → people and photos, and for training how many people have one photo."""
     counts = {}
-    for side in ("train", "validation", "test"):
+    for side in SIDES:
         manifest = collection.manifest.subset(side)
         counts[side] = {"people": len(manifest.identities), "photos": len(manifest)}
     alone = [name for name, count in collection.manifest.subset("train").counts().items() if count == 1]

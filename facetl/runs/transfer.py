@@ -56,7 +56,7 @@ class TapRow(JsonFields):
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What each tap, grid and crop of an extractor gives on a part of a folder.
+    """The scores of every tap, grid and crop of an extractor on a part of a folder.
 
     Attributes:
         spec: the extractor with the picked tap, grid and crop.

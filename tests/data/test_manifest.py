@@ -247,6 +247,13 @@ def test_select_by_mask_and_by_indices(tmp_path: Path) -> None:
     assert len(manifest.select(np.zeros(6, dtype=bool))) == 0
 
 
+def test_rows_are_found_by_path(tmp_path: Path) -> None:
+    manifest = people(tmp_path)
+    assert manifest.rows_of([manifest.paths[5], manifest.paths[1]]) == [5, 1]
+    with pytest.raises(KeyError):
+        manifest.rows_of([tmp_path / "elsewhere.jpg"])
+
+
 @pytest.mark.parametrize(
     ("which", "message"),
     [

@@ -26,7 +26,6 @@ from facetl.methods.distillation import distilled_run as distillation_module
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.distilled_run import distill
 from facetl.methods.distillation.student import (
-    FittedStudent,
     Lesson,
     Trunk,
     build_student_trunk,
@@ -37,6 +36,7 @@ from facetl.methods.distillation.student import (
 )
 from facetl.methods.distillation.student_comparison import compare_run, table
 from facetl.methods.distillation.teacher import Teacher
+from facetl.methods.scratch.scratch_training import FittedNet
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
@@ -210,7 +210,7 @@ def test_the_same_seed_gives_the_same_net(room: Room, teacher: Teacher) -> None:
         targets = teacher.of(manifest)
         return Lesson(targets @ np.eye(WIDTH, 9, dtype=np.float32) + 0.1, manifest.labels, targets)
 
-    def fit(seed: int) -> FittedStudent:
+    def fit(seed: int) -> FittedNet:
         keras.utils.set_random_seed(0)
         inputs = keras.Input((9,))
         net = keras.Model(inputs, keras.layers.UnitNormalization()(keras.layers.Dense(WIDTH)(inputs)))

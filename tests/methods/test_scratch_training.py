@@ -30,6 +30,7 @@ from facetl.methods.scratch.scratch_training import (
 )
 from facetl.metrics.baselines import Raw
 from facetl.recognition.recognizer import Recognizer
+from facetl.runs.training_run import Sight
 from facetl.samplers import ShuffleSampler
 from facetl.training.callbacks import learning_rates
 
@@ -55,7 +56,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def crops(manifest: Manifest, cache: Path) -> Crops:
-    return Crops.open(manifest, side=SIDE, crop=0.75, align="none", cache=cache)
+    return Crops.open(manifest, Sight(cache=cache, crop=0.75), side=SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_crops_are_what_the_extractor_sees_rounded(crops: Crops, manifest: Manif
     path = manifest.paths[5]
     seen = tf.image.resize(read_photo(path)[5:35, 5:35].astype(np.float32), (SIDE, SIDE), antialias=True)
     np.testing.assert_array_equal(crops.rows[5:6][0], np.round(seen).astype(np.uint8))
-    again = Crops.open(manifest, side=SIDE, crop=0.75, align="none", cache=cache)
+    again = Crops.open(manifest, Sight(cache=cache, crop=0.75), side=SIDE)
     np.testing.assert_array_equal(again.rows[[5, 2]], crops.rows[[5, 2]])
     chosen = manifest.subset("test")
     np.testing.assert_array_equal(crops.of(chosen)[[1]][0], crops.rows[[manifest.paths.index(chosen.paths[1])]][0])
@@ -214,7 +215,7 @@ def test_a_run_folder_is_written_and_embeds_what_the_net_does(manifest: Manifest
     assert isinstance(recognizer.backbone, Extractor)
     assert recognizer.backbone.size == SIDE
     net = keras.models.load_model(report.folder / "net.keras")
-    crops = Crops.open(manifest, side=SIDE, crop=0.75, align="none", cache=cache)
+    crops = Crops.open(manifest, Sight(cache=cache, crop=0.75), side=SIDE)
     own = embed_crops(net, crops.of(manifest.select([0, 9])), mirror=True)
     # The crops are rounded, the run's own pixels are not.
     np.testing.assert_allclose(recognizer.embed([manifest.paths[0], manifest.paths[9]]).embeddings, own, atol=2e-2)

@@ -20,7 +20,6 @@ from facetl.images.resize import prepare
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.distillation.hints import Hints, centred, imitate, viewed, with_discriminant
 from facetl.methods.distillation.student import (
-    FittedStudent,
     Lesson,
     OnEpoch,
     Trunk,
@@ -32,6 +31,7 @@ from facetl.methods.distillation.student import (
 )
 from facetl.methods.distillation.teacher import Teacher
 from facetl.methods.scratch.crops import Crops
+from facetl.methods.scratch.scratch_training import FittedNet
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.training_run import RunReport, Sight, TrainedNet, write_net_run
 
@@ -98,7 +98,7 @@ class _StudentTraining:
     on_epoch: OnEpoch
     notify: Notify
 
-    def frozen(self, trunk: Trunk) -> tuple[FittedStudent, Manifest]:
+    def frozen(self, trunk: Trunk) -> tuple[FittedNet, Manifest]:
         """Teach a projection of a trunk's cached features."""
         net = flattened(trunk)
         collection = trunk_features(net, trunk.sha256, self.teacher.manifest, self.sight)
@@ -111,17 +111,9 @@ class _StudentTraining:
         fitted = fit_projection(net, train, validation, self.settings, logs=self.logs, on_epoch=self.on_epoch)
         return fitted, collection.manifest
 
-    def whole(self, trunk: Trunk) -> tuple[FittedStudent, Manifest]:
+    def whole(self, trunk: Trunk) -> tuple[FittedNet, Manifest]:
         """Teach all of a net on crops: maps first, where the teacher has some, then embeddings."""
-        crops = Crops.open(
-            self.teacher.manifest,
-            side=self.settings.size,
-            crop=self.sight.crop,
-            align=self.sight.align,
-            cache=self.sight.cache,
-            on_progress=self.sight.on_progress,
-            on_faces=self.sight.on_faces,
-        )
+        crops = Crops.open(self.teacher.manifest, self.sight, side=self.settings.size)
         began, hinted = time.monotonic(), self._hinted()
         if hinted:
             net = self._imitator(trunk, crops)

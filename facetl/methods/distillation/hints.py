@@ -47,14 +47,6 @@ class Hints:
     features: Rows
 
 
-@dataclass(frozen=True)
-class Imitation:
-    """The result of learning maps: the share of the maps' variance, after each epoch and on validation people."""
-
-    explained: tuple[float, ...]
-    validated: tuple[float, ...]
-
-
 def stages(trunk: keras.Model) -> dict[int, Any]:
     """Return the last map of each size within a net, by its side, widest first."""
     found = {}
@@ -104,12 +96,13 @@ def imitate(
     *,
     mirror: bool,
     on_epoch: OnHints = lambda epoch, logs: None,
-) -> Imitation:
+) -> None:
     """Train a view's weights, in place, until each of its maps gives the teacher's by a linear map of its channels.
 
     The teacher's features are standardised as a head's front does it, by the training photos. Photos are shown as they
     are, since a cached map does not move with a photo that is shifted; with `mirror` beside their mirror images, and
-    the mean over both is compared with the teacher's, which is such a mean, too. The same seed gives the same weights.
+    the mean over both is compared with the teacher's, which is such a mean, too. `on_epoch` receives the shares of the
+    maps' variance that are `explained`, and `val_explained`. The same seed gives the same weights.
     Raises TrainingError for too few photos, CollapseError where the loss is no number.
     """
     tf.config.experimental.enable_op_determinism()
@@ -133,12 +126,11 @@ def imitate(
     shown, checked = (_Feed(side, standardise, batch=batch, seed=settings.seed) for side in (train, validation))
     # What a mean of nothing leaves: standardised by the training photos, validation people vary a little more or less.
     spread = [feed.variance() for feed in (shown, checked)]
-    explained, validated = [], []
+    explained = []
 
     def note(epoch: int, logs: dict[str, float]) -> None:
         explained.append(1 - logs["loss"] / spread[0])
-        validated.append(1 - logs["val_loss"] / spread[1])
-        on_epoch(epoch, {"explained": explained[-1], "val_explained": validated[-1]})
+        on_epoch(epoch, {"explained": explained[-1], "val_explained": 1 - logs["val_loss"] / spread[1]})
 
     try:
         learner.fit(
@@ -160,7 +152,6 @@ def imitate(
             f"hints: expected a finite loss, got {explained[-1]} in epoch {len(explained)} at a rate of "
             f"{settings.hint_learning_rate:g}. Try a lower --hint-learning-rate."
         )
-    return Imitation(tuple(explained), tuple(validated))
 
 
 def with_discriminant(

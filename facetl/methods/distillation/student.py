@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from facetl.losses.distillation import (
 )
 from facetl.methods.distillation.distillation_settings import STUDENTS, DistillationSettings
 from facetl.methods.scratch.crops import CropRows, make_augmenter
-from facetl.methods.scratch.scratch_training import NetTrainer
+from facetl.methods.scratch.scratch_training import FittedNet, NetTrainer
 from facetl.samplers import ShuffleSampler
 from facetl.training.fit import Fit
 from facetl.training.head import embed, join
@@ -218,20 +218,6 @@ class Lesson:
     targets: np.ndarray
 
 
-@dataclass(frozen=True)
-class FittedStudent:
-    """A trained student: its weights are those of the best epoch, counted from 1; 0 is the start.
-
-    `net` takes what `Lesson.rows` holds. `history` has a row per epoch, and `active` there is the share of a batch's
-    photos that are nearer to another photo's target than to their own.
-    """
-
-    net: keras.Model
-    history: pd.DataFrame
-    best_epoch: int
-    seconds: float
-
-
 class DistillationObjective(Objective):
     """The weighted losses between a batch's embeddings and their targets, by rows [m] of `targets`."""
 
@@ -276,11 +262,12 @@ def fit_student(
     *,
     logs: Path | None = None,
     on_epoch: OnEpoch = lambda epoch, logs: None,
-) -> FittedStudent:
+) -> FittedNet:
     """Train a net, in place, to give the teacher's embeddings, and keep the epoch that verifies validation people best.
 
     Which epoch that is follows from validation people's names alone, not from the teacher. The same seed gives the
-    same net. Raises TrainingError for too few photos or, with soft targets, people; CollapseError.
+    same net. `active` in its history is the share of a batch's photos that are nearer to another photo's target than to
+    their own. Raises TrainingError for too few photos or, with soft targets, people; CollapseError.
     """
     began = time.monotonic()
     tf.config.experimental.enable_op_determinism()
@@ -300,7 +287,7 @@ def fit_student(
     dataset = None if isinstance(train.rows, CropRows) else _of_features(train.rows, settings.batch_size, settings.seed)
     fit = Fit(trainer, settings, validation=(validation.rows, validation.labels), remedies=_REMEDIES)
     fit.run(sampler, train.rows, dataset=dataset, on_epoch=on_epoch, logs=logs)
-    return FittedStudent(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
+    return FittedNet(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, time.monotonic() - began)
 
 
 def fit_projection(
@@ -311,7 +298,7 @@ def fit_projection(
     *,
     logs: Path | None = None,
     on_epoch: OnEpoch = lambda epoch, logs: None,
-) -> FittedStudent:
+) -> FittedNet:
     """Train a projection of a frozen trunk's features, and return both as one net, photos → unit vectors.
 
     The features are whitened first, as a head's are; see `fit_student`. trunk: photos → [n, dim].
@@ -331,7 +318,7 @@ def fit_projection(
     head = join(front, projection)
     trunk.trainable = False
     net = keras.Model(trunk.input, head(trunk.output), name="student")
-    return FittedStudent(net, fitted.history, fitted.best_epoch, fitted.seconds)
+    return replace(fitted, net=net)
 
 
 def _augmenter(augment: str, seed: int) -> keras.Sequential | None:

@@ -112,12 +112,10 @@ def side_by_side(
     triplets = _triplets(test, seed)
     compared = []
     for name, folder, recognizer, own, embeddings in models:
-        row = {path: place for place, path in enumerate(own.paths)}
-        tested, chosen = (embeddings[[row[path] for path in side.paths]] for side in (test, validation))
+        tested, chosen = (embeddings[own.rows_of(side.paths)] for side in (test, validation))
         counted = arithmetic(recognizer)
         forms: dict[str, Exported | None] = {}
-        cost: Cost | None = None
-        cost_litert: Cost | None = None
+        cost = cost_litert = None
         if costs and folder is not None:
             notify(f"measuring {name}: sizes, time and memory")
             cost = measure(folder)

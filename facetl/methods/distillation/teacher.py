@@ -77,16 +77,13 @@ class Teacher:
 
     def of(self, manifest: Manifest) -> np.ndarray:
         """Return the embeddings of some of the photos, by their paths."""
-        return self.embeddings[self._rows(manifest)]
+        return self.embeddings[self.manifest.rows_of(manifest.paths)]
 
     def maps_of(self, manifest: Manifest) -> Rows:
         """Return `maps` of some of the photos, by their paths: [photos, maps.dim] float16, read when indexed."""
         start = self.maps.dim * self.spec.crops.index(self.crop)
-        return take_columns(self.features.subset(self._rows(manifest)), slice(start, start + self.maps.dim))
-
-    def _rows(self, manifest: Manifest) -> list[int]:
-        row = {path: place for place, path in enumerate(self.manifest.paths)}
-        return [row[path] for path in manifest.paths]
+        rows = self.features.subset(self.manifest.rows_of(manifest.paths))
+        return take_columns(rows, slice(start, start + self.maps.dim))
 
     @classmethod
     def of_run(
@@ -119,16 +116,13 @@ class Teacher:
         known = run.people_of("who its test people are")
         found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
         collection = Collection.of(found, recognizer.backbone.spec, recognizer.backbone.weights)
-        row = {path: place for place, path in enumerate(found.manifest.paths)}
-        embeddings = found.embeddings[[row[path] for path in collection.manifest.paths]]
         manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
-        description = f"the run {run.name}"
         return cls(
             name=run.name,
-            description=description,
+            description=f"the run {run.name}",
             recognizer=recognizer,
             manifest=manifest,
-            embeddings=embeddings,
+            embeddings=found.embeddings[found.manifest.rows_of(manifest.paths)],
             features=collection.features,
             layout=collection.layout,
             computed=found.report.computed,

@@ -7,7 +7,7 @@ whole number up to 255 is a float16 without loss.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from facetl.embeddings.dataset import Collection
 from facetl.embeddings.fill import photo_features
 from facetl.images.resize import prepare
 from facetl.io.arrays import RowView
+from facetl.runs.training_run import Sight
 
 # How far the augmenter goes.
 _SHIFT = 0.08
@@ -110,30 +111,22 @@ class Crops:
     skipped: Mapping[str, int]
 
     @classmethod
-    def open(
-        cls,
-        manifest: Manifest,
-        *,
-        side: int,
-        crop: float,
-        align: str,
-        cache: Path,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_faces: Callable[[int, int], None] | None = None,
-    ) -> Crops:
+    def open(cls, manifest: Manifest, sight: Sight, *, side: int) -> Crops:
         """Crop the photos that are not in the cache yet, and open all of them.
 
-        side: of a crop, pixels; crop, align: see ExtractorSpec. Raises DataError when no photo can be read, CacheError.
+        side: of a crop, pixels. Raises DataError when no photo can be read, CacheError.
         """
-        spec = ExtractorSpec(name=f"pixels{side}", tap=AVERAGE, grid=1, crops=(crop,), align=align, mirror=False)
+        spec = ExtractorSpec(
+            name=f"pixels{side}", tap=AVERAGE, grid=1, crops=(sight.crop,), align=sight.align, mirror=False
+        )
         every = photo_features(
             manifest,
             spec,
             _NO_WEIGHTS,
             make_net=lambda view: Pixels(view, side),
-            cache=cache,
-            on_progress=on_progress,
-            on_faces=on_faces,
+            cache=sight.cache,
+            on_progress=sight.on_progress,
+            on_faces=sight.on_faces,
         )
         collection = Collection.of(every, spec, _NO_WEIGHTS)
         return cls(collection.manifest, CropRows(collection.features, side), collection.report.skipped)
@@ -145,8 +138,7 @@ class Crops:
 
     def of(self, manifest: Manifest) -> CropRows:
         """Return the crops of some of the photos, by their paths."""
-        row = {path: place for place, path in enumerate(self.manifest.paths)}
-        return self.rows.subset([row[path] for path in manifest.paths])
+        return self.rows.subset(self.manifest.rows_of(manifest.paths))
 
 
 def make_augmenter(seed: int) -> keras.Sequential:

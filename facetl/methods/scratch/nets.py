@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 
@@ -102,7 +103,7 @@ _NNS2 = (
 def nn2(side: int = NN2_SIDE, *, width: int = 128, grey: bool = False) -> keras.Model:
     """Build NN2 with random weights: photos [n, side, side, 3] float32 RGB in 0–255 → [n, width] unit vectors."""
     photos, maps = begin(side, grey=grey)
-    maps = _modules(_stem(maps, first=64, narrow=64, wide=192), _NN2)
+    maps = reduce(_inception, _NN2, _stem(maps, first=64, narrow=64, wide=192))
     flat = keras.layers.GlobalAveragePooling2D(name="avg_pool")(maps)
     return end(photos, keras.layers.Dense(width, name="fully_conn")(flat), name="nn2")
 
@@ -110,7 +111,7 @@ def nn2(side: int = NN2_SIDE, *, width: int = 128, grey: bool = False) -> keras.
 def nns1(side: int = NNS1_SIDE, *, width: int = 128, grey: bool = False) -> keras.Model:
     """Build our reading of NNS1, a mini Inception of 26 million parameters and 220 million multiply-adds."""
     photos, maps = begin(side, grey=grey)
-    maps = _modules(_stem(maps, first=32, narrow=32, wide=128), _NNS1)
+    maps = reduce(_inception, _NNS1, _stem(maps, first=32, narrow=32, wide=128))
     return _fully_connected(photos, maps, hidden=1280, width=width, name="nns1")
 
 
@@ -122,7 +123,7 @@ def nns2(side: int = NNS2_SIDE, *, width: int = 128, grey: bool = False) -> kera
     photos, maps = begin(side, grey=grey)
     beside = (side - round(side * _NNS2_WIDTH / NNS2_SIDE)) // 2
     maps = keras.layers.Cropping2D((0, beside), name="upright")(maps)
-    maps = _modules(_stem(maps, first=16, narrow=16, wide=24), _NNS2)
+    maps = reduce(_inception, _NNS2, _stem(maps, first=16, narrow=16, wide=24))
     return _fully_connected(photos, maps, hidden=1280, width=width, name="nns2")
 
 
@@ -134,12 +135,6 @@ def _stem(maps: Any, *, first: int, narrow: int, wide: int) -> Any:
     maps = _inception(maps, Module(name="2", reduce3=narrow, three=wide))
     maps = LocalResponseNormalization(name="norm2")(maps)
     return max_pooling(maps, name="pool2")
-
-
-def _modules(maps: Any, modules: tuple[Module, ...]) -> Any:
-    for module in modules:
-        maps = _inception(maps, module)
-    return maps
 
 
 def _inception(maps: Any, module: Module) -> Any:
@@ -182,7 +177,7 @@ def nn1(side: int = NN1_SIDE, *, width: int = 128, grey: bool = False) -> keras.
     flat = keras.layers.Flatten(name="concat")(maps)
     for name in ("fc1", "fc2"):
         flat = Maxout(_FULLY_CONNECTED, name=name)(flat)
-    return _end(photos, flat, width, "nn1")
+    return end(photos, keras.layers.Dense(width, name="fc7128")(flat), name="nn1")
 
 
 def nn1_relu(side: int = NN1_SIDE, *, width: int = 128, grey: bool = False) -> keras.Model:
@@ -192,7 +187,7 @@ def nn1_relu(side: int = NN1_SIDE, *, width: int = 128, grey: bool = False) -> k
     for name in ("fc1", "fc2"):
         flat = keras.layers.Dense(_FULLY_CONNECTED, activation="relu", kernel_initializer=INITIALISER, name=name)(flat)
         flat = keras.layers.Dropout(_NN1_DROPOUT, name=f"{name}-dropout")(flat)
-    return _end(photos, flat, width, "nn1_relu")
+    return end(photos, keras.layers.Dense(width, name="fc7128")(flat), name="nn1_relu")
 
 
 def _convolutions(side: int, grey: bool) -> tuple[Any, Any]:
@@ -213,16 +208,6 @@ def _convolutions(side: int, grey: bool) -> tuple[Any, Any]:
     return photos, max_pooling(maps, name="pool4")
 
 
-def _end(photos: Any, flat: Any, width: int, name: str) -> keras.Model:
-    return end(photos, keras.layers.Dense(width, name="fc7128")(flat), name=name)
-
-
-class Build(Protocol):
-    """Builds a net with random weights: photos [n, side, side, 3] RGB in 0–255 → [n, width] unit vectors."""
-
-    def __call__(self, side: int, *, width: int, grey: bool) -> keras.Model: ...
-
-
 @dataclass(frozen=True)
 class Design:
     """A net as it can be asked for.
@@ -230,12 +215,12 @@ class Design:
     Attributes:
         title: what it is, a phrase.
         side: of its input by default, pixels.
-        build: builds it.
+        build: builds it with random weights from side, width and grey, see `nn2`.
     """
 
     title: str
     side: int
-    build: Build
+    build: Callable[..., keras.Model]
 
 
 SIDE = 96
@@ -253,27 +238,23 @@ def small(side: int = SIDE, *, width: int = 128, grey: bool = False) -> keras.Mo
     """
     photos, maps = begin(side, grey=grey)
     for number, filters in enumerate(_FILTERS, 1):
-        maps = _block(maps, filters, strides=2 if number == 1 else 1, name=f"conv{number}")
+        maps = keras.layers.Conv2D(
+            filters,
+            3,
+            strides=2 if number == 1 else 1,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=INITIALISER,
+            name=f"conv{number}",
+        )(maps)
+        maps = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"conv{number}-norm")(maps)
+        maps = keras.layers.ReLU(name=f"conv{number}-relu")(maps)
         if number > 1:
             maps = keras.layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(maps)
     flat = keras.layers.Flatten(name="flat")(maps)
     flat = keras.layers.Dropout(_DROPOUT, name="dropout")(flat)
     embeddings = keras.layers.Dense(width, use_bias=False, name="fc")(flat)
     return end(photos, keras.layers.BatchNormalization(momentum=_MOMENTUM, name="fc-norm")(embeddings), name="small")
-
-
-def _block(maps: Any, filters: int, *, strides: int, name: str) -> Any:
-    maps = keras.layers.Conv2D(
-        filters,
-        3,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=INITIALISER,
-        name=name,
-    )(maps)
-    maps = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}-norm")(maps)
-    return keras.layers.ReLU(name=f"{name}-relu")(maps)
 
 
 DESIGNS: Mapping[str, Design] = MappingProxyType(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial as bound
 from pathlib import Path
 from typing import Any
@@ -41,21 +41,21 @@ _EXPLAINED = (
 
 @dataclass(frozen=True)
 class FittedNet:
-    """A net trained from scratch.
+    """A trained net, with the weights of its best epoch.
 
     Attributes:
-        net: photos [n, side, side, 3] float32 RGB in 0–255 → [n, width] unit vectors, weights of the best epoch.
+        net: what it was trained on, as photos [n, side, side, 3] in 0–255, → [n, width] unit vectors.
         history: a row per epoch: loss, active, learning_rate, val_auc, val_accuracy, spread.
         best_epoch: counted from 1; 0 is the start, when no epoch was better.
         seconds: of the training.
-        baselines: `raw`, `whitened` and `lda` of pixels, and `untrained`.
+        baselines: of a training from scratch `raw`, `whitened` and `lda` of pixels, and `untrained`.
     """
 
     net: keras.Model
     history: pd.DataFrame
     best_epoch: int
     seconds: float
-    baselines: Mapping[str, Embedder]
+    baselines: Mapping[str, Embedder] = field(default_factory=dict)
 
 
 def train_from_scratch(
@@ -76,15 +76,15 @@ def train_from_scratch(
     # There is nothing to resume: Ctrl-C and failures leave no half run.
     with RunFolder.new(folder) as partial:
         side = settings.size or DESIGNS[settings.net].side
-        crops = Crops.open(
-            manifest,
-            side=side,
-            crop=settings.crop,
-            align=settings.align,
+        sight = Sight(
             cache=cache,
+            align=settings.align,
+            crop=settings.crop,
+            mirror=settings.mirror,
             on_progress=on_progress,
             on_faces=on_faces,
         )
+        crops = Crops.open(manifest, sight, side=side)
         fitted = fit_net(crops, settings, logs=partial.path / "logs", on_epoch=on_epoch)
         trained = TrainedNet(
             net=fitted.net,
@@ -95,14 +95,6 @@ def train_from_scratch(
             origin=f"{DESIGNS[settings.net].title}, trained from scratch (random weights, by intent) with "
             f"{settings.objective} on the training people",
             limits=("It has seen the faces of its training people and no others.", _EXPLAINED),
-        )
-        sight = Sight(
-            cache=cache,
-            align=settings.align,
-            crop=settings.crop,
-            mirror=settings.mirror,
-            on_progress=on_progress,
-            on_faces=on_faces,
         )
         return write_net_run(folder, trained, crops.manifest, sight, baselines=fitted.baselines, partial=partial)
 
@@ -137,20 +129,15 @@ def fit_net(
         validation=(held_out, held_out_labels),
         remedies=remedies(settings.training),
     )
-    fit.run(_sampler(labels, settings), photos, on_epoch=on_epoch, logs=logs)
+    sampler: Sampler
+    if settings.objective in RELATIONAL:
+        people, each = settings.people_per_batch, settings.photos_per_person
+        sampler = PKSampler(labels, people_per_batch=people, photos_per_person=each, seed=settings.seed)
+    else:
+        sampler = ShuffleSampler(labels, seed=settings.seed)
+    fit.run(sampler, photos, on_epoch=on_epoch, logs=logs)
     seconds = time.monotonic() - began
     return FittedNet(net, pd.DataFrame(fit.history), fit.stopping.best_epoch + 1, seconds, baselines)
-
-
-def _sampler(labels: np.ndarray, settings: ScratchSettings) -> Sampler:
-    if settings.objective not in RELATIONAL:
-        return ShuffleSampler(labels, seed=settings.seed)
-    return PKSampler(
-        labels,
-        people_per_batch=settings.people_per_batch,
-        photos_per_person=settings.photos_per_person,
-        seed=settings.seed,
-    )
 
 
 def _baselines(crops: Crops, net: keras.Model, *, grey: bool, mirror: bool, seed: int) -> dict[str, Embedder]:

@@ -1,4 +1,4 @@
-"""What a net costs to run: multiply-accumulates, and time and memory of a fresh process on one core.
+"""The cost of running a net: multiply-accumulates, and time and memory of a fresh process on one core.
 
 `python -m facetl.runs.export.cost MODEL PHOTOS`, MODEL being a run's folder or a LiteRT file, is that process: it loads
 the net, embeds photos of noise, and prints what that took as a line of JSON.
@@ -36,7 +36,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Cost(JsonFields):
-    """What a fresh process measured, the photo being decoded, aligned and in memory already.
+    """The measurements of a fresh process, the photo being decoded, aligned and in memory already.
 
     Attributes:
         milliseconds: of the processor, median over photos, one at a time, on one core.
@@ -105,7 +105,7 @@ def _of_litert(file: Path) -> Callable[[], object]:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a photo takes a net: `multiply_accumulates`, by numbers that were learnt, `parameters`."""
+    """The operations of one photo, `multiply_accumulates`, and the numbers that were learnt, `parameters`."""
 
     multiply_accumulates: int
     parameters: int

@@ -40,7 +40,7 @@ from facetl.training.head import embed
 
 @dataclass(frozen=True)
 class Parity(JsonFields):
-    """How far a copy's embeddings are from the original's.
+    """The difference between a copy's embeddings and the original's.
 
     Attributes:
         photos: compared.
