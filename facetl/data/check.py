@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.metadata.header import read_header
 from facetl.errors import DataError, PhotoError
+from facetl.io.files import sha256_of_file
 from facetl.io.json import JsonFields
 
 SMALL = 32  # pixels of the shorter side below which little of a face is left
@@ -20,7 +18,7 @@ SMALL = 32  # pixels of the shorter side below which little of a face is left
 
 @dataclass(frozen=True)
 class DataCheck(JsonFields):
-    """What a folder of people holds.
+    """The content of a folder of people.
 
     Attributes:
         layout: how it was read.
@@ -50,19 +48,20 @@ def check(manifest: Manifest, *, progress: Callable[[int, int], None] | None = N
     Raises DataError where a photo cannot be read while copies are looked for.
     """
     unreadable: Counter[str] = Counter()
-    sound = np.ones(len(manifest), bool)
-    small = np.zeros(len(manifest), bool)
-    for row, path in enumerate(manifest.paths):
+    sound: list[Photo] = []
+    small: set[Path] = set()
+    for done, photo in enumerate(manifest.photos, start=1):
         try:
-            header = read_header(path)
-            small[row] = min(header.width, header.height) < SMALL
+            header = read_header(photo.path)
         except PhotoError as error:
             unreadable[error.reason] += 1
-            sound[row] = False
+        else:
+            sound.append(photo)
+            if min(header.width, header.height) < SMALL:
+                small.add(photo.path)
         if progress is not None:
-            progress(row + 1, len(manifest))
-    tiny = {path for path, little in zip(manifest.paths, small, strict=True) if little}
-    kept = without_copies(manifest.select(sound))
+            progress(done, len(manifest))
+    kept = without_copies(replace(manifest, photos=tuple(sound)))
     counts = kept.counts()
     sides = {
         side: {"people": len(part.identities), "photos": len(part)}
@@ -75,7 +74,7 @@ def check(manifest: Manifest, *, progress: Callable[[int, int], None] | None = N
         people=len(counts),
         photos=len(kept),
         single=sum(count == 1 for count in counts.values()),
-        small=sum(path in tiny for path in kept.paths),
+        small=sum(path in small for path in kept.paths),
         sides=sides,
         skipped=dict(sorted((Counter(kept.skipped) + unreadable).items())),
     )
@@ -102,21 +101,16 @@ def without_copies(manifest: Manifest) -> Manifest:
 
 
 def _twins(manifest: Manifest) -> Iterator[list[Photo]]:
-    """Return photos with the same bytes, in groups of two or more."""
+    """Give photos with the same bytes, in groups of two or more."""
     try:
         for alike in _grouped(manifest.photos, lambda path: path.stat().st_size):
-            yield from _grouped(alike, _sha256)
+            yield from _grouped(alike, sha256_of_file)
     except OSError as error:
         raise DataError(f"photo {error.filename} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
-def _grouped(photos: Iterable[Photo], key: Callable[[Path], int | bytes]) -> Iterator[list[Photo]]:
-    groups: defaultdict[int | bytes, list[Photo]] = defaultdict(list)
+def _grouped(photos: Iterable[Photo], key: Callable[[Path], int | str]) -> Iterator[list[Photo]]:
+    groups: defaultdict[int | str, list[Photo]] = defaultdict(list)
     for photo in photos:
         groups[key(photo.path)].append(photo)
     return (group for group in groups.values() if len(group) > 1)
-
-
-def _sha256(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -31,7 +31,7 @@ Read = Callable[[Path], Manifest]
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """How a set lies on disk.
+    """A set as it lies on disk.
 
     Attributes:
         name: what `--layout` calls it.

@@ -57,14 +57,14 @@ class Manifest:
 
         Raises DataError when the root is missing, no folder or unreadable, or holds no photo of a person.
         """
-        found = walk_people(Path(root))
-        if not found.photos:
-            counted = ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "nothing"
+        root, found, skipped = walk_people(Path(root))
+        if not found:
+            counted = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "nothing"
             raise DataError(
                 f"photos must lie in a folder per person (ROOT/Person_Name/photo.jpg), got {counted} in "
-                f"{found.root}. Put each person's photos into a folder with the person's name."
+                f"{root}. Put each person's photos into a folder with the person's name."
             )
-        return listed(found.root, [Photo(path, folder) for folder, path in found.photos], found.skipped)
+        return listed(root, [Photo(path, folder) for folder, path in found], skipped)
 
     def __len__(self) -> int:
         return len(self.photos)

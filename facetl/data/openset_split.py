@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import defaultdict
@@ -16,6 +15,7 @@ from facetl.data.manifest import Manifest, Photo
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
 from facetl.io.files import atomic_folder, csv_bytes, write_atomic
+from facetl.io.json import write_json
 
 LISTING = "openset.csv"
 SUMMARY = "openset.json"
@@ -51,7 +51,7 @@ class OpenSetSplit:
         return tuple(sorted({photo.identity for photo in self.unknown}))
 
     def to_json(self) -> dict[str, object]:
-        """Give the sizes, the seed and who is on which side as plain Python types."""
+        """Return the sizes, the seed and the people of each side as plain types."""
         return {
             "known": len(self.known),
             "strangers": len(self.strangers),
@@ -179,5 +179,4 @@ def _write_photos(split: OpenSetSplit, folder: Path, *, link: bool, progress: Pr
 def _write_listing(split: OpenSetSplit, folder: Path) -> None:
     rows = ((name, photo.identity, part) for photo, name, part in _placed(split))
     write_atomic(folder / LISTING, csv_bytes([COLUMNS, *rows]))
-    summary = json.dumps(split.to_json(), ensure_ascii=False, indent=2)
-    write_atomic(folder / SUMMARY, f"{summary}\n".encode())
+    write_json(folder / SUMMARY, split.to_json())

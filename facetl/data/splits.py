@@ -27,7 +27,7 @@ def position(identity: str, *, seed: int) -> float:
 
 
 def side(identity: str, *, seed: int, validation: float, test: float) -> str:
-    """Say on which side a person stands: "test" below `test`, "validation" next, "train" above.
+    """Return the side of a person: "test" below `test`, "validation" next, "train" above.
 
     Raises DataError when the fractions are negative or leave nobody to train on.
     """
@@ -53,7 +53,7 @@ def assign(counts: Mapping[str, int], *, seed: int, validation: float, test: flo
         (name for name, photos in counts.items() if photos >= _PHOTOS_FOR_A_PAIR),
         key=lambda name: (positions[name], name),
     )
-    least_test, least_validation = _least(test), _least(validation)
+    least_test, least_validation = (_PEOPLE_A_SIDE if fraction > 0 else 0 for fraction in (test, validation))
     needed = least_test + least_validation + _PEOPLE_A_SIDE
     if len(several) < needed:
         raise DataError(
@@ -74,10 +74,6 @@ def _side_at(at: float, *, validation: float, test: float) -> str:
     if at < test:
         return "test"
     return "validation" if at < test + validation else "train"
-
-
-def _least(fraction: float) -> int:
-    return _PEOPLE_A_SIDE if fraction > 0 else 0
 
 
 def _check_fractions(*, validation: float, test: float) -> None:

@@ -37,7 +37,7 @@ class Triplet(NamedTuple):
 
 @dataclass(frozen=True)
 class Spread:
-    """How often each of several things appears: the fewest times, the median and the most."""
+    """Counts of how often each of several things appears: the fewest times, the median and the most."""
 
     min: int
     median: float
@@ -46,7 +46,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Coverage(JsonFields):
-    """How much of a set its triplets show.
+    """The share of a set that its triplets show.
 
     people and photos are those in at least one triplet, of people_in_set and photos_in_set; anchor_people have
     an anchor and its positive, negative_people a negative. per_person and per_photo are how often each of those
@@ -66,12 +66,7 @@ class Coverage(JsonFields):
 
 @dataclass(frozen=True)
 class TripletSet:
-    """Triplets of one side's people.
-
-    Attributes:
-        side: `train` or `test`.
-        manifest: the photos that they were drawn from; their folder is that of the whole set.
-    """
+    """Triplets of the people of one side, `train` or `test`, and the photos that they were drawn from."""
 
     side: str
     manifest: Manifest

@@ -42,15 +42,6 @@ class Album:
     skipped: Counter[str]
 
 
-@dataclass(frozen=True)
-class PeopleFolders:
-    """A folder of people: (person's folder, path) of each photo, and counts of the rest."""
-
-    root: Path
-    photos: list[tuple[str, Path]]
-    skipped: Counter[str]
-
-
 def walk(folders: Sequence[Path], *, leave_out: Iterable[Path] = ()) -> Album:
     """List the photos in folders, at any depth.
 
@@ -73,10 +64,13 @@ def walk(folders: Sequence[Path], *, leave_out: Iterable[Path] = ()) -> Album:
     return Album(tuple(sorted(path for _, path in walker.photos)), walker.skipped)
 
 
-def walk_people(root: Path) -> PeopleFolders:
+def walk_people(root: Path) -> tuple[Path, list[tuple[str, Path]], Counter[str]]:
     """List the photos in the folders directly below `root`, at any depth inside them.
 
-    Paths are absolute, spelled as the user did (links are not resolved).
+    Returns:
+        The root, absolute as all paths and spelled as the user did (links are not resolved); the person's folder and
+        the path of each photo; reason → count of the rest, as in Album.
+
     Raises DataError when the root cannot be listed.
     """
     root = Path(os.path.abspath(root.expanduser()))
@@ -92,7 +86,7 @@ def walk_people(root: Path) -> PeopleFolders:
     photos = [(person, path) for person, path in walker.photos if person is not None]
     kept = {person for person, _ in photos}
     walker.skipped["empty-folder"] += sum(name not in kept for name in walker.people)
-    return PeopleFolders(root, photos, +walker.skipped)
+    return root, photos, +walker.skipped
 
 
 @dataclass

