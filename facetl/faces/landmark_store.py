@@ -89,7 +89,7 @@ class LandmarkStore(PhotoPathsFile):
             )
             for sha, content, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
                 if _sound(sha, content, stored):
-                    found[sha.hex()] = _unpacked(content)
+                    found[sha.hex()] = unpacked(content)
         return found
 
     def put(self, fingerprint: str, description: Mapping[str, object], faces: Mapping[str, Sequence[Face]]) -> None:
@@ -140,7 +140,8 @@ def packed(face: Face) -> bytes:
     return np.array([*face.box, *face.landmarks.ravel().tolist(), face.confidence], _NUMBER).tobytes()
 
 
-def _unpacked(content: bytes) -> Faces:
+def unpacked(content: bytes) -> Faces:
+    """Return the faces that `packed` wrote, one after the other."""
     rows = np.frombuffer(content, _NUMBER).reshape(-1, _NUMBERS)
     return tuple(
         Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2).astype(np.float32), float(row[14])) for row in rows

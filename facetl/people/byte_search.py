@@ -1,4 +1,4 @@
-"""Looks for bytes in every file of a folder, many of them at a time."""
+"""Search of every file of a folder for bytes, many of them at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which faces of named people a head may learn from, and which are kept from it to measure it."""
+"""Faces of named people: those that a head may learn from, and those that are held out to measure it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class HeadComparison(JsonFields):
 
     @property
     def sentence(self) -> str:
-        """What was measured, for a reader."""
+        """A sentence for a reader with what was measured."""
         return (
             f"On held-out faces of {self.people:,} people: {self.found_before:.1%} → {self.found_after:.1%} found "
             f"nearest to their own person, AUC {self.auc_before:.4f} → {self.auc_after:.4f} "

@@ -37,7 +37,7 @@ class SearchedPhoto:
 
 @dataclass(frozen=True)
 class AddedPhoto:
-    """How a photo was added.
+    """A photo as it was added.
 
     Attributes:
         photo: its id.

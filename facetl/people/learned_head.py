@@ -46,7 +46,7 @@ _SHOWN = 60  # faces listed of each kind
 
 @dataclass(frozen=True)
 class StackChanges(JsonFields):
-    """How a library's stacks would differ.
+    """Differences between a library's stacks and those of another clustering.
 
     Attributes:
         stacks_before, stacks_after: how many there are, and would be.
@@ -87,12 +87,12 @@ class Proposal:
 
     @property
     def better(self) -> bool:
-        """Whether the new head is proposed."""
+        """True where the new head is proposed."""
         return self.run is not None
 
     @property
     def headline(self) -> str:
-        """One sentence: better or not, and on what evidence."""
+        """A sentence for a reader: better or not, and on what evidence."""
         measured = self.measured
         what = "The new head is better" if self.better else "No new head is proposed: it is not better"
         return f"{what}. {measured.sentence}"

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class StackReport(JsonFields):
-    """What was stacked.
+    """Counts of a clustering.
 
     Attributes:
         faces: how many were stacked now, of all or of the new ones.

@@ -1,4 +1,4 @@
-"""Forgets somebody: faces, pictures, features, names, answers; then looks into every file for what might be left."""
+"""Erasure of a person from a library: faces, pictures, features, names, answers; then a search of every file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SHORT = 5
 
 @dataclass(frozen=True)
 class PersonData:
-    """What the library holds of a person.
+    """Faces and photos of a person in a library.
 
     Attributes:
         faces: those shown under the name.
@@ -57,7 +57,7 @@ class PersonData:
 
 @dataclass(frozen=True)
 class ForgetReport(JsonFields):
-    """What was forgotten of somebody, and what is left.
+    """Counts of what was erased of a person, and traces of what is left.
 
     `faces` and `photos` that show nobody else are out of the library, with `thumbnails`, `rows` of features, and
     `answers`. `remains` tells in which files, and how often, something of the person was still found; `advice` what to

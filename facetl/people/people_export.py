@@ -30,7 +30,7 @@ _FORBIDDEN = frozenset('/\\:*?"<>|')
 
 @dataclass(frozen=True)
 class ExportReport(JsonFields):
-    """What an export wrote.
+    """Counts of what an export wrote.
 
     `people` and `photos` are those exported; `files` are links or copies in folders, `rows` of the table, `sidecars`
     of XMP; `skipped` photos are counted by reason: `gone` where none lies at any path that is known, and what sidecars

@@ -46,7 +46,7 @@ _QUALITY = 88
 
 @dataclass(frozen=True)
 class ImportReport(JsonFields):
-    """What an import did.
+    """Counts of an import.
 
     `photos` were found: `added` now, `known` before (of which `moved` were seen elsewhere then, and `searched_again`
     by another detector), `changed` in their metadata alone, `duplicates` of the bytes of others in these folders, the

@@ -1,4 +1,4 @@
-"""Forgets somebody in a run: gallery, lists of people, pictures, cached features; then looks into every file."""
+"""Erasure of a person from a run: gallery, lists of people, pictures, cached features; then a search of every file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS = 64  # bytes of an embedding that are looked for
 
 @dataclass(frozen=True)
 class RunForgotten(JsonFields):
-    """What was forgotten of somebody in a run, and what is left.
+    """Counts of what was erased of a person from a run, and traces of what is left.
 
     Attributes:
         run: its folder.

@@ -13,9 +13,10 @@ from made_up import Album, Faked
 from served import Page, serving
 
 from facetl.errors import DataError
+from facetl.people.holdout import HeadComparison
+from facetl.people.learned_head import Proposal, StackChanges
 from facetl.people.library import Library
 from facetl.people.web.jobs import OnProgress, State, Work
-from facetl.people.web.service import Change, LearntHead
 
 Serve = Callable[..., Page]
 
@@ -140,24 +141,39 @@ def test_without_a_run_there_is_no_work(bare_page: Page) -> None:
     assert bare_page.html("/tasks").count("disabled") >= 3
 
 
+def proposal(people: int, faces: tuple[int, ...] = (), *, better: bool = True) -> Proposal:
+    """Return a proposal of a head that was learnt from some people, with faces that would move."""
+    measured = HeadComparison(
+        auc_before=0.5,
+        auc_after=0.25,
+        gain=-0.25,
+        stderr=0.1,
+        found_before=0.812,
+        found_after=0.907,
+        unseen_gain=0.0,
+        unseen_stderr=0.1,
+        people=people,
+        better=better,
+    )
+    changes = StackChanges(9, 8, joined=12, split=0, moved=3, named=0, moved_faces=faces, named_faces=())
+    run = Path("models/1")
+    return Proposal(run if better else None, people, 40, 10, measured, changes if better else None)
+
+
 def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> None:
     calls: list[str] = []
 
-    def learn(on_progress: OnProgress) -> LearntHead:
+    def learn(on_progress: OnProgress) -> Proposal:
         on_progress(1, 1)
         calls.append("learn")
-        faces = tuple(album.faces_of(1)[:3])
-        changes = (Change("faces would get another suggestion", 3, faces), Change("stacks would be joined", 12))
-        return LearntHead(
-            f"Proposal {calls.count('learn')}.", (("Right name", 0.812, 0.907), ("Strangers", 0.5, 0.25)), changes, 5
-        )
+        return proposal(1000 + calls.count("learn"), tuple(album.faces_of(1)[:3]))
 
-    def apply(learnt: LearntHead) -> str:
-        calls.append(f"apply {learnt.headline}")
+    def apply(learnt: Proposal) -> str:
+        calls.append(f"apply {learnt.people}")
         return "Applied."
 
-    def discard(learnt: LearntHead) -> str:
-        calls.append(f"discard {learnt.headline}")
+    def discard(learnt: Proposal) -> str:
+        calls.append(f"discard {learnt.people}")
         return "Discarded."
 
     page = serve(learn=learn, apply=apply, discard=discard)
@@ -167,17 +183,23 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
     page.notify("/tasks/learn")
     ended(page)
     html = page.html("/learn")
-    for text in ("Proposal 1.", "81.2%", '<td class="better">90.7%', '<td class="worse">25.0%', "<b>12</b>"):
+    for text in (
+        "The new head is better. On held-out faces of 1,001 people",
+        "81.2%",
+        '<td class="better">90.7%',
+        '<td class="worse">25.0%',
+        "<b>12</b>",
+    ):
         assert text in html
     assert html.count("/thumbs/") == 3
     assert calls == ["learn"]
     page.notify("/tasks/learn")
     ended(page)
-    assert calls[1:] == ["learn", "discard Proposal 1."]
+    assert calls[1:] == ["learn", "discard 1001"]
     page.notify("/tasks/apply")
     assert ended(page)["message"] == "Applied."
-    assert calls[-1] == "apply Proposal 2."
-    assert "Proposal" not in page.html("/learn")
+    assert calls[-1] == "apply 1002"
+    assert "held-out faces" not in page.html("/learn")
     page.notify("/tasks/learn")
     ended(page)
     assert page.notify("/learn/discard")["message"] == "Discarded."
@@ -185,10 +207,10 @@ def test_learning_is_looked_at_before_it_counts(serve: Serve, album: Album) -> N
 
 
 def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
-    worse = LearntHead("No better.", (("Right name", 0.9, 0.8),), (), None, better=False)
+    worse = proposal(9, better=False)
     page = serve(learn=lambda _: worse, apply=lambda _: "Applied.", discard=lambda _: "Deleted.")
     page.notify("/tasks/learn")
-    assert ended(page)["message"] == "No better."
+    assert ended(page)["message"] == worse.headline
     assert 'data-start="apply"' not in page.html("/learn")
     assert page.post("/tasks/apply").status_code == 409
     assert page.notify("/learn/discard")["message"] == "Deleted."
@@ -197,13 +219,13 @@ def test_what_is_not_better_is_not_applied(serve: Serve) -> None:
 def test_what_could_not_be_applied_can_be_tried_again(serve: Serve) -> None:
     tries: list[int] = []
 
-    def apply(_: LearntHead) -> str:
+    def apply(_: Proposal) -> str:
         tries.append(1)
         if len(tries) == 1:
             raise DataError("The disk is full.")
         return "Applied."
 
-    page = serve(learn=lambda _: LearntHead("Better.", (), (), None), apply=apply, discard=lambda _: "")
+    page = serve(learn=lambda _: proposal(9), apply=apply, discard=lambda _: "")
     page.notify("/tasks/learn")
     ended(page)
     page.notify("/tasks/apply")

@@ -145,12 +145,9 @@ def newest(sql: Execute, *, offset: int, limit: int) -> list[LibraryAnswer]:
 def _read(sql: Execute, rest: str, *parameters: Any) -> list[LibraryAnswer]:
     records = sql(f"SELECT id, at, kind, origin, name, old, state FROM answers {rest}", parameters).fetchall()
     sides: dict[tuple[int, int], list[int]] = {}
-    if len(records) > 1000:
-        listed = sql("SELECT answer, side, face FROM answer_faces").fetchall()
-    else:
-        numbers = [record[0] for record in records]
-        listed = rows_of(sql, "SELECT answer, side, face FROM answer_faces WHERE answer IN ({marks})", numbers)
-    for number, side, face in listed:
+    numbers = [record[0] for record in records]
+    query = "SELECT answer, side, face FROM answer_faces WHERE answer IN ({marks})"
+    for number, side, face in rows_of(sql, query, numbers):
         sides.setdefault((number, side), []).append(face)
     return [
         LibraryAnswer(

@@ -1,4 +1,4 @@
-"""Which run a library uses, and the one it used before."""
+"""Settings of a library: its run and the one before, the folders of its photos, its detector."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from facetl.people.library import Library
 from facetl.recognition.run_folder import CONFIG, RunFolder
 
 _IN_USE, _BEFORE = "run", "run_before"
+_FOLDERS, _DETECTOR, _WEIGHTS = "folders", "detector", "detector_weights"
+_USUAL = "mtcnn"
 
 
 def run_in_use(library: Library) -> Path | None:
@@ -67,10 +69,6 @@ def _found(library: Library, setting: str) -> Path | None:
 def _written(library: Library, folder: Path) -> str:
     whole = folder.absolute()
     return str(whole.relative_to(library.folder)) if whole.is_relative_to(library.folder) else str(whole)
-
-
-_FOLDERS, _DETECTOR, _WEIGHTS = "folders", "detector", "detector_weights"
-_USUAL = "mtcnn"
 
 
 def remember_folders(library: Library, folders: Sequence[Path]) -> None:

@@ -1,4 +1,4 @@
-"""What a library hands out: photos, faces, people, stacks, answers."""
+"""Records of a library: photos, faces, people, stacks, answers."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class LibraryAnswer(JsonFields):
 
 @dataclass(frozen=True)
 class ResolvedAnswers:
-    """What follows from all answers together: of two that contradict each other, the later one holds.
+    """Consequences of all answers together: of two that contradict each other, the later one holds.
 
     Attributes:
         names: face → name, also of faces marked as the same person as a named one.

@@ -8,25 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facetl.errors import LibraryError
-from facetl.faces.detectors import Face
-from facetl.faces.landmark_store import packed
+from facetl.faces.landmark_store import packed, unpacked
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryFace, LibraryPhoto, NewFace, NewPhoto
 
-_NUMBER = np.dtype("<f4")
 _PHOTO = "SELECT id, sha, width, height, taken_at, phash, duplicate_of FROM photos"
 _FACE = "SELECT id, key, photo, numbers, size, sharpness, yaw, pitch, roll, kind FROM faces"
-
-
-def unpacked(numbers: bytes) -> Face:
-    """Return the face that `packed` wrote."""
-    row = np.frombuffer(numbers, _NUMBER)
-    left, top, right, bottom = row[:4].tolist()
-    return Face((left, top, right, bottom), row[4:14].reshape(5, 2).astype(np.float32), float(row[14]))
 
 
 # Photos
@@ -92,7 +81,7 @@ def drop_paths(sql: Execute, paths: Collection[Path]) -> None:
 def faces_by(sql: Execute, column: str, values: Sequence[Any]) -> list[LibraryFace]:
     """Return the faces with these values in a column, by id."""
     records = rows_of(sql, f"{_FACE} WHERE {column} IN ({{marks}})", list(dict.fromkeys(values)))
-    faces = [LibraryFace(one, key.hex(), photo, unpacked(box), *rest) for one, key, photo, box, *rest in records]
+    faces = [LibraryFace(one, key.hex(), photo, unpacked(box)[0], *rest) for one, key, photo, box, *rest in records]
     return sorted(faces, key=lambda face: face.id)
 
 

@@ -1,4 +1,4 @@
-"""What follows from all answers together: where two contradict each other, the later one wins."""
+"""Consequences of all answers together: where two contradict each other, the later one wins."""
 
 from __future__ import annotations
 

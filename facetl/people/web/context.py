@@ -1,4 +1,4 @@
-"""What every view shares: the library, the service, running work, pictures, and how a template is filled."""
+"""Objects that every view shares: the library, the service, running work, pictures, and how a template is filled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import Field
@@ -19,7 +19,10 @@ from facetl.people.library import Library
 from facetl.people.store.models import LibraryAnswer
 from facetl.people.web.jobs import Work
 from facetl.people.web.pictures import Pictures
-from facetl.people.web.service import LearntHead, PeopleService, Recognised
+from facetl.people.web.service import PeopleService, Recognised
+
+if TYPE_CHECKING:
+    from facetl.people.learned_head import Proposal
 
 # SQLite's numbers end at 64 bits.
 Id = Annotated[int, Field(ge=0, lt=2**63)]
@@ -46,7 +49,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Searched:
-    """What a dropped photo gave; kept in memory alone."""
+    """A dropped photo and its faces; kept in memory alone."""
 
     photo: bytes
     size: tuple[int, int]
@@ -55,14 +58,14 @@ class Searched:
 
 
 class Site:
-    """What the views share."""
+    """Library, service, running work and pictures, shared by all views."""
 
     def __init__(self, library: Library, service: PeopleService) -> None:
         self.library = library
         self.service = service
         self.work = Work()
         self.pictures = Pictures(library)
-        self.learnt: LearntHead | None = None
+        self.learnt: Proposal | None = None
         self.skipped: set[frozenset[int]] = set()
         # Nets are not asked from two threads at once.
         self.asking = threading.Lock()

@@ -1,4 +1,4 @@
-"""Keeps everyone but the user of this machine away from the page: host, origin, token, size, headers.
+"""Middleware that keeps everyone but the user of this machine away from the page: host, origin, token, size, headers.
 
 The page is bound to the loopback address, which other web pages in the user's browser can still reach. So a request
 counts only if it names this server as its host (against DNS rebinding), comes from this page (against request

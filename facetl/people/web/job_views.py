@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
@@ -16,7 +16,10 @@ from starlette.responses import HTMLResponse
 from facetl.errors import FacetlError
 from facetl.people.web.context import Id, Site
 from facetl.people.web.jobs import OnProgress
-from facetl.people.web.service import LearntHead, PeopleService
+from facetl.people.web.service import PeopleService
+
+if TYPE_CHECKING:
+    from facetl.people.learned_head import Proposal
 
 Task = Literal["look", "stack", "learn", "apply"]
 _WHAT: dict[Task, str] = {
@@ -75,8 +78,8 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/learn")
     def learn_page(request: Request) -> HTMLResponse:
-        changes = site.learnt.changes if site.learnt else ()
-        keys = site.keys(face for change in changes for face in change.faces)
+        changes = site.learnt.changes if site.learnt else None
+        keys = site.keys(changes.moved_faces + changes.named_faces if changes else ())
         return site.page(request, "learn.html", people=site.library.people(), keys=keys)
 
     @routes.post("/learn/discard")
@@ -109,7 +112,7 @@ def router(site: Site) -> APIRouter:
 
         return work
 
-    def waiting() -> LearntHead:
+    def waiting() -> Proposal:
         if site.learnt is None:
             raise HTTPException(409, "Nothing waits to be applied: learn first.")
         return site.learnt

@@ -1,4 +1,4 @@
-"""What the page does with a library beyond reading it and answering: import, clustering, learning, search, export."""
+"""Work of the page on a library beyond reading it and answering: import, clustering, learning, search, export."""
 
 from __future__ import annotations
 
@@ -47,52 +47,6 @@ class Recognised:
     name: str | None
     probability: float | None
     nearest: tuple[tuple[int, float], ...]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One row of what learning changed, as the user reads it: `faces with a new suggestion`, a count, some faces."""
-
-    what: str
-    count: int
-    faces: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class LearntHead:
-    """What learning would change, before anything is applied.
-
-    Attributes:
-        headline: one sentence: better or not, on which faces that was measured.
-        measures: name of the measure, before, after; fractions in [0, 1].
-        changes: what would be different afterwards.
-        proposal: for `apply` and `discard`, which are given the whole.
-        better: whether it is offered to be applied.
-    """
-
-    headline: str
-    measures: tuple[tuple[str, float, float], ...]
-    changes: tuple[Change, ...]
-    proposal: Any
-    better: bool = True
-
-    @classmethod
-    def of(cls, proposal: Proposal) -> LearntHead:
-        """Return a proposal as the page shows it."""
-        measured, changes = proposal.measured, proposal.changes
-        measures = (
-            ("held-out faces found nearest to their own person", measured.found_before, measured.found_after),
-            ("telling people apart (AUC)", measured.auc_before, measured.auc_after),
-        )
-        rows: tuple[Change, ...] = ()
-        if changes is not None:
-            rows = (
-                Change("faces that move to another stack", changes.moved, changes.moved_faces),
-                Change("faces that get a name suggested", changes.named, changes.named_faces),
-                Change("stacks that join others", changes.joined),
-                Change("stacks that are split", changes.split),
-            )
-        return cls(proposal.headline, measures, rows, proposal, better=proposal.better)
 
 
 class PeopleService:
@@ -146,35 +100,34 @@ class PeopleService:
         restack(self.library, recognizer, on_progress=on_progress)
         return f"{self.library.stack_count():,} stacks of {self.library.counts()['stacked']:,} faces."
 
-    def learn(self, on_progress: OnProgress) -> LearntHead:
+    def learn(self, on_progress: OnProgress) -> Proposal:
         """Train on the named people, and return what that would change."""
         self.recognizer()
         from facetl.people import learned_head
         from facetl.training.settings import preset
 
         settings = preset("balanced")
-        proposal = learned_head.learn(
+        return learned_head.learn(
             self.library,
             settings=settings,
             on_progress=on_progress,
             on_epoch=lambda epoch, _: on_progress(epoch + 1, settings.epochs),
         )
-        return LearntHead.of(proposal)
 
-    def apply(self, what: LearntHead) -> str:
+    def apply(self, what: Proposal) -> str:
         """Use what was learnt."""
         from facetl.people import learned_head
 
-        if not what.proposal.better:
+        if not what.better:
             raise LibraryError("What was learnt is not better than what is in use: there is nothing to apply.")
         learned_head.apply(self.library)
         return f"The new head is in use, and all faces are stacked by it: {self.library.stack_count():,} stacks."
 
-    def discard(self, what: LearntHead) -> str:
+    def discard(self, what: Proposal) -> str:
         """Delete what was learnt."""
         from facetl.people import learned_head
 
-        if what.proposal.better and learned_head.waiting(self.library) == what.proposal.run:
+        if what.better and learned_head.waiting(self.library) == what.run:
             learned_head.discard(self.library)
         return "What was learnt is deleted."
 
