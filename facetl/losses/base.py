@@ -1,4 +1,4 @@
-"""What the losses share: a Keras loss on labels and embeddings, and sums over masks of a batch's pairs.
+"""The base of all losses: a Keras loss on labels and embeddings, and sums over masks of a batch's pairs.
 
 Shapes stay static (masks, no boolean indexing), so that XLA compiles everything on every backend of Keras.
 """

@@ -84,7 +84,7 @@ class PairSampler(Sampler):
         self._span = self._person_pairs if self._rounds else self._one_more
 
     def __len__(self) -> int:
-        """Pairs an epoch."""
+        """Return the number of pairs an epoch."""
         return self.per_epoch
 
     def steps(self, batch_size: int) -> int:

@@ -1,10 +1,11 @@
-"""What all samplers share: their registry, their labels, and the pipeline that gathers a batch's features."""
+"""The base of all samplers: their registry, their labels, and the pipeline that gathers a batch's features."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -132,12 +133,7 @@ class Sampler(ABC):
         steps = self.steps(size)
         dtype = np.uint8 if getattr(features, "dtype", None) == np.uint8 else np.float32
         self.features, self.epoch, self._embeddings = features, initial_epoch, None
-        flat: np.ndarray | None = None
-
-        def vectors() -> np.ndarray:
-            nonlocal flat
-            flat = _projected(features) if flat is None else flat
-            return flat
+        vectors = cache(lambda: _projected(features))
 
         def one_epoch() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             epoch, embeddings = self.epoch, self._embeddings

@@ -32,7 +32,7 @@ class TripletSampler(Sampler):
         self.anchors_per_person = anchors_per_person
 
     def __len__(self) -> int:
-        """Triplets an epoch."""
+        """Return the number of triplets an epoch."""
         return self.index.count_anchors(self.rounds, self.anchors_per_person)
 
     def steps(self, batch_size: int) -> int:

@@ -1,1 +1,1 @@
-"""Trains the head: samplers → tf.data → head with triplet loss."""
+"""Training of a head: settings, front, layers, objectives, and the fit that brings them together."""

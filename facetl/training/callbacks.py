@@ -1,4 +1,4 @@
-"""What happens between epochs: learning rate, validation, stopping, the collapse guard."""
+"""Keras callbacks between epochs: learning rate, validation, stopping, the collapse guard."""
 
 from __future__ import annotations
 
@@ -228,5 +228,5 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience has run out."""
+        """True when patience has run out."""
         return bool(self.wait >= max(self.patience, 1))

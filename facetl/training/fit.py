@@ -8,7 +8,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class FittedHead:
 
     @property
     def fallback(self) -> bool:
-        """Whether the head is the raw features, the trained one not being better."""
+        """True where the head is the raw features, the trained one not being better."""
         return self.choice is not None and self.choice.fallback
 
 
@@ -207,7 +207,7 @@ class Checkpoint:
     best_weights: list[np.ndarray] | None
     stopping: dict[str, Any]
     history: list[dict[str, float]]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any]
 
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all; readable by its owner alone."""

@@ -20,7 +20,7 @@ class SignedRoot(keras.layers.Layer):
         return keras.ops.sign(inputs) * keras.ops.sqrt(keras.ops.abs(inputs))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape stays."""
+        """Return the same shape."""
         return input_shape
 
 

@@ -1,4 +1,4 @@
-"""Whether a trained head is kept: it is not where the raw features separate people better.
+"""The choice between a trained head and the raw features, which stay where they separate people better.
 
 Two measurements, by how many validation people there are. With 20 or more, the trained head and the raw features are
 compared on their pairs, with a standard error by person: pairs share people, so people are left out, not pairs. With
@@ -46,7 +46,7 @@ _PHOTOS = 10
 
 @dataclass(frozen=True)
 class HeadChoice(JsonFields):
-    """Whether the trained head or the raw features are a run's head, and why.
+    """The choice of the trained head or the raw features as a run's head, and its reason.
 
     Attributes:
         fallback: whether the raw features are.
@@ -67,7 +67,7 @@ class HeadChoice(JsonFields):
 
     @property
     def evidence(self) -> str:
-        """What was measured, for a reader."""
+        """The measurement in words."""
         if self.gain is None or self.stderr is None:
             return f"{self.people:,} people are too few to show a gain over the raw features"
         where = (
@@ -79,7 +79,7 @@ class HeadChoice(JsonFields):
 
     @property
     def sentence(self) -> str:
-        """What was chosen and on what evidence."""
+        """The choice and its evidence in words."""
         what = "the raw features, since no trained head is better" if self.fallback else "the trained one"
         return f"{what}: {self.evidence}"
 

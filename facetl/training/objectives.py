@@ -1,4 +1,4 @@
-"""What a training step minimises and reports: a loss on the embeddings of a batch, with whatever state it keeps."""
+"""Objectives of a training step: a loss on the embeddings of a batch, with the state that it keeps."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class HeadTrainer(keras.Model):
 
     @property
     def embedder(self) -> keras.Model:
-        """What gives embeddings, for the callbacks."""
+        """The head, as the callbacks ask for it."""
         return self.head
 
     def call(self, inputs: Any, training: bool = False) -> Any:

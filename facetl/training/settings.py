@@ -20,7 +20,7 @@ MININGS = tuple(MINERS)
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """What every training by gradient descent takes; those that follow restate the defaults.
+    """The settings of every training by gradient descent; those that follow restate the defaults.
 
     Attributes:
         batch_size: examples a step.
@@ -193,7 +193,7 @@ class TrainingSettings(FitSettings):
 
     @property
     def sampler_gives(self) -> str:
-        """What the sampler's batches hold, `triplets`, `labels` or `pairs`; TrainingError for one that is not known."""
+        """The form of the sampler's batches, `triplets`, `labels` or `pairs`; TrainingError for an unknown sampler."""
         if self.sampler not in SAMPLERS:
             raise TrainingError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {self.sampler!r}.")
         return SAMPLERS[self.sampler].gives

@@ -25,7 +25,7 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Whitening:
-    """What was learnt: y = (root(x) − mean) / scale, then y @ axes.
+    """A fitted front: y = (root(x) − mean) / scale, then y @ axes.
 
     Attributes:
         root: whether the signed root comes first.
