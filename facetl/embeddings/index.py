@@ -1,4 +1,4 @@
-"""The index of a cache: an SQLite file (WAL) that says which rows of which shards count, for which photo."""
+"""The index of a cache: an SQLite file (WAL) with the rows of the shards that count, each with its photo."""
 
 from __future__ import annotations
 

@@ -43,14 +43,6 @@ def capacity(dim: int) -> int:
     return max(1, SHARD_BYTES // (dim * DTYPE.itemsize))
 
 
-def header(rows: int, dim: int) -> bytes:
-    """Return the `.npy` header of a float16 array [rows, dim]; its length is where the first row begins."""
-    buffer = io.BytesIO()
-    fields: dict[str, Any] = {"descr": DTYPE.str, "fortran_order": False, "shape": (rows, dim)}
-    np.lib.format.write_array_header_1_0(buffer, fields)
-    return buffer.getvalue()
-
-
 @dataclass(frozen=True)
 class ShardFormat:
     """The files of one extractor's shards, and their shape [capacity, dim]."""
@@ -61,7 +53,11 @@ class ShardFormat:
 
     @property
     def header(self) -> bytes:
-        return header(self.capacity, self.dim)
+        """The `.npy` header of a float16 array [capacity, dim]; its length is where the first row begins."""
+        buffer = io.BytesIO()
+        fields: dict[str, Any] = {"descr": DTYPE.str, "fortran_order": False, "shape": (self.capacity, self.dim)}
+        np.lib.format.write_array_header_1_0(buffer, fields)
+        return buffer.getvalue()
 
     @property
     def row_bytes(self) -> int:
@@ -93,8 +89,7 @@ class ShardFormat:
         temporary = path.with_name(path.name + ".tmp")
         descriptor = open_private(temporary, os.O_RDWR)
         try:
-            os.ftruncate(descriptor, 0)
-            self._lay_out(descriptor)
+            self._lay_out(descriptor, 0)
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
@@ -102,22 +97,19 @@ class ShardFormat:
 
     def mend(self, number: int) -> None:
         """Give a shard that was cut short, or whose header was changed, its full size and header back."""
-        descriptor = open_bytes(self.path(number), os.O_RDWR)
-        try:
-            self._lay_out(descriptor)
-        finally:
-            os.close(descriptor)
+        self.blank(number, self.capacity)
 
     def blank(self, number: int, used: int) -> None:
         """Clear what lies behind the first `used` rows."""
         descriptor = open_bytes(self.path(number), os.O_RDWR)
         try:
-            os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
-            self._lay_out(descriptor)
+            self._lay_out(descriptor, used)
         finally:
             os.close(descriptor)
 
-    def _lay_out(self, descriptor: int) -> None:
+    def _lay_out(self, descriptor: int, used: int) -> None:
+        # Cut off, what lay there reads as zeros afterwards.
+        os.ftruncate(descriptor, len(self.header) + used * self.row_bytes)
         os.ftruncate(descriptor, self.file_bytes)
         write_fully(descriptor, self.header, 0)
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What an album's alignment has done so far, kept where its results go, so that it can be interrupted at any moment.
+"""The record of an album's alignment, kept where its results go, so that it can be interrupted at any moment.
 
 OUT/.facetl-align.jsonl    settings, then a line a photo; a line counts once it is whole
 """

@@ -1,4 +1,4 @@
-"""Finds the faces of an album and writes each one aligned: upright, of one size, the poor ones apart.
+"""Find the faces of an album and write each one aligned: upright, of one size, the poor ones apart.
 
 OUT/Folder/photo.png        the faces of ALBUM/Folder/photo.jpg, further ones photo_2.png, …
 OUT/_poor/Folder/photo.png  those too small, blurred or turned away to tell who it is
@@ -42,7 +42,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AlignSettings(JsonFields):
-    """How faces are written.
+    """The form in which faces are written.
 
     Attributes:
         size: side of an aligned face, pixels.
@@ -62,7 +62,7 @@ class AlignSettings(JsonFields):
 
 @dataclass(frozen=True)
 class AlignReport(JsonFields):
-    """What an alignment did.
+    """The result of an alignment.
 
     `photos` were found: `aligned` now, `known` from an earlier run, `copies` of the bytes of others, the rest in
     `skipped` (reason → count, with what the walk passed over). They show `faces` good ones and `poor` ones; in

@@ -17,7 +17,7 @@ from facetl.io.json import JsonFields
 
 @dataclass(frozen=True)
 class DetectionReport(JsonFields):
-    """What a search for faces did.
+    """The result of a search for faces.
 
     `photos` were asked for: `searched` now, `reused` from an earlier search (or as another photo with the same
     bytes), the rest in `skipped` (reason → count). In photos of different bytes, `faces` were found in all, and none

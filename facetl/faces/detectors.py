@@ -1,4 +1,4 @@
-"""What a face detector gives, which one is used, and which face a one-person photo is about.
+"""Face detectors: their results, their names, and the choice of the face that a one-person photo is about.
 
 No TensorFlow is imported here: a detector's settings and fingerprint are known before it is started.
 """
@@ -77,7 +77,7 @@ class DetectorSpec(Protocol):
 
 @dataclass(frozen=True)
 class RegisteredDetector:
-    """How a detector's settings are made, and which file of weights it needs, if any."""
+    """The maker of a detector's settings, and the file of weights that it needs, if any."""
 
     make: Callable[..., DetectorSpec]
     weights: str | None

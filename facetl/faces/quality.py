@@ -1,4 +1,4 @@
-"""What tells a face that can be recognised from one that cannot: size, sharpness and pose. No TensorFlow here."""
+"""The quality of a face, without which it cannot be recognised: size, sharpness and pose. No TensorFlow here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIDE = 112  # sharpness is judged on faces of one size, or large photos would a
 
 @dataclass(frozen=True)
 class Pose(JsonFields):
-    """How a head is turned, degrees, 0 when it faces the camera upright.
+    """The turn of a head, degrees, 0 when it faces the camera upright.
 
     `yaw` is positive when the nose points to the right of the picture, `pitch` when it points up, `roll` when the
     head is turned clockwise in the picture.
@@ -55,7 +55,7 @@ class FaceQuality(JsonFields):
 
 @dataclass(frozen=True, kw_only=True)
 class QualityRule(JsonFields):
-    """Which faces are too poor to be distinguished: kept, but apart from the good ones.
+    """The limits beyond which faces are too poor to be distinguished: kept, but apart from the good ones.
 
     The defaults come from half of LFW's people, with the default extractor and a discriminant learnt on the others: how
     often a photo of the same person is accepted where one of 100 of other people is. Of 80 photos as they are it is
@@ -80,7 +80,7 @@ class QualityRule(JsonFields):
             raise DataError(f"a quality rule needs limits from 0, got {self}.")
 
     def reasons(self, quality: FaceQuality) -> tuple[str, ...]:
-        """Say what makes a face poor: `tiny`, `blurred`, `turned`; nothing of a good one."""
+        """Return what makes a face poor: `tiny`, `blurred`, `turned`; nothing of a good one."""
         checks = {
             "tiny": quality.size < self.min_size,
             "blurred": quality.sharpness < self.min_sharpness,
@@ -89,7 +89,7 @@ class QualityRule(JsonFields):
         return tuple(reason for reason, applies in checks.items() if applies)
 
     def kind(self, quality: FaceQuality) -> Literal["good", "poor"]:
-        """Say whether a face is `good` or `poor`."""
+        """Return whether a face is `good` or `poor`."""
         return "poor" if self.reasons(quality) else "good"
 
 
