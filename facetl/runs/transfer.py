@@ -227,28 +227,27 @@ def _some(manifest: Manifest, people: int, seed: int) -> NDArray[np.int64]:
 def _sample(
     chosen: Manifest, spec: ExtractorSpec, cache: Path, skipped: Counter[str], on_faces: Progress | None
 ) -> _Sample:
-    photos, decode = list(chosen.paths), read_photo
+    photos = list(chosen.paths)
+    decode: Decode = read_photo
     if spec.align != "none":
-        photos, aligning, reasons = with_faces(replace(chosen, skipped={}), cache, on_faces)
+        photos, decode, reasons = with_faces(replace(chosen, skipped={}), cache, on_faces)
         skipped.update(reasons)
-        decode = aligning  # type: ignore[assignment]
     identity = {photo.path: photo.identity for photo in chosen.photos}
-    waiting: dict[str, list[Path]] = defaultdict(list)
+    found: dict[str, list[Path]] = defaultdict(list)
     for path, sha in zip(photos, digests(photos), strict=True):
         if sha is None:
             skipped["unreadable"] += 1
         else:
-            waiting[sha].append(path)
-    person = {}
-    for sha, paths in list(waiting.items()):
+            found[sha].append(path)
+    waiting, person = {}, {}
+    for sha, paths in found.items():
         owners = {identity[path] for path in paths}
         if len(owners) > 1:
             skipped["mislabelled"] += len(paths)
-            del waiting[sha]
         else:
             skipped["repeated"] += len(paths) - 1
-            person[sha] = owners.pop()
-    return _Sample(dict(waiting), person, decode)
+            waiting[sha], person[sha] = paths, owners.pop()
+    return _Sample(waiting, person, decode)
 
 
 def _tapped(spec: ExtractorSpec, taps: Sequence[Tap], crops: tuple[float, ...]) -> ExtractorSpec:

@@ -160,7 +160,7 @@ def retrain(
     features: Rows,
     labels: np.ndarray,
     *,
-    old: keras.Model | None,
+    old: keras.Model,
     settings: TrainingSettings,
     validation: tuple[Rows, np.ndarray],
     layout: FeatureMap | None,
@@ -171,7 +171,7 @@ def retrain(
 
     Args:
         features: [photos, dim] float; labels: [photos] int, the person of each.
-        old: the head in use, features → unit embeddings of the same width; None to turn nothing.
+        old: the head in use, features → unit embeddings of the same width.
         settings: the run's.
         validation: features and labels of other people.
         layout: of which maps a feature is made.
@@ -183,7 +183,7 @@ def retrain(
     head = fit_head(features, labels, chosen, validation=validation, layout=layout).head
     _, trunk = front_and_trunk(head)
     affine = affine_of(trunk)
-    if old is not None and affine is not None:
+    if affine is not None:
         few = np.arange(features.shape[0])
         if len(few) > _FEW:
             few = np.sort(np.random.default_rng(settings.seed).choice(len(few), _FEW, replace=False))
