@@ -312,11 +312,8 @@ def _extractor_info(index: Index, extractor: CachedExtractor) -> ExtractorInfo:
 
 
 def _bytes(index: Index) -> int:
-    return sum(disk_bytes(path) for path in _files(index))
-
-
-def _files(index: Index) -> Iterator[Path]:
-    yield from index.folder.glob(f"{FILE_NAME}*")
-    yield from index.folder.glob(f"{LANDMARKS}*")
+    """Return the bytes that the index, the found faces and all shards take on disk."""
+    paths = [*index.folder.glob(f"{FILE_NAME}*"), *index.folder.glob(f"{LANDMARKS}*")]
     for extractor in index.extractors():
-        yield from extractor.shard_format(index.folder).folder.glob("shard-*.npy*")
+        paths += extractor.shard_format(index.folder).folder.glob("shard-*.npy*")
+    return sum(map(disk_bytes, paths))
