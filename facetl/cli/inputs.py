@@ -21,7 +21,7 @@ from facetl.embeddings.dataset import Collection, default_cache_folder
 from facetl.errors import LibraryError, RunError
 from facetl.faces.detectors import DetectorSpec, detector_spec
 from facetl.people.library import Library
-from facetl.people.store.library_settings import library_detector, run_in_use, use_run
+from facetl.people.library_settings import library_detector, run_in_use, use_run
 from facetl.recognition.embedded_face import EmbeddedPhoto
 from facetl.recognition.run_folder import CONFIG, RunFolder
 from facetl.runs.transfer import TransferReport, transfer_report

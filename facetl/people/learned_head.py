@@ -24,7 +24,7 @@ from facetl.people.holdout import HeadComparison, compare_heads, hold_out
 from facetl.people.library import Library
 from facetl.people.library_clusters import draft_stacks, restack
 from facetl.people.library_embeddings import run_features
-from facetl.people.store.library_settings import drop_run, next_run, run_before, run_in_use, use_run
+from facetl.people.library_settings import drop_run, next_run, run_before, run_in_use, use_run
 from facetl.people.store.models import StackDraft
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import METRICS, RunFolder, versions

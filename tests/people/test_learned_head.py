@@ -12,7 +12,7 @@ from facetl.errors import DataError, LibraryError
 from facetl.people.holdout import LEAST_PEOPLE, Held, compare_heads, hold_out
 from facetl.people.learned_head import count_changes
 from facetl.people.library import Library
-from facetl.people.store.library_settings import (
+from facetl.people.library_settings import (
     drop_run,
     library_detector,
     next_run,

@@ -15,7 +15,7 @@ from facetl.data.layouts import FOLDERS
 from facetl.errors import RunError
 from facetl.people.library import Library
 from facetl.people.library_erasure import forget as forget_in_library
-from facetl.people.store.library_settings import own_runs
+from facetl.people.library_settings import own_runs
 from facetl.recognition.run_folder import RunFolder
 
 

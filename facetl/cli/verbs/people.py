@@ -14,9 +14,9 @@ from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json, put_json_or_line
 from facetl.people.library import Library
+from facetl.people.library_settings import remember_folders, use_detector
 from facetl.people.people_export import export as export_people
 from facetl.people.photo_import import import_photos
-from facetl.people.store.library_settings import remember_folders, use_detector
 from facetl.people.store.models import LibraryAnswer, Stack
 from facetl.people.store.stack_rows import Order
 

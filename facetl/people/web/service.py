@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from facetl.errors import LibraryError
 from facetl.people.library import Library
-from facetl.people.store.library_settings import library_detector, run_in_use, source_folders
+from facetl.people.library_settings import library_detector, run_in_use, source_folders
 from facetl.people.web.jobs import OnProgress
 
 if TYPE_CHECKING:
