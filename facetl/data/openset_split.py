@@ -133,7 +133,9 @@ def write_openset(
     try:
         with atomic_folder(out, partial=out.with_name(f".{out.name}.{os.getpid()}.partial")) as partial:
             _write_photos(split, partial, link=link, progress=progress)
-            _write_listing(split, partial)
+            rows = ((name, photo.identity, part) for photo, name, part in _placed(split))
+            write_atomic(partial / LISTING, csv_bytes([COLUMNS, *rows]))
+            write_json(partial / SUMMARY, split.to_json())
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror}. Free space or choose another folder.") from error
     return out
@@ -174,9 +176,3 @@ def _write_photos(split: OpenSetSplit, folder: Path, *, link: bool, progress: Pr
             progress(done, len(placed))
     if (split.root / TERMS_FILE).is_file():
         shutil.copy2(split.root / TERMS_FILE, folder / TERMS_FILE)
-
-
-def _write_listing(split: OpenSetSplit, folder: Path) -> None:
-    rows = ((name, photo.identity, part) for photo, name, part in _placed(split))
-    write_atomic(folder / LISTING, csv_bytes([COLUMNS, *rows]))
-    write_json(folder / SUMMARY, split.to_json())

@@ -99,8 +99,7 @@ def read_pairs(path: Path | str) -> PairsProtocol | PathPairs:
     Raises DataError with the file's name and the line when anything else is found.
     """
     path = Path(path)
-    lines = _lines(path)
-    heading = lines[0] if lines else ""
+    heading = _lines(path)[0]
     if heading.split() and all(field.isdecimal() for field in heading.split()):
         return read_lfw_pairs(path)
     if path.suffix.lower() == ".csv" or "," in heading:
@@ -191,7 +190,7 @@ def read_lfw_pairs(path: Path | str) -> PairsProtocol:
     """
     path = Path(path)
     lines = _lines(path)
-    folds, each = _header(path, lines[0] if lines else "")
+    folds, each = _header(path, lines[0])
     expected = folds * each * 2
     if len(lines) - 1 < expected:
         raise wrong_at(path, len(lines) + 1, f"expected {expected} pairs ({folds} x 2 x {each}), got {len(lines) - 1}.")
@@ -214,14 +213,13 @@ def lfw_photo(root: Path | str, name: str, number: int) -> Path:
 
     Names composed and decomposed (NFC, NFD) find each other. Raises DataError when there is no such file.
     """
-    folder = Path(root)
     for spelling in _spellings(name):
         for suffix in _LFW_SUFFIXES:
-            candidate = folder / spelling / f"{spelling}_{number:04d}{suffix}"
-            if os.path.isfile(candidate):  # unlike Path.is_file, deaf to names that are too long
+            candidate = Path(root, spelling, f"{spelling}_{number:04d}{suffix}")
+            if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that is too long
                 return candidate
     raise DataError(
-        f"a pairs file names photo {number} of {name}, but {folder / name} holds no {name}_{number:04d} "
+        f"a pairs file names photo {number} of {name}, but {Path(root, name)} holds no {name}_{number:04d} "
         f"({', '.join(_LFW_SUFFIXES)}). Give the folder of images that the pairs were made for."
     )
 
@@ -285,18 +283,15 @@ def _stays_inside(name: str) -> bool:
 
 def _lines(path: Path) -> list[str]:
     # Not str.splitlines, which would also break at characters that may stand in a name.
-    lines = [line.strip() for line in re.split(r"\r\n?|\n", text_of(path))]
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
+    return [line.strip() for line in re.split(r"\r\n?|\n", text_of(path).rstrip())]
 
 
 def _header(path: Path, line: str) -> tuple[int, int]:
-    numbers = [number for field in line.split() if (number := _number(field))]
-    if len(numbers) not in (1, 2) or len(numbers) != len(line.split()):
+    fields = line.split()
+    numbers = [number for field in fields if (number := _number(field))]
+    if len(fields) not in (1, 2) or len(numbers) != len(fields):
         raise wrong_at(path, 1, f'expected "FOLDS N" or "N", got {line!r}.')
-    folds, each = numbers if len(numbers) == 2 else (1, *numbers)
-    return folds, each
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (1, numbers[0])
 
 
 def _pair(path: Path, at: int, line: str, *, fold: int) -> Pair:

@@ -163,7 +163,7 @@ def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_real_sample() -> None:
-    place = os.environ.get("FACETL_SAMPLE") or Path(__file__).parents[2] / "data" / "sample"
+    place = os.environ.get("FACETL_SAMPLE") or Path(__file__).parents[3] / "data" / "sample"
     if not Path(place).is_dir():
         pytest.skip("the sample has not been fetched: facetl data fetch sample data/sample")
     assert orl.complete(Path(place))
