@@ -224,6 +224,7 @@ def test_the_same_seed_gives_the_same_net(room: Room, teacher: Teacher) -> None:
     assert len(first.history) == 6
 
 
+@pytest.mark.usefixtures("light_runs")
 def test_a_frozen_trunk_stays_as_it_was(room: Room, teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = room.run.parent / "frozen"
     distill(teacher, settings(room, frozen=True, components=12, epochs=20), folder, cache=room.cache)
@@ -281,6 +282,7 @@ def verb(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.usefixtures("light_runs")
 def test_the_verbs(room: Room, tmp_path: Path) -> None:
     places = ("--models", room.run.parent, "--cache", room.cache)
     options = ("--student", room.student, "--size", SIDE, "--epochs", 2, "--batch-size", 8, "--no-costs", *places)

@@ -245,6 +245,7 @@ def test_the_teachers_maps_are_those_of_its_widest_crop(teacher: tuple[Teacher, 
     np.testing.assert_array_equal(rows[np.array([1, 0])], np.asarray(told.features[[2, 5]])[:, 54:])
 
 
+@pytest.mark.usefixtures("light_runs")
 def test_a_distillation_begins_with_the_maps(teacher: tuple[Teacher, Path], tmp_path: Path) -> None:
     told, home = teacher
     net(4, channels=9).save(tmp_path / "student.keras")
@@ -259,6 +260,7 @@ def test_a_distillation_begins_with_the_maps(teacher: tuple[Teacher, Path], tmp_
     assert recognizer.embed(told.manifest.paths[:3]).embeddings.shape == (3, told.embeddings.shape[1])
 
 
+@pytest.mark.usefixtures("light_runs")
 def test_features_without_maps_give_no_hints(teacher: tuple[Teacher, Path], tmp_path: Path) -> None:
     _, home = teacher
     spec = ExtractorSpec.of(str(home / "net.keras"), crop=0.8)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import psutil
 import pytest
+from light_runs import make_runs_light, write_no_saved_model
 
 from facetl.backbones.backbone import Backbone
 from facetl.backbones.spec import ExtractorSpec
@@ -28,7 +29,6 @@ from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.recognition import recognizer
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import PEOPLE, RunFolder
-from facetl.runs import training_run
 from facetl.runs.training_run import train_run
 from facetl.runs.versions import history, roll_back
 from facetl.training.settings import TrainingSettings
@@ -37,18 +37,6 @@ OLD, NEW, PHOTOS = 36, 10, 5
 SETTINGS = TrainingSettings(
     widths=(48, 24), activations=("linear",) * 2, normalised=(False, True), components=48, epochs=2, fallback=False
 )
-
-
-CARD = "# family\n\n## How good it is\n\nold figures\n\n## Data\n\n- people\n"
-
-
-def _card_alone(folder: Path, *_: object, **__: object) -> None:
-    (folder / "MODEL_CARD.md").write_text(CARD)
-
-
-def _no_saved_model(extractor: object, head: object, folder: Path) -> None:
-    """Stand for the writing of a SavedModel, which takes longer than all else; `updated` writes one."""
-    folder.mkdir()
 
 
 class Room:
@@ -79,16 +67,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[...,
         collection = dataset.embed(Manifest.from_folder(photos), Backbone.from_spec(spec), cache=room / "cache")
     folder = room / "models" / "family"
     with pytest.MonkeyPatch.context() as patch:
-        # A report takes seconds, and nothing here reads it.
-        patch.setattr(training_run, "write_documents", _card_alone)
-        patch.setattr(recognizer, "save_model", _no_saved_model)
+        make_runs_light(patch)
         train_run(collection.with_splits(seed=0, validation=0.25, test=0.2), SETTINGS, folder)
     return Room(folder, old, new, room / "cache")
 
 
 @pytest.fixture
 def room(trained: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
-    monkeypatch.setattr(recognizer, "save_model", _no_saved_model)
+    # `updated` writes a whole one.
+    monkeypatch.setattr(recognizer, "save_model", write_no_saved_model)
     folder = shutil.copytree(trained.folder, tmp_path / "models" / "family")
     return Room(folder, trained.old, trained.new, trained.cache)
 
