@@ -31,7 +31,6 @@ RULE_OF_THREE = 3
 _MOST_PHOTOS = 3000  # 4.5 million pairs; beyond, the people with most photos give up some
 _MOST_PEOPLE = 1500
 _FEWEST_TO_JACKKNIFE = 3
-_FEWEST_DRAWS, _ENDLESS_DRAWS = 1e-3, 1e12
 _ROUNDING = 1e-9  # weights that sum to exactly a share of the whole must not be refused for their last digit
 
 
@@ -178,32 +177,19 @@ class PeoplePairs:
         return self._squared[part, part][np.triu_indices(self._counts[p], 1)]
 
 
-def interval_elsewhere(
-    rate: float,
-    variance: float,
-    *,
-    people: int,
-    elsewhere: float,
-    pairs: int | None = None,
-) -> Interval:
+def interval_elsewhere(rate: float, variance: float, *, people: int, elsewhere: float) -> Interval:
     """Return where a rate estimated on some people will be found when it is measured on others (prediction interval).
 
     variance: of the estimate on `people`. elsewhere: how many people it is measured on, math.inf for the true rate.
-    pairs: how many pairs, drawn at random from them; None for all. All of them: on the logit scale, on which rates
-    near 0 vary evenly, with Student's t of people − 1; a rate of 0 gets the upper end of the exact binomial interval.
-    Drawn pairs: the quantiles of a beta-binomial count, which may well be 0.
+    On the logit scale, on which rates near 0 vary evenly, with Student's t of people − 1; a rate of 0 gets the upper
+    end of the exact binomial interval.
     """
     outside = (1.0 - LEVEL) / 2.0
     if rate in (0.0, 1.0):
         most = 1.0 - outside ** (1.0 / people)
         return Interval(0.0, most) if rate == 0.0 else Interval(1.0 - most, 1.0)
-    spread = rate * (1.0 - rate)
-    total = variance * (1.0 + people / elsewhere)
-    if pairs is not None:
-        draws = max(spread / total - 1.0, _FEWEST_DRAWS) if total > 0.0 else _ENDLESS_DRAWS
-        counts = scipy.stats.betabinom.ppf([outside, 1.0 - outside], pairs, rate * draws, (1.0 - rate) * draws)
-        return Interval(float(counts[0]) / pairs, float(counts[1]) / pairs)
-    reach = float(scipy.stats.t.ppf(1.0 - outside, people - 1)) * math.sqrt(total) / spread
+    error = math.sqrt(variance * (1.0 + people / elsewhere))
+    reach = float(scipy.stats.t.ppf(1.0 - outside, people - 1)) * error / (rate * (1.0 - rate))
     middle = float(logit(rate))
     return Interval(float(expit(middle - reach)), float(expit(middle + reach)))
 

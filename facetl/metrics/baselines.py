@@ -236,7 +236,7 @@ class ProbeScore:
         return {name: value for name, value in asdict(self).items() if name != "auc_without"}
 
 
-def probe(features: Rows, labels: npt.ArrayLike, *, seed: int, folds: int = _FOLDS) -> ProbeScore:
+def probe(features: Rows, labels: npt.ArrayLike, *, seed: int) -> ProbeScore:
     """Fit PCA→LDA on the people of the other folds, score each fold's pairs, no person on both sides.
 
     features: float [photos, dim], cached rows too; labels: [photos]. Pairs, folds and parts follow from labels and
@@ -246,12 +246,12 @@ def probe(features: Rows, labels: npt.ArrayLike, *, seed: int, folds: int = _FOL
     """
     people, person = np.unique(np.asarray(labels), return_inverse=True)
     able = int(np.count_nonzero(np.bincount(person, minlength=len(people)) >= 2))
-    if len(person) != features.shape[0] or folds < 2 or able < 4:
+    if len(person) != features.shape[0] or able < 4:
         raise DataError(
-            "A probe needs a label for each photo, 2 folds, and 4 people with 2 photos each. Received: "
-            f"{features.shape[0]} photos, {len(person)} labels, {folds} folds, {able} such people."
+            "A probe needs a label for each photo, and 4 people with 2 photos each. Received: "
+            f"{features.shape[0]} photos, {len(person)} labels, {able} such people."
         )
-    folds = min(folds, able // 2)
+    folds = min(_FOLDS, able // 2)
     pairs = fold_pairs(person, seed=seed, folds=folds)
     fold_of = identity_folds(person, folds=folds, seed=seed)  # the folds that the pairs lie in
     distances = np.empty(len(pairs.same))

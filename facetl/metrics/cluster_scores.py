@@ -15,6 +15,7 @@ from facetl.metrics.roc import Floats
 
 NOISE = -1
 
+_ELBOW_POINTS = 20
 _STARTS = 3  # of k-means for each k: one start leaves an SSE that may rise with k
 
 
@@ -121,10 +122,10 @@ def elbow(embeddings: npt.ArrayLike, ks: Sequence[int], *, seed: int) -> Elbow:
     return Elbow(tuple(wanted), tuple(sse), _bend(np.array(wanted, np.float64), np.array(sse)))
 
 
-def elbow_ks(photos: int, *, points: int = 20) -> tuple[int, ...]:
-    """Return about `points` numbers of clusters from 1 to half of the photos, closer together where they are small."""
+def elbow_ks(photos: int) -> tuple[int, ...]:
+    """Return about 20 numbers of clusters from 1 to half of the photos, closer together where they are small."""
     last = max(1, photos // 2)
-    return tuple(int(k) for k in np.unique(np.rint(np.geomspace(1, last, points)).astype(np.int64)))
+    return tuple(int(k) for k in np.unique(np.rint(np.geomspace(1, last, _ELBOW_POINTS)).astype(np.int64)))
 
 
 def _bend(ks: Floats, sse: Floats) -> int | None:

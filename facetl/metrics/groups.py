@@ -121,7 +121,6 @@ def group_rates(
     threshold: npt.ArrayLike,
     seed: int,
     replicates: int = REPLICATES,
-    level: float = LEVEL,
 ) -> GroupReport:
     """Return FAR and FRR of each group at a threshold, with intervals by person, and every difference tested.
 
@@ -153,12 +152,12 @@ def group_rates(
             estimate = None
             if of.any():
                 estimate = person_rate(errors[of], columns[2][of], columns[3][of], seed=seed, replicates=replicates)
-            rates[rate] = _group_rate(estimate, errors[of], np.concatenate([columns[2][of], columns[3][of]]), level)
+            rates[rate] = _group_rate(estimate, errors[of], np.concatenate([columns[2][of], columns[3][of]]))
             if estimate is not None and rates[rate].interval is not None:
                 known[rate, name] = estimate
         rows.append(GroupRates(name, **rates))
     left_out = int(np.count_nonzero((first != second) | (first == "")))
-    return GroupReport(tuple(rows), _differences(known, level), level, left_out)
+    return GroupReport(tuple(rows), _differences(known), LEVEL, left_out)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -170,20 +169,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def _group_rate(
-    estimate: PersonRate | None, errors: npt.NDArray[np.bool_], people: npt.NDArray, level: float
-) -> GroupRate:
+def _group_rate(estimate: PersonRate | None, errors: npt.NDArray[np.bool_], people: npt.NDArray) -> GroupRate:
     enough = estimate is not None and estimate.people >= LEAST_PEOPLE
     return GroupRate(
         value=None if estimate is None else estimate.value,
-        interval=estimate.interval(level) if estimate is not None and enough else None,
+        interval=estimate.interval() if estimate is not None and enough else None,
         errors=int(np.count_nonzero(errors)),
         pairs=len(errors),
         people=len(np.unique(people)),
     )
 
 
-def _differences(known: dict[tuple[str, str], PersonRate], level: float) -> tuple[GroupDifference, ...]:
+def _differences(known: dict[tuple[str, str], PersonRate]) -> tuple[GroupDifference, ...]:
     found = []
     for rate in _RATES:
         names = [name for of, name in known if of == rate]
@@ -192,7 +189,7 @@ def _differences(known: dict[tuple[str, str], PersonRate], level: float) -> tupl
             found.append((rate, higher, lower, known[rate, higher], known[rate, lower]))
     corrected = holm([_p_value(high, low) for *_, high, low in found])
     return tuple(
-        GroupDifference(rate, higher, lower, high.value - low.value, _difference_interval(high, low, level), p)
+        GroupDifference(rate, higher, lower, high.value - low.value, _difference_interval(high, low), p)
         for (rate, higher, lower, high, low), p in zip(found, corrected, strict=True)
     )
 
@@ -207,9 +204,9 @@ def _p_value(high: PersonRate, low: PersonRate) -> float:
     return float(2.0 * scipy.stats.t.sf(z, min(high.people, low.people) - 1.0))
 
 
-def _difference_interval(high: PersonRate, low: PersonRate, level: float) -> Interval:
+def _difference_interval(high: PersonRate, low: PersonRate) -> Interval:
     difference = high.value - low.value
-    above, below = high.interval(level), low.interval(level)
+    above, below = high.interval(), low.interval()
     return Interval(
         difference - math.hypot(high.value - above.low, below.high - low.value),
         difference + math.hypot(above.high - high.value, low.value - below.low),

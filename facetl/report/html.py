@@ -61,20 +61,18 @@ def write_report(
     mistakes: Sequence[Mistake] = (),
     history: pd.DataFrame | None = None,
     settings: Mapping[str, object] | None = None,
-    main: str = "trained",
-    seed: int = 0,
 ) -> Path:
     """Write the page, complete or not at all, and return its path.
 
     verifications: method → scores, the table's rows in this order; curves: method → (distances float [pairs],
-    same bool [pairs]) for the ROC and, of `main`, the histograms; reliability: of the probabilities; history: a row
-    per epoch; settings: nested mappings are flattened. What is not given
-    is left out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the
-    page cannot be written.
+    same bool [pairs]) for the ROC and, of the trained head (else the last method), the histograms; reliability: of
+    the probabilities; history: a row per epoch; settings: nested mappings are flattened. What is not given is left
+    out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the page
+    cannot be written.
     """
     if not verifications:
         raise DataError("A report needs the scores of at least one method. Received: none.")
-    main = main if main in verifications else list(verifications)[-1]
+    main = "trained" if "trained" in verifications else list(verifications)[-1]
     fields = {
         "title": title,
         "lede": summary(verifications, main=main),
@@ -83,7 +81,7 @@ def write_report(
         "results": _results(verifications, main),
         "mistakes": mistakes,
         "settings": _flattened(settings or {}),
-        **_drawings(verifications, main, curves or {}, reliability, held_out, history, seed),
+        **_drawings(verifications, main, curves or {}, reliability, held_out, history),
     }
     path = Path(path)
     page = _environment().get_template("report.html").render(fields)
@@ -150,7 +148,6 @@ def _drawings(
     reliability: Reliability | None,
     held_out: HeldOut | None,
     history: pd.DataFrame | None,
-    seed: int,
 ) -> dict[str, object]:
     """Return the page's figures as SVG, None for what was not given, and the numbers under them."""
     figures: dict[str, Figure] = {}
@@ -167,7 +164,7 @@ def _drawings(
         figures["reliability"] = plots.reliability_plot(reliability)
         numbers["calibration_error"] = reliability.error
     if held_out is not None and len(held_out.labels) >= 3:
-        figures["tsne"] = plots.tsne_plot(held_out.embeddings, held_out.labels, held_out.names, seed=seed)
+        figures["tsne"] = plots.tsne_plot(held_out.embeddings, held_out.labels, held_out.names, seed=0)
         numbers |= {"photos": len(held_out.labels), "people": len(np.unique(held_out.labels))}
     names = ("training", "roc", "histogram", "reliability", "tsne")
     return numbers | {name: plots.figure_svg(figures[name], name=name) if name in figures else None for name in names}

@@ -101,16 +101,6 @@ def test_more_people_elsewhere_narrow_an_interval():
     assert widths == sorted(widths, reverse=True)
 
 
-def test_few_drawn_pairs_may_show_no_error_at_all():
-    binomial = interval_elsewhere(0.01, 0.0, people=1000, elsewhere=1000, pairs=300)
-    assert binomial == pytest.approx([0.0, stats.binom.ppf(0.975, 300, 0.01) / 300], abs=1e-9)
-    assert interval_elsewhere(0.01, 1e-5, people=100, elsewhere=100, pairs=300).high > binomial.high
-    # So many pairs that only the people count: the beta law of mean 0.01 and variance 1e-5 · (1 + 100 / 50).
-    draws = 0.01 * 0.99 / 3e-5 - 1
-    wanted = stats.beta.ppf([0.025, 0.975], 0.01 * draws, 0.99 * draws)
-    assert interval_elsewhere(0.01, 1e-5, people=100, elsewhere=50, pairs=1_000_000) == pytest.approx(wanted, rel=0.03)
-
-
 @pytest.mark.parametrize(("rate", "end"), [(0.0, 1), (1.0, 0)])
 def test_no_error_seen_is_not_no_error(rate, end):
     interval = interval_elsewhere(rate, 0.0, people=10, elsewhere=10)
