@@ -179,12 +179,18 @@ def reliability(
     probability stay together. bins None takes as many, up to 15, as still show a frequency that rises with the
     probability (the monotonic sweep of Roelofs et al., 2022): with few people more bins would measure chance.
     """
-    checked = _checked(probabilities, same, weights)
+    values, kinds = checked_pairs(probabilities, same)
+    if values.min() < 0.0 or values.max() > 1.0:
+        raise DataError(f"Probabilities must be in [0, 1]. Received: {values.min():g} to {values.max():g}.")
+    shares = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    if shares.shape != values.shape or not np.all(shares >= 0.0) or not shares.sum() > 0.0:
+        raise DataError(f"Each of {len(values)} pairs needs a weight, 0 or more. Received: {shares.shape}.")
+    shares = shares / shares.sum()
     if bins is not None:
-        return _binned(*checked, bins)
-    best = _binned(*checked, 1)
+        return _binned(values, kinds, shares, bins)
+    best = _binned(values, kinds, shares, 1)
     for count in range(2, BINS + 1):
-        finer = _binned(*checked, count)
+        finer = _binned(values, kinds, shares, count)
         if np.any(np.diff(finer.observed) < 0.0):
             break
         best = finer
@@ -229,15 +235,3 @@ def _weighted_pairs(embeddings: npt.NDArray, photos: npt.NDArray, seed: int) -> 
     # The people of a pair of two are drawn uniformly already.
     weights[~pairs.same] = 0.5 / np.count_nonzero(~pairs.same)
     return distances, pairs.same, weights
-
-
-def _checked(
-    probabilities: npt.ArrayLike, same: npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[Floats, Bools, Floats]:
-    values, kinds = checked_pairs(probabilities, same)
-    if values.min() < 0.0 or values.max() > 1.0:
-        raise DataError(f"Probabilities must be in [0, 1]. Received: {values.min():g} to {values.max():g}.")
-    shares = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
-    if shares.shape != values.shape or not np.all(shares >= 0.0) or not shares.sum() > 0.0:
-        raise DataError(f"Each of {len(values)} pairs needs a weight, 0 or more. Received: {shares.shape}.")
-    return values, kinds, shares / shares.sum()

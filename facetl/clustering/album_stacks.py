@@ -74,7 +74,6 @@ def stack_album(
     *,
     cache: Path,
     skipped: Mapping[str, int] | None = None,
-    seed: int = 0,
     on_faces: Callable[[int, int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> AlbumStacks:
@@ -83,7 +82,6 @@ def stack_album(
     Args:
         cache: where faces and features are kept, so that a second call computes nothing.
         skipped: what was passed over before, by reason.
-        seed: of every random choice.
         on_faces, on_progress: called with photos, or faces, done and in all.
 
     Raises DataError where no photo shows a face, RunError when the run's weights have changed, CacheError.
@@ -122,7 +120,6 @@ def stack_album(
         calibration=recognizer.calibration,
         threshold=recognizer.threshold,
         constraints=Constraints(apart=[group for group in together.values() if len(group) > 1]),
-        seed=seed,
     )
     faces = tuple(
         StackedFace(path, number, int(done.stack[rows[key]]) + 1, float(done.confidence[rows[key]]))

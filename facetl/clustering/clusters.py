@@ -68,14 +68,12 @@ def cluster(
     constraints: Constraints = UNCONSTRAINED,
     names: Mapping[int, str] | None = None,
     strangers: frozenset[int] = frozenset(),
-    seed: int = 0,
 ) -> Clustering:
     """Group rows that show one person.
 
     embeddings: float [n, width] of unit norm; threshold: squared distance up to which two photos count as one person,
     by which distances are judged where there is no calibration; names: row → name; strangers: rows of nobody to be
-    named; seed: for those who pass one, nothing here is random. Raises DataError for other embeddings, or where
-    constraints and names contradict each other.
+    named. Raises DataError for other embeddings, or where constraints and names contradict each other.
     """
     rows = checked_rows(embeddings, threshold)
     names = names or {}

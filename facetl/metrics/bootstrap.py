@@ -116,7 +116,7 @@ def verification_intervals(
     each other.
     """
     distances, same = checked_pairs(distances, same, both_kinds=True)
-    pairs = _PeopleOfPairs.of(first_person, second_person, same)
+    pairs = _PeopleOfPairs(first_person, second_person, same)
     seen = [name for name, far in FARS.items() if negatives_needed(far) <= int(np.count_nonzero(~same))]
     accepted = distances <= np.asarray(threshold)
     numbers = np.unique(np.zeros(len(distances)) if fold is None else np.asarray(fold), return_inverse=True)[1]
@@ -166,7 +166,7 @@ def person_rate(
     errors = np.asarray(errors).astype(np.float64)
     if errors.ndim != 1 or not len(errors):
         raise DataError(f"A rate needs at least one pair. Received: shape {errors.shape}.")
-    pairs = _PeopleOfPairs.of(first_person, second_person)
+    pairs = _PeopleOfPairs(first_person, second_person)
     if pairs.same.any() and not pairs.same.all():
         raise DataError("A rate is of pairs of one kind. Received: pairs of one person among those of two.")
 
@@ -202,30 +202,24 @@ def auc_gain_stderr(first: Floats, second: Floats, pairs: Pairs, labels: npt.Arr
     return math.sqrt(jackknife_variance(gains))
 
 
-@dataclass(frozen=True)
 class _PeopleOfPairs:
     """The people of each pair, as numbers from 0: int64 [pairs]; same: bool [pairs]; people: how many in all."""
 
-    first: Ints
-    second: Ints
-    same: Bools
-    people: int
-
-    @classmethod
-    def of(cls, first_person: npt.ArrayLike, second_person: npt.ArrayLike, same: Bools | None = None) -> _PeopleOfPairs:
+    def __init__(self, first_person: npt.ArrayLike, second_person: npt.ArrayLike, same: Bools | None = None) -> None:
         first, second = np.asarray(first_person), np.asarray(second_person)
         if first.ndim != 1 or first.shape != second.shape or (same is not None and first.shape != same.shape):
             pairs = "" if same is None else f" for each of {len(same)} pairs"
             raise DataError(f"Pairs need two people each{pairs}. Received: shapes {first.shape}, {second.shape}.")
         names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
-        first, second = np.split(codes.astype(np.int64), 2)
-        wrong = 0 if same is None else int(np.count_nonzero((first == second) != same))
+        self.people = len(names)
+        self.first, self.second = np.split(codes.astype(np.int64), 2)
+        self.same: Bools = self.first == self.second
+        wrong = 0 if same is None else int(np.count_nonzero(self.same != same))
         if wrong:
             raise DataError(
                 "A pair is of the same person exactly where its two people are equal. "
                 f"Received: {wrong} of {len(first)} pairs where this fails; check the list's names."
             )
-        return cls(first, second, first == second, len(names))
 
     @property
     def positive_people(self) -> float:

@@ -149,12 +149,17 @@ def group_rates(
         rates = {}
         for rate, kind, errors in (("far", ~same, accepted), ("frr", same, ~accepted)):
             of = inside & kind
-            estimate = None
-            if of.any():
-                estimate = person_rate(errors[of], columns[2][of], columns[3][of], seed=seed, replicates=replicates)
-            rates[rate] = _group_rate(estimate, errors[of], np.concatenate([columns[2][of], columns[3][of]]))
-            if estimate is not None and rates[rate].interval is not None:
+            pair_people = [column[of] for column in columns[2:]]
+            estimate = person_rate(errors[of], *pair_people, seed=seed, replicates=replicates) if of.any() else None
+            if estimate is not None and estimate.people >= LEAST_PEOPLE:
                 known[rate, name] = estimate
+            rates[rate] = GroupRate(
+                value=None if estimate is None else estimate.value,
+                interval=known[rate, name].interval() if (rate, name) in known else None,
+                errors=int(np.count_nonzero(errors[of])),
+                pairs=int(np.count_nonzero(of)),
+                people=len(np.unique(pair_people)),
+            )
         rows.append(GroupRates(name, **rates))
     left_out = int(np.count_nonzero((first != second) | (first == "")))
     return GroupReport(tuple(rows), _differences(known), LEVEL, left_out)
@@ -167,17 +172,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p_values))
     corrected[ascending] = np.minimum(np.maximum.accumulate(raised), 1.0)
     return [float(p) for p in corrected]
-
-
-def _group_rate(estimate: PersonRate | None, errors: npt.NDArray[np.bool_], people: npt.NDArray) -> GroupRate:
-    enough = estimate is not None and estimate.people >= LEAST_PEOPLE
-    return GroupRate(
-        value=None if estimate is None else estimate.value,
-        interval=estimate.interval() if estimate is not None and enough else None,
-        errors=int(np.count_nonzero(errors)),
-        pairs=len(errors),
-        people=len(np.unique(people)),
-    )
 
 
 def _differences(known: dict[tuple[str, str], PersonRate]) -> tuple[GroupDifference, ...]:

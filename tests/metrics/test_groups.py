@@ -120,7 +120,7 @@ def test_difference_of_independent_draws_as_published():
     # Newcombe, Statistics in Medicine 1998, p. 883, method 10: 56 of 70 and 48 of 80 give 0.0524 to 0.3339.
     high = PersonRate(0.8, np.sqrt(0.8 * 0.2 / 70), 1e9)
     low = PersonRate(0.6, np.sqrt(0.6 * 0.4 / 80), 1e9)
-    assert groups._difference_interval(high, low, 0.95) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert groups._difference_interval(high, low) == pytest.approx((0.0524, 0.3339), abs=1e-4)
     chi2 = chi2_contingency([[56, 14], [48, 32]], correction=False)
     assert groups._p_value(high, low) == pytest.approx(chi2.pvalue, rel=1e-6)
     assert groups._p_value(PersonRate(0.0, 0.0, 20), PersonRate(0.0, 0.0, 30)) == 1.0

@@ -215,7 +215,7 @@ def cluster(
     out: Annotated[Path, typer.Option(help="CSV with the columns path, face (from the left), stack, confidence.")],
     detector: DetectorName = None,
     detector_weights: DetectorWeights = None,
-    seed: options.Seed = 0,
+    seed: options.Seed = 0,  # kept for scripts that pass one: nothing here is random
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,
@@ -235,7 +235,6 @@ def cluster(
             album.paths,
             cache=cache_folder(cache),
             skipped=album.skipped,
-            seed=seed,
             on_faces=faces,
             on_progress=progress,
         )
