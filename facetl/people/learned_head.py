@@ -161,14 +161,8 @@ def learn(
     measured = compare_heads(
         embed(old.head, features), embed(fitted.head, features), held, unseen=side == "validation", seed=seed
     )
-    proposal = Proposal(
-        run=None,
-        people=len(set(held.names)),
-        faces=int(held.kept.sum()),
-        held_out=int((~held.kept).sum()),
-        measured=measured,
-        changes=None,
-    )
+    kept = int(held.kept.sum())
+    proposal = Proposal(None, len(set(held.names)), kept, len(held.kept) - kept, measured, changes=None)
     if not measured.better:
         return proposal
     calibrated = calibrate_pairs(embed(fitted.head, validation[0]), validation[1], target=Target("accuracy"), seed=seed)

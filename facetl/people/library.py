@@ -360,7 +360,9 @@ class Library:
         return answer
 
     def _apply(self, sql: Execute, answer: LibraryAnswer, *, keep: int | None = None) -> None:
-        if answer.old and answer.name and not _has_faces(sql, answer.name):
+        # Before the labels are derived: has somebody else the new name?
+        query = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
+        if answer.old and answer.name and sql(query, (answer.name,)).fetchone() is None:
             _change_name(sql, answer.old, answer.name)
         changed = self.ledger.derive(sql)
         moved = stack_rows.apply_answer(sql, answer, self.ledger.resolved(sql), changed, keep=keep)
@@ -400,12 +402,6 @@ def _make(folder: Path) -> None:
 
 def _faces(sql: Execute, stack: int) -> set[int]:
     return {member.face for member in stack_rows.one_stack(sql, stack)[1]}
-
-
-def _has_faces(sql: Execute, name: str) -> bool:
-    """Return whether any face has this name."""
-    query = "SELECT 1 FROM people JOIN labels ON labels.person = people.id WHERE people.name = ? LIMIT 1"
-    return sql(query, (name,)).fetchone() is not None
 
 
 def _change_name(sql: Execute, old: str, new: str) -> None:

@@ -38,13 +38,11 @@ def photos_of(sql: Execute, ids: Sequence[int]) -> list[LibraryPhoto]:
 
 def photos_by_time(sql: Execute, *, person: str | None, offset: int, limit: int) -> list[LibraryPhoto]:
     """Return a page of photos, oldest first, those without a date last; with `person`, those that show somebody."""
-    where, parameters = "", ()  # type: tuple[str, tuple[Any, ...]]
-    if person is not None:
-        where = """WHERE id IN (SELECT photo FROM faces JOIN shown ON shown.face = faces.id
-            JOIN people ON people.id = shown.person WHERE people.name = ?)"""
-        parameters = (person,)
-    query = f"SELECT id FROM photos {where} ORDER BY taken_at IS NULL, taken_at, id LIMIT ? OFFSET ?"
-    return photos_of(sql, [one for (one,) in sql(query, (*parameters, limit, offset))])
+    showing = """WHERE id IN (SELECT photo FROM faces JOIN shown ON shown.face = faces.id
+        JOIN people ON people.id = shown.person WHERE people.name = :person)"""
+    query = f"""SELECT id FROM photos {"" if person is None else showing}
+        ORDER BY taken_at IS NULL, taken_at, id LIMIT :limit OFFSET :offset"""
+    return photos_of(sql, [one for (one,) in sql(query, {"person": person, "limit": limit, "offset": offset})])
 
 
 def photo_id(sql: Execute, sha: str) -> int | None:
