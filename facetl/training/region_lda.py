@@ -22,7 +22,8 @@ from facetl.metrics.linalg import Float32s, blocks, leading, principal_axes
 
 # Directions kept of a region: the ones behind hardly separate people (benchmarks/recipes).
 _KEPT = 150
-_PHOTOS_PER_COMPONENT = 2
+# Components may not use up the photos: the last ones would hold single people's noise.
+PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
 # Photos up to which inner products between photos (nine times 144 MB) are cheaper than iterating over long features.
 _MOST_PHOTOS = 6000
@@ -117,7 +118,7 @@ def region_whitening(
 def _components(
     rows: np.ndarray, layout: FeatureMap, components: int, rng: np.random.Generator
 ) -> _InnerProducts | _Iterated:
-    components = min(components, max(len(rows) // _PHOTOS_PER_COMPONENT, 2))
+    components = min(components, max(len(rows) // PHOTOS_PER_COMPONENT, 2))
     return (_InnerProducts if len(rows) <= _MOST_PHOTOS else _Iterated)(rows, layout, components, rng)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,6 @@ def plane_image(embeddings: np.ndarray, labels: np.ndarray, *, title: str) -> np
     Returns:
         [height, width, 3] uint8 RGB. Nobody is named: colours go by the number of photos.
     """
-    import cv2
-
     from facetl.report.plots import PEOPLE, figure_png, new_axes
 
     people = shown_people(labels)
@@ -125,8 +124,6 @@ def write_projector(
     The files hold biometric data and are readable by their owner alone. More photos than a sprite can hold are
     left out, the last ones first.
     """
-    import cv2
-
     side = min(int(np.ceil(np.sqrt(len(embeddings)))), _SPRITE_SIDE // _THUMBNAIL)
     count = min(len(embeddings), side * side)
     sprite = np.zeros((side * _THUMBNAIL, side * _THUMBNAIL, 3), np.uint8)

@@ -13,13 +13,11 @@ from facetl.errors import TrainingError
 from facetl.io.arrays import Rows, map_rows, take
 from facetl.metrics.linalg import moments, principal_axes, projected, signed, signed_root
 from facetl.training.layers import SignedRoot
-from facetl.training.region_lda import region_axes, supervised
+from facetl.training.region_lda import PHOTOS_PER_COMPONENT, region_axes, supervised
 from facetl.training.settings import STANDARDISATIONS
 
 # Photos from which the principal axes are learnt; more do not move them, and cost a pass each.
 MAX_PHOTOS = 10_000
-# Components may not use up the photos: the last ones would hold single people's noise.
-_PHOTOS_PER_COMPONENT = 2
 _BLOCK = 1024
 
 
@@ -106,7 +104,7 @@ class Whitening:
                 rng=rng,
             )
             return cls(root, mean, scale, axes, whitened)
-        components = min(components, max(rooted.shape[0] // _PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
+        components = min(components, max(rooted.shape[0] // PHOTOS_PER_COMPONENT, 2), rooted.shape[1])
         axes, deviation = principal_axes(rooted, mean, scale, components, rng)
         axes /= np.maximum(deviation, 1e-6)
         whitened = axes
