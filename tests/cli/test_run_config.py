@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from light_runs import make_runs_light
 from typer.testing import CliRunner
 
 from facetl.cli.app import app
@@ -34,6 +35,14 @@ def refused(*arguments: object) -> str:
 
 def read(run: Path, name: str) -> Any:
     return json.loads((run / name).read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_runs() -> Iterator[None]:
+    """Spare the tests the reports and SavedModels of the runs that they write, which they never read."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_runs_light(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
