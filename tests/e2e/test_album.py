@@ -254,15 +254,7 @@ def test_who_is_forgotten_is_gone_from_every_file_of_the_library(journey: Journe
     names = {stack["name"] for stack in journey.stacks() if stack["name"]}
     # Whose name is no part of another one, or finding it would say nothing.
     name = next(one for one in sorted(names) if not any(one in other for other in names - {one}))
-    done = subprocess.run(
-        [sys.executable, "-m", "facetl", "forget", str(journey.library), name, "--json"],
-        env=journey.machine.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = journey.facetl("forget", journey.library, name)
     assert told["faces"] >= 3
     assert told["remains"] == []
     texts = [name.encode(), name.encode("utf-32-le")]
