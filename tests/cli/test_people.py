@@ -94,6 +94,21 @@ def test_new_photos_join_and_faces_only_waits(room: Path, library: Path) -> None
     assert after[f"bob {BOBS}"]["id"] == before[BOBS]
 
 
+def test_faces_only_needs_no_run_and_chooses_none(room: Path) -> None:
+    found = answer("people", "import", "album", "--library", "lib", "--faces-only", "--models", "none-there")
+    assert (found["run"], found["stacking"], found["faces"], found["counts"]["faces"]) == (None, None, 8, 8)
+    again = facetl("people", "import", "album", "--library", "lib", "--faces-only")
+    assert "without --faces-only" in again.stdout
+    assert "people import with --run" in refused("people", "cluster", "lib")
+    done = answer("people", "import", "album", "--library", "lib", "--run", "family")
+    assert (done["known"], done["counts"]["stacks"]) == (7, 3)
+    # The run in use is kept, one that is named is chosen.
+    assert answer("people", "import", "album", "--library", "lib", "--faces-only")["run"].endswith("family")
+    assert "expected a run's folder" in refused(
+        "people", "import", "album", "--library", "lib", "--faces-only", "--run", "no"
+    )
+
+
 def test_naming_splitting_merging_and_undoing(room: Path, library: Path) -> None:
     found = stacks(library)
     named = answer("people", "name", library, found[ANNS]["id"], " Ann  Lee ")

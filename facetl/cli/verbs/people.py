@@ -14,7 +14,7 @@ from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json, put_json_or_line
 from facetl.people.library import Library
-from facetl.people.library_settings import remember_folders, use_detector
+from facetl.people.library_settings import remember_folders, run_in_use, use_detector
 from facetl.people.people_export import export as export_people
 from facetl.people.photo_import import import_photos
 from facetl.people.store.models import LibraryAnswer, Stack
@@ -87,7 +87,8 @@ def import_(
     ] = None,
     detector_weights: DetectorWeights = None,
     faces_only: Annotated[
-        bool, typer.Option("--faces-only", help="Find faces now; features and stacks come with people cluster.")
+        bool,
+        typer.Option("--faces-only", help="Find faces, which needs no run; the same command without it stacks them."),
     ] = False,
     models: Models = Path("models"),
     json: options.Json = False,
@@ -99,8 +100,9 @@ def import_(
     is new. Which net tells people apart: see --run and --extractor.
     """
     with Library.open(library, create=True) as opened:
-        # Before minutes are spent on photos: whether there is a run at all.
-        folder = choose_run(opened, run, extractor, models)
+        # Before minutes are spent on photos: whether there is a run at all. To find faces, none is needed.
+        wanted = run is not None or extractor is not None or not faces_only
+        folder = choose_run(opened, run, extractor, models) if wanted else run_in_use(opened)
         spec = use_detector(opened, detector, detector_weights)
         with photo_progress("finding faces") as progress:
             report = import_photos(opened, photos, detector=spec, on_progress=progress)
@@ -114,7 +116,7 @@ def import_(
                 stacked = stack_what_is_new(opened, recognizer, on_progress=progress)
         counts = opened.counts()
     if json:
-        content = {"library": str(library), "run": str(folder), **report.to_json()}
+        content = {"library": str(library), "run": None if folder is None else str(folder), **report.to_json()}
         put_json({**content, "stacking": None if stacked is None else stacked.to_json(), "counts": counts})
         return
     put(f"photos    {report.photos:,}: {report.added:,} new, {report.known:,} known, {report.duplicates:,} copies")
@@ -126,7 +128,10 @@ def import_(
     put(f"skipped   {counted(report.skipped)}")
     put(f"library   {counts['faces']:,} faces in {counts['photos']:,} photos, {counts['stacks']:,} stacks")
     put(f"seconds   {report.seconds:.1f}")
-    put(f"next      facetl people {library}")
+    if faces_only:
+        put("next      the same command without --faces-only, which stacks them")
+    else:
+        put(f"next      facetl people {library}")
 
 
 @app.command()
