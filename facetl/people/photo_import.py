@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.data.metadata.header import PhotoHeader, read_header, taken_at
-from facetl.data.metadata.regions import Region, read_regions
-from facetl.data.metadata.xmp import sidecar_of
+from facetl.data.metadata.regions import Region, read_regions, same_face
+from facetl.data.metadata.xmp import sidecars_of
 from facetl.data.walk import walk
 from facetl.embeddings.face_features import face_key
 from facetl.errors import DataError, LibraryError, PhotoError
@@ -52,8 +52,8 @@ class ImportReport(JsonFields):
     by another detector), `changed` in their metadata alone, `duplicates` of the bytes of others in these folders, the
     rest in `skipped` (reason → count, with what the walk passed over). The photos added, changed and searched again
     show `faces`, `poor` ones among them, and in `without_face` of them there was none. `near_duplicates` were found to
-    be nearly another photo. `named_from_regions` faces have a name by their photo's metadata since now; that of
-    `damaged_metadata` photos could not be read. `seconds` is all of it.
+    be nearly another photo. `named_from_regions` faces have a name by their photo's metadata since now; some of that
+    of `damaged_metadata` photos could not be read. `seconds` is all of it.
     """
 
     photos: int
@@ -82,6 +82,7 @@ def import_photos(
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
     on_photo: Callable[[LibraryPhoto], None] | None = None,
+    on_damaged: Callable[[DataError], None] | None = None,
 ) -> ImportReport:
     """Bring the photos of some folders and their faces into a library.
 
@@ -96,6 +97,7 @@ def import_photos(
         batch_size: photos that become durable together.
         on_progress: called with photos done and photos in all.
         on_photo: called with each photo whose faces are new, once it is durable.
+        on_damaged: called with the first error of each photo with damaged metadata.
 
     Raises DataError where a folder cannot be listed, LibraryError, CacheError, CacheFullError.
     """
@@ -109,6 +111,7 @@ def import_photos(
         len(album.paths),
         on_progress or (lambda done, total: None),
         on_photo or (lambda photo: None),
+        on_damaged or (lambda error: None),
         Counter(album.skipped),
         Counter(photos=len(album.paths)),
     )
@@ -131,6 +134,7 @@ class _Import:
     total: int
     on_progress: Callable[[int, int], None]
     on_photo: Callable[[LibraryPhoto], None]
+    on_damaged: Callable[[DataError], None]
     skipped: Counter[str]
     counted: Counter[str]
     seen: set[str] = field(default_factory=set)
@@ -167,7 +171,7 @@ class _Import:
 
     def _touch(self, known: Mapping[str, list[Path]]) -> None:
         """Record where known photos lie, and the names in their sidecars."""
-        regions = {sha: self._regions(paths[0]) for sha, paths in known.items() if sidecar_of(paths[0])}
+        regions = {sha: self._regions(paths) for sha, paths in known.items() if any(map(sidecars_of, paths))}
         with self.library.database.write() as sql:
             for sha, paths in known.items():
                 moved, named = ingest.touch_known(sql, self.library, sha, paths, regions.get(sha, ()))
@@ -208,7 +212,7 @@ class _Import:
         height, width = image.shape[:2]
         taken = None if header is None else taken_at(header)
         photo = NewPhoto(sha, width, height, taken, perceptual_hash(image))
-        return SearchedPhoto(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths[0])))
+        return SearchedPhoto(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths)))
 
     def _judged(self, key: str, image: NDArray[np.uint8], face: Face) -> NewFace:
         try:
@@ -220,12 +224,21 @@ class _Import:
         kind = self.rule.kind(quality)
         return NewFace(key, face, quality.size, quality.sharpness, pose.yaw, pose.pitch, pose.roll, kind)
 
-    def _regions(self, path: Path) -> list[Region]:
-        try:
-            return [region for region in read_regions(path) if region.name and region.kind == "face"]
-        except DataError:
+    def _regions(self, paths: Sequence[Path]) -> list[Region]:
+        """Read the named faces by the metadata of a photo and its copies, each of which may have a sidecar."""
+        found: list[Region] = []
+        damaged: list[DataError] = []
+        for path in paths:
+            try:
+                regions = read_regions(path, on_damaged=damaged.append)
+            except PhotoError:
+                continue  # gone or replaced since its bytes were read: the next import sees it
+            named = [region for region in regions if region.name and region.kind == "face"]
+            found += [region for region in named if not same_face(region, found)]
+        if damaged:
             self.counted["damaged_metadata"] += 1
-            return []
+            self.on_damaged(damaged[0])
+        return found
 
     def _add(self, photos: Sequence[SearchedPhoto]) -> None:
         with self.library.database.write() as sql:

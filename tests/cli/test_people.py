@@ -62,6 +62,15 @@ def test_the_only_run_is_taken_and_faces_are_stacked(room: Path) -> None:
     assert (again["added"], again["known"], again["counts"]["stacks"]) == (0, 7, 3)
 
 
+def test_damaged_metadata_is_printed_with_the_first_file(room: Path) -> None:
+    (room / "album" / "ann_0.png.xmp").write_bytes(b"")
+    (room / "album" / "eve_1.xmp").write_text("<x")
+    result = facetl("people", "import", "album", "--library", "lib", "--faces-only")
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("damaged ")]
+    assert "the metadata of 2 photos" in line
+    assert "ann_0.png.xmp: expected XMP" in line
+
+
 def test_without_a_run_both_ways_are_reported_before_a_photo_is_read(room: Path) -> None:
     shutil.rmtree(room / "models")
     message = refused("people", "import", "album", "--library", "lib")

@@ -307,10 +307,21 @@ class TestNamesInMetadata:
         second = where(library)["both.png"][1]
         assert lying(library) == {frozenset({ann, bob}), frozenset({first}), frozenset({second})}
 
-    def test_damaged_metadata_is_counted(self, library: Library, album: Path) -> None:
+    def test_damaged_metadata_is_counted_and_the_rest_of_it_is_read(self, library: Library, album: Path) -> None:
+        write_sidecar(album / "bob.png", [Region.of_pixels("Bob", (70, 80, 180, 190), width=320, height=240)])
+        (album / "bob.png.xmp").rename(album / "bob.xmp")
         (album / "bob.png.xmp").write_text("<no xml")
-        report = bring(library, album)
+        messages: list[str] = []
+        report = bring(library, album, on_damaged=lambda error: messages.append(str(error)))
         assert (report.added, report.damaged_metadata) == (5, 1)
+        assert library.named() == {where(library)["bob.png"][0]: "Bob"}
+        assert [message.split(": ")[0] for message in messages] == [str(album / "bob.png.xmp")]
+
+    def test_the_sidecar_of_a_copy_counts(self, library: Library, album: Path) -> None:
+        copy = album / "zzz.png"
+        copy.write_bytes((album / "bob.png").read_bytes())
+        write_sidecar(copy, [Region.of_pixels("Bob", (70, 80, 180, 190), width=320, height=240)])
+        assert bring(library, album).named_from_regions == 1
 
 
 def test_an_interrupted_import_goes_on(library: Library, album: Path) -> None:

@@ -13,6 +13,7 @@ from facetl.cli import options
 from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
 from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json, put_json_or_line
+from facetl.errors import DataError
 from facetl.people.library import Library
 from facetl.people.library_settings import remember_folders, run_in_use, use_detector
 from facetl.people.people_export import export as export_people
@@ -104,8 +105,9 @@ def import_(
         wanted = run is not None or extractor is not None or not faces_only
         folder = choose_run(opened, run, extractor, models) if wanted else run_in_use(opened)
         spec = use_detector(opened, detector, detector_weights)
+        damaged: list[DataError] = []
         with photo_progress("finding faces") as progress:
-            report = import_photos(opened, photos, detector=spec, on_progress=progress)
+            report = import_photos(opened, photos, detector=spec, on_progress=progress, on_damaged=damaged.append)
         remember_folders(opened, [path for path in photos if path.is_dir()])
         stacked = None
         if not faces_only:
@@ -125,6 +127,8 @@ def import_(
         put(f"alike     {report.near_duplicates:,} photos are nearly another one")
     if report.named_from_regions:
         put(f"named     {report.named_from_regions:,} faces, by the photos' own metadata")
+    if damaged:
+        put(f"damaged   the metadata of {len(damaged):,} photos, in part or as a whole; the first: {damaged[0]}")
     put(f"skipped   {counted(report.skipped)}")
     put(f"library   {counts['faces']:,} faces in {counts['photos']:,} photos, {counts['stacks']:,} stacks")
     put(f"seconds   {report.seconds:.1f}")

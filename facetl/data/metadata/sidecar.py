@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 from xml.sax.saxutils import escape
@@ -17,6 +16,7 @@ from facetl.data.metadata.regions import (
     AREA,
     DIMENSIONS,
     MWG,
+    Frame,
     Region,
     applied_to,
     frame_of,
@@ -38,7 +38,6 @@ _EMPTY = (
 _TYPES = {"face": "Face", "pet": "Pet", "focus": "Focus", "barcode": "BarCode"}
 _NAMESPACES = f'xmlns:rdf="{xmp.RDF}" xmlns:mwg-rs="{MWG}" xmlns:stArea="{AREA}" xmlns:stDim="{DIMENSIONS}"'
 _TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
-_CHARACTERS = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([^\"']+)")
 
 _RDF = f"{xmp.RDF} RDF"
 _LIST = (f"{MWG} Regions", f"{MWG} RegionList")
@@ -58,7 +57,7 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
     Raises DataError for a sidecar that cannot be read, or whose regions are those of a photo of another shape;
     PhotoError where there is no photo.
     """
-    path = xmp.sidecar_of(photo)
+    path = next(iter(xmp.sidecars_of(photo)), None)
     if path is not None and (path.is_symlink() or not path.is_file()):
         raise DataError(f"{path}: a sidecar is a file of its own, got a link or something else. Move it away.")
     content = sidecar_content(photo, regions)
@@ -74,7 +73,7 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
 
 def sidecar_content(photo: Path, regions: Sequence[Region]) -> bytes:
     """Return what `write_sidecar` would write, and write nothing; errors as there."""
-    path = xmp.sidecar_of(photo)
+    path = next(iter(xmp.sidecars_of(photo)), None)
     before = _EMPTY if path is None else xmp.read_sidecar(path)
     return merged(before, regions, read_header(photo), name=str(path or photo))
 
@@ -82,9 +81,12 @@ def sidecar_content(photo: Path, regions: Sequence[Region]) -> bytes:
 def merged(packet: bytes, regions: Sequence[Region], header: PhotoHeader, *, name: str) -> bytes:
     """Return an XMP packet with regions in it, else the same to the byte; `name` is how errors call it."""
     root = xmp.parse_packet(packet, name)
-    if packet.startswith((b"\xff\xfe", b"\xfe\xff")) or _encoding(packet) not in ("utf-8", "us-ascii"):
-        raise DataError(f"{name}: only XMP in UTF-8 can be added to. Save it as UTF-8, or move it away.")
-    places = _Places.of(packet)
+    encoding = xmp.encoding_of(packet)
+    try:
+        text = packet.decode(encoding).encode()  # UTF-8, in which the places are counted, until it is written
+    except ValueError as error:
+        raise DataError(f"{name}: XMP to add to is whole text ({error}). Move the file away.") from error
+    places = _Places.of(text, name)
     if places.rdf is None:
         raise DataError(f"{name}: XMP has one rdf:RDF element with room in it, got none. Move the file away.")
     elements = list(root.iter(f"{{{MWG}}}Regions"))
@@ -96,10 +98,11 @@ def merged(packet: bytes, regions: Sequence[Region], header: PhotoHeader, *, nam
         # A list without room for an item says nothing but the photo's dimensions.
         edits = [(*span, b"") for span in places.regions]
         edits.append((places.rdf, places.rdf, _description(regions, header)))
-    for start, end, text in sorted(edits, reverse=True):
-        packet = packet[:start] + text + packet[end:]
-    xmp.parse_packet(packet, name)
-    return packet
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    # A name with letters that the encoding lacks has them by their numbers.
+    _Places.of(text, name)
+    return text.decode().encode(encoding, "xmlcharrefreplace")
 
 
 @dataclass
@@ -121,13 +124,20 @@ class _Places:
     _open: list[tuple[str, int, bool]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, packet: bytes) -> _Places:
-        """Find them in a packet that has been parsed already, and refused if it had a document type."""
+    def of(cls, packet: bytes, name: str) -> _Places:
+        """Find them in a packet in UTF-8 that was refused before if it had a document type.
+
+        Raises DataError where it is not well-formed: more than that is read, and nothing else is written.
+        """
         places = cls(packet)
-        parser = expat.ParserCreate(namespace_separator=" ")
+        # Whatever its declaration may be: the bytes are UTF-8 by now.
+        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
         parser.StartElementHandler = lambda name, _: places.start(name, parser.CurrentByteIndex)
         parser.EndElementHandler = lambda _: places.end(parser.CurrentByteIndex)
-        parser.Parse(packet.rstrip(b"\0 \t\r\n"), True)
+        try:
+            parser.Parse(packet.rstrip(xmp.PADDING.encode()), True)
+        except expat.ExpatError as error:
+            raise DataError(f"{name}: XMP to add to is well-formed XML ({error}). Move the file away.") from error
         return places
 
     def start(self, name: str, at: int) -> None:
@@ -157,14 +167,15 @@ def _in_list(above: Sequence[str]) -> bool:
 def _into_list(
     element: Element, places: _Places, regions: Sequence[Region], header: PhotoHeader, name: str
 ) -> list[_Edit]:
-    frame = frame_of(*applied_to(element), header)
+    dimensions = applied_to(element)
+    frame = frame_of(*dimensions, header)
     items = list(xmp.members(element, f"{{{MWG}}}RegionList"))
     if frame is None or places.bag is None or len(items) != len(places.items):
         raise DataError(
             f"{name}: the regions there are of a photo of another shape, {header.width} × {header.height} pixels are "
             "in the file. Move the sidecar away to have a new one."
         )
-    there = [mwg_region(item, frame, header.orientation) for item in items]
+    there = [mwg_region(item, dimensions, header) for item in items]
     gone, added = set(), []
     for region in regions:
         same = same_face(region, there)
@@ -186,7 +197,7 @@ def _description(regions: Sequence[Region], header: PhotoHeader) -> bytes:
     ).encode()
 
 
-def _item(region: Region, frame: Literal["stored", "upright"], orientation: int) -> str:
+def _item(region: Region, frame: Frame, orientation: int) -> str:
     left, top, right, bottom = stored(region.box, orientation) if frame == "stored" else region.box
     numbers = {"x": (left + right) / 2, "y": (top + bottom) / 2, "w": right - left, "h": bottom - top}
     area = " ".join(f'stArea:{side}="{number:.6f}"' for side, number in numbers.items())
@@ -197,8 +208,3 @@ def _item(region: Region, frame: Literal["stored", "upright"], orientation: int)
         f"<mwg-rs:Type>{escape(_TYPES.get(region.kind, region.kind))}</mwg-rs:Type>"
         f'<mwg-rs:Area {area} stArea:unit="normalized"/></rdf:li>\n'
     )
-
-
-def _encoding(packet: bytes) -> str:
-    found = _CHARACTERS.search(packet[:200])
-    return found[1].decode("ascii", "replace").lower() if found else "utf-8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -18,12 +19,44 @@ _DEPTH = 200
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _CONTAINERS = tuple(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
 
+# What a packet begins with, its encoding's mark or a tag (XML 1.0, appendix F); the longer first.
+_BEGINNINGS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+    (b"\xef\xbb\xbf", "utf-8"),
+)
+_ENCODING = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([^\"']+)")
+PADDING = "\0 \t\r\n"  # behind a packet; XML does not know the zeros
+# Characters that no XML may hold, as themselves or by their numbers, though some programs copy them from EXIF.
+_FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE = re.compile("&#(?:x([0-9a-fA-F]{1,6})|([0-9]{1,7}));")
+
+
+def encoding_of(packet: bytes) -> str:
+    """Return the encoding of a packet by its first bytes, else by its XML declaration, else UTF-8."""
+    beginning = packet[:200].lstrip(b" \t\r\n")
+    for first, encoding in _BEGINNINGS:
+        if beginning.startswith(first):
+            return encoding
+    found = _ENCODING.search(packet[:200])
+    declared = found[1].decode("ascii", "replace").lower() if found else "utf-8"
+    # What could be read as ASCII up to here is neither.
+    return "utf-8" if declared.startswith(("utf-16", "utf-32")) else declared
+
 
 def parse_packet(packet: bytes, name: str) -> Element:
     """Parse an XMP packet to its root element; `name` is how errors call it.
 
-    Entities, document types and what is outside the packet are refused, not looked at: none has a place in XMP, and
-    all are ways to fill the memory or to read other files. Raises DataError for these and for what is no XML.
+    White space before the declaration, zeros behind the packet, characters that XML forbids and bytes that are no
+    UTF-8 are passed over, as other programs do. Entities, document types and what is outside the packet are refused,
+    not looked at: none has a place in XMP, and all are ways to fill the memory or to read other files. Raises DataError
+    for these and for what is no XML.
     """
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped,unused-ignore]
     from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped,unused-ignore]
@@ -31,8 +64,7 @@ def parse_packet(packet: bytes, name: str) -> Element:
     if len(packet) > MAX_BYTES:
         raise DataError(f"{name}: XMP may have at most {MAX_BYTES >> 20} MiB, got more. Delete or replace it.")
     try:
-        # The padding behind a packet may end in zeros, which XML does not know.
-        root: Element = fromstring(packet.rstrip(b"\0 \t\r\n"), forbid_dtd=True)
+        root: Element = fromstring(_text(packet), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DataError(f"{name}: XMP has no document type and no entities, got some. Delete or replace it.") from error
     except (ParseError, ValueError, LookupError) as error:
@@ -51,14 +83,10 @@ def read_sidecar(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
 
 
-def sidecar_of(photo: Path) -> Path | None:
-    """Return the sidecar that stands beside a photo: IMG.jpg.xmp, or else IMG.xmp; None without one."""
-    for name in (photo.name, photo.stem):
-        for suffix in (".xmp", ".XMP"):
-            path = photo.with_name(name + suffix)
-            if os.path.lexists(path):
-                return path
-    return None
+def sidecars_of(photo: Path) -> list[Path]:
+    """Return the sidecars that stand beside a photo, IMG.jpg.xmp before IMG.xmp."""
+    names = [name + suffix for name in (photo.name, photo.stem) for suffix in (".xmp", ".XMP")]
+    return [path for path in map(photo.with_name, names) if os.path.lexists(path)]
 
 
 def text(element: Element, name: str) -> str:
@@ -86,6 +114,28 @@ def members(element: Element, name: str) -> Iterator[Element]:
         for container in _CONTAINERS:
             for bag in found.findall(container):
                 yield from bag.findall(f"{{{RDF}}}li")
+
+
+def _text(packet: bytes) -> str:
+    """Decode a packet and take out what no XML may hold."""
+    encoding = encoding_of(packet)
+    width = {"utf-32": 4, "utf-16": 2}.get(encoding[:6], 1)
+    if encoding in ("utf-8", "us-ascii"):
+        # Adobe's XMP Core, too, takes a byte that is no UTF-8 for one of Windows' western code page.
+        text = re.sub(
+            "[\udc80-\udcff]",
+            lambda byte: bytes([ord(byte[0]) - 0xDC00]).decode("cp1252", "replace"),
+            packet.decode("utf-8", "surrogateescape"),
+        )
+    else:
+        text = packet[: len(packet) // width * width].decode(encoding)
+    text = _FORBIDDEN.sub("", text.rstrip(PADDING).lstrip("\ufeff" + PADDING))
+    return _REFERENCE.sub(lambda number: "" if _forbidden(*number.groups()) else number[0], text)
+
+
+def _forbidden(hexadecimal: str | None, decimal: str | None) -> bool:
+    code = int(hexadecimal, 16) if hexadecimal else int(decimal or "")
+    return code > 0x10FFFF or _FORBIDDEN.match(chr(code)) is not None
 
 
 def _too_deep(root: Element) -> bool:

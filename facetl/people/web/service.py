@@ -90,7 +90,9 @@ class PeopleService:
         detector = library_detector(self.library)
         report = import_photos(self.library, folders, detector=detector, on_progress=on_progress)
         stack_what_is_new(self.library, recognizer, on_progress=on_progress)
-        return f"{report.added:,} new photos with {report.faces:,} faces."
+        damaged = report.damaged_metadata
+        left = f" The metadata of {damaged:,} photos is damaged; names in it may be missing." if damaged else ""
+        return f"{report.added:,} new photos with {report.faces:,} faces.{left}"
 
     def stack(self, on_progress: OnProgress) -> str:
         """Stack all faces anew."""

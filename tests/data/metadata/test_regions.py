@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,10 @@ class TestWhereItStands:
 class TestHowItIsWritten:
     def test_attributes_and_descriptions_inside(self) -> None:
         found = read_regions(photo(content=packet(MWG_ATTRIBUTES)))
-        assert [(region.name, region.kind) for region in found] == [("Ada Lovelace", "face"), ("Rex", "pet")]
+        expected = [("Ada Lovelace", "face"), ("Rex", "pet"), ("", "face")]
+        assert [(region.name, region.kind) for region in found] == expected
         assert found[0].box == ADA
+        np.testing.assert_allclose(found[2].box, (35.5 / 80, 25.5 / 60, 44.5 / 80, 34.5 / 60))
         np.testing.assert_allclose(found[1].box, (0.85, 0.85, 0.95, 0.95))
 
     def test_microsoft_gives_the_corner_then_width_then_height(self) -> None:
@@ -164,6 +167,96 @@ class TestHowItIsWritten:
     def test_to_json_has_plain_types(self) -> None:
         told = Region("Ada", ADA).to_json()
         assert json.loads(json.dumps(told)) == {"name": "Ada", "box": [0.25, 0.25, 0.5, 0.75], "kind": "face"}
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+    @pytest.mark.parametrize("declared", [False, True])
+    def test_every_encoding_of_unicode_with_and_without_its_mark(self, encoding: str, declared: bool) -> None:
+        text = packet(MWG_ELEMENTS, name="Zoë").decode().replace("Ada  Lovelace", "Zoë").replace("\ufeff", "")
+        if declared:
+            text = f'<?xml version="1.0" encoding="{encoding[:6]}"?>\n' + text
+        # Padding that is cut within a character, as programs that count bytes leave it.
+        content = text.encode(encoding) + b"\0" * 5
+        assert [region.name for region in regions_of(content)] == ["Zoë"]
+
+    def test_a_declaration_that_is_wrong(self) -> None:
+        text = b"<?xml version='1.0' encoding='UTF-16'?>" + packet(MICROSOFT, name="Zo\u00eb")
+        assert regions_of(text)[0].name == "Zoë"
+        assert regions_of(b"\xef\xbb\xbf" + text.replace(b"UTF-16", b"latin1"))[0].name == "Zoë"
+
+    def test_bytes_that_are_no_utf_8_are_taken_for_windows_own(self) -> None:
+        content = packet(MICROSOFT, name="Zo@ Š").replace(b"@", b"\xeb")
+        assert regions_of(content)[0].name == "Zoë Š"
+
+    @pytest.mark.parametrize("strange", ["\x0b", "\x00", "\ufffe", "&#0;", "&#x1F;", "&#xD800;", "&#9999999;"])
+    def test_characters_that_xml_forbids(self, strange: str) -> None:
+        assert regions_of(packet(MICROSOFT, name=f"Ada{strange}"))[0] == Region("Ada", ADA)
+
+    def test_references_to_what_xml_knows_stay(self) -> None:
+        assert regions_of(packet(MICROSOFT, name="Zo&#235; &#x160; &lt;"))[0].name == "Zoë Š <"
+
+    def test_white_space_before_the_declaration(self) -> None:
+        content = b"\n  <?xml version='1.0' encoding='utf-8'?>" + packet(MWG_ELEMENTS)
+        assert regions_of(content) == [Region("Ada Lovelace", ADA)]
+
+    def test_a_namespace_that_is_no_uri(self) -> None:
+        content = packet(MWG_ELEMENTS, "<a:b xmlns:a='urn:no uri/ü %'>c</a:b>")
+        assert regions_of(content) == [Region("Ada Lovelace", ADA)]
+
+    def test_decimal_commas(self) -> None:
+        assert regions_of(packet(MWG_ELEMENTS.replace("0.", "0,"))) == [Region("Ada Lovelace", ADA)]
+        comma = MICROSOFT.replace("0.25, 0.25, 0.25, 0.5", "0,25, 0,25, 0,25, 0,5")
+        assert regions_of(packet(comma))[0] == Region("Ada Lovelace", ADA)
+
+    @pytest.mark.parametrize("unit", ["pixel", "Pixels", ""])
+    def test_pixels_of_the_photo_that_it_was_drawn_on(self, unit: str) -> None:
+        # Twice as large as the file; without dimensions it is the file itself.
+        for scale in (2, 1):
+            area = f'a:x="{30 * scale}" a:y="{30 * scale}" a:w="{20 * scale}" a:h="{30 * scale}" a:unit="{unit}"'
+            text = MWG_ATTRIBUTES.replace('a:x="0.375" a:y="0.5" a:w="0.25" a:h="0.5" a:unit="normalized"', area)
+            if scale == 1:
+                text = text.replace('<r:AppliedToDimensions stDim:w="{w}" stDim:h="{h}" stDim:unit="pixel"/>', "")
+            assert regions_of(packet(text, w=160, h=120))[0] == Region("Ada Lovelace", ADA)
+
+    def test_an_unknown_unit_is_left_out(self) -> None:
+        assert regions_of(packet(MWG_ELEMENTS.replace("normalized", "inch"))) == []
+
+    def test_a_person_is_named_as_a_face_is(self) -> None:
+        assert regions_of(packet(MWG_ELEMENTS.replace("Face", "Person"))) == [Region("Ada Lovelace", ADA)]
+
+    def test_people_whose_regions_overlap_are_all_there(self) -> None:
+        near = '<rdf:li MPReg:Rectangle="0.25, 0.25, 0.24, 0.5" MPReg:PersonDisplayName="Twin"/></rdf:Bag>'
+        found = regions_of(packet(MICROSOFT.replace("</rdf:Bag>", near)))
+        assert [region.name for region in found] == ["Ada Lovelace", "Grace", "Twin"]
+
+
+def regions_of(content: bytes) -> list[Region]:
+    """Read a packet as the sidecar of a photo."""
+    with tempfile.TemporaryDirectory() as folder:
+        sidecar = Path(folder, "a.xmp")
+        sidecar.write_bytes(content)
+        return read_regions(photo(), sidecar=sidecar)
+
+
+class TestDamaged:
+    @pytest.mark.parametrize("content", [b"", b"<x:xmpmeta", b"no XML", packet(MWG_ELEMENTS)[:300], None])
+    def test_the_photo_and_the_other_sidecar_are_read_still(self, tmp_path: Path, content: bytes | None) -> None:
+        (tmp_path / "a.jpg").write_bytes(photo(content=packet(MICROSOFT, name="Augusta")))
+        (tmp_path / "a.xmp").write_bytes(packet(MWG_ELEMENTS))
+        if content is None:
+            (tmp_path / "a.jpg.xmp").mkdir()
+        else:
+            (tmp_path / "a.jpg.xmp").write_bytes(content)
+        damaged: list[DataError] = []
+        found = read_regions(tmp_path / "a.jpg", on_damaged=damaged.append)
+        assert [region.name for region in found] == ["Ada Lovelace", "Grace"]
+        assert [str(error).split(": ")[0] for error in damaged] == [str(tmp_path / "a.jpg.xmp")]
+
+    def test_a_damaged_packet_in_the_photo(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(photo(content=packet(MICROSOFT)[:400]))
+        (tmp_path / "a.jpg.xmp").write_bytes(packet(MWG_ELEMENTS))
+        damaged: list[DataError] = []
+        assert len(read_regions(tmp_path / "a.jpg", on_damaged=damaged.append)) == 1
+        assert "the XMP in" in str(damaged[0])
 
 
 class TestOrientation:
@@ -202,6 +295,19 @@ class TestOrientation:
     def test_regions_of_a_photo_that_was_cropped_since_fit_nothing(self) -> None:
         assert read_regions(photo(content=packet(MWG_ELEMENTS, w=80, h=50))) == []
         assert read_regions(photo(content=packet(MWG_ELEMENTS, w=60, h=80))) == []
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("form", ["stored", "upright"])
+    def test_a_face_in_both_schemas_is_drawn_once(self, orientation: int, form: str) -> None:
+        # digiKam writes both from one box; Microsoft's has no dimensions to tell on which form of the photo.
+        sides = (HEIGHT, WIDTH) if form == "upright" and orientation > 4 else (WIDTH, HEIGHT)
+        content = packet(MWG_ELEMENTS, MICROSOFT, w=sides[0], h=sides[1])
+        ada, grace = read_regions(photo(content=content, orientation=orientation))
+        assert (ada.name, grace.name) == ("Ada Lovelace", "Grace")
+        as_drawn = sides == (HEIGHT, WIDTH)
+        assert ada.box == (ADA if as_drawn else upright(ADA, orientation))
+        drawn = (0.5, 0.0, 1.0, 0.125)
+        assert grace.box == (drawn if as_drawn else upright(drawn, orientation))
 
     @pytest.mark.parametrize("sides", [(0, 0), (float("nan"), 3), (-4, 3), (float("inf"), 3)])
     def test_without_dimensions_it_is_the_stored_photo(self, sides: tuple[float, float]) -> None:

@@ -160,6 +160,23 @@ class TestForeign:
         after = write_sidecar(photo, [ADA]).read_bytes()
         assert after.startswith(b"\xef\xbb\xbf" + foreign()[: foreign().index(b"</R:Bag>")])
 
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_its_encoding_stays(self, photo: Path, encoding: str) -> None:
+        text = foreign().decode().replace("\ufeff", "")
+        photo.with_name("IMG_1.jpg.xmp").write_bytes(text.encode(encoding))
+        after = write_sidecar(photo, [ADA, Region("王小明", GRACE.box)]).read_bytes()
+        place = text.index("</R:Bag>")
+        assert after.decode(encoding).endswith(text[place:])
+        assert after[:2] == text.encode(encoding)[:2]
+        assert [region.name for region in read_regions(photo)] == ["Rex", ADA.name, "王小明"]
+
+    def test_letters_that_its_encoding_lacks_are_written_by_number(self, photo: Path) -> None:
+        text = '<?xml version="1.0" encoding="ISO-8859-1"?>\n' + foreign().decode().replace("\ufeff", "é")
+        photo.with_name("IMG_1.jpg.xmp").write_bytes(text.encode("latin-1"))
+        after = write_sidecar(photo, [Region("王 é", GRACE.box)]).read_bytes()
+        assert b"&#29579; \xe9" in after
+        assert [region.name for region in read_regions(photo)] == ["Rex", "王 é"]
+
     def test_regions_drawn_on_the_upright_photo_are_joined_by_such(self, tmp_path: Path) -> None:
         photo = make(tmp_path / "a.jpg", 6)
         (tmp_path / "a.jpg.xmp").write_bytes(foreign(w=60, h=80))
@@ -183,6 +200,10 @@ class TestRefused:
             b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/>',
             b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
             "<?xml version='1.0' encoding='utf-16'?><a/>".encode("utf-16"),
+            foreign().decode().encode("utf-16")[:-1],
+            b"\n<?xml version='1.0'?>" + foreign(),
+            foreign().replace(b"darktable:masks", b"darktable:\x0bmasks"),
+            foreign().replace(b"a comment", b"a \xe9 comment"),
             b"<?xml version='1.0' encoding='iso-8859-1'?><a>\xe9</a>",
         ],
     )
