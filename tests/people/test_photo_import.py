@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 from albums import enter_faces, enter_photo
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scenes import Reader, draft, lying, new_face, person, save, scene, stack_with
 
-from facetl.data.metadata.regions import Region
+from facetl.data.metadata.regions import Region, read_regions
 from facetl.data.metadata.sidecar import write_sidecar
 from facetl.faces.landmark_store import LandmarkStore
 from facetl.faces.quality import QualityRule
 from facetl.people.ingest import SearchedPhoto, add_photo
 from facetl.people.library import Library
+from facetl.people.people_export import export
 from facetl.people.photo_import import ImportReport, import_photos
 from facetl.people.store.models import NewPhoto
 from facetl.people.store.photos import put_detector
@@ -322,6 +324,78 @@ class TestNamesInMetadata:
         copy.write_bytes((album / "bob.png").read_bytes())
         write_sidecar(copy, [Region.of_pixels("Bob", (70, 80, 180, 190), width=320, height=240)])
         assert bring(library, album).named_from_regions == 1
+
+
+# How a photo that is upright is stored so that its orientation turns it back (EXIF 2.32, section 4.6.4).
+STORED_AS = {
+    3: Image.Transpose.ROTATE_180,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
+}
+MARKS = {"Ann": (20, 40, 110, 130), "Bob": (180, 60, 280, 160)}
+
+
+def marked(program: str, orientation: int) -> bytes:
+    """Return a packet that names Ann and Bob on a turned photo of 320 × 240 pixels, as a program writes it."""
+    boxes, sizes = {}, {}
+    for name, (left, top, right, bottom) in MARKS.items():
+        # The box turned as the pixels are, by Pillow.
+        mask = np.zeros((240, 320), np.uint8)
+        mask[top:bottom, left:right] = 255
+        seen = Image.fromarray(mask)
+        for form, picture in {"upright": seen, "stored": seen.transpose(STORED_AS[orientation])}.items():
+            sizes[form] = picture.size
+            boxes[form, name] = np.array(picture.getbbox()) / (*picture.size, *picture.size)
+    form = "upright" if program in ("Picasa", "digiKam 5") else "stored"
+    mwg = microsoft = ""
+    for name in MARKS:
+        left, top, right, bottom = boxes[form, name]
+        width, height = right - left, bottom - top
+        area = f'a:x="{left + width / 2}" a:y="{top + height / 2}" a:w="{width}" a:h="{height}" a:unit="normalized"'
+        mwg += f'<rdf:li><rdf:Description r:Name="{name}" r:Type="Face"><r:Area {area}/></rdf:Description></rdf:li>'
+        rectangle = f"{left}, {top}, {width}, {height}"
+        microsoft += f'<rdf:li p:Rectangle="{rectangle}" p:PersonDisplayName="{name}"/>'
+    mwg = f"""<r:Regions rdf:parseType="Resource">
+        <r:AppliedToDimensions d:w="{sizes[form][0]}" d:h="{sizes[form][1]}" d:unit="pixel"/>
+        <r:RegionList><rdf:Bag>{mwg}</rdf:Bag></r:RegionList></r:Regions>"""
+    microsoft = f"""<m:RegionInfo rdf:parseType="Resource"><i:Regions><rdf:Bag>{microsoft}</rdf:Bag></i:Regions>
+        </m:RegionInfo>"""
+    written = {"Windows Photo Gallery": microsoft, "Lightroom": mwg, "Picasa": mwg}.get(program, mwg + microsoft)
+    return f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+        <rdf:Description rdf:about="" xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/"
+        xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#" xmlns:a="http://ns.adobe.com/xmp/sType/Area#"
+        xmlns:m="http://ns.microsoft.com/photo/1.2/" xmlns:i="http://ns.microsoft.com/photo/1.2/t/RegionInfo#"
+        xmlns:p="http://ns.microsoft.com/photo/1.2/t/Region#">{written}</rdf:Description></rdf:RDF></x:xmpmeta>""".encode()
+
+
+# With the upright photo's dimensions, which half a turn does not change, nobody could tell the form.
+@pytest.mark.parametrize(
+    ("program", "orientation"),
+    [
+        *[(program, turn) for program in ("Lightroom", "digiKam", "Windows Photo Gallery") for turn in STORED_AS],
+        *[(program, turn) for program in ("Picasa", "digiKam 5") for turn in STORED_AS if turn != 3],
+    ],
+)
+def test_a_turned_photo_has_each_name_on_its_face(
+    library: Library, tmp_path: Path, program: str, orientation: int
+) -> None:
+    upright = Image.fromarray(scene([(20, 40, 90, ANN), (180, 60, 100, BOB)], seed=2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "album").mkdir()
+    photo = tmp_path / "album" / "both.png"
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", marked(program, orientation).decode())
+    upright.transpose(STORED_AS[orientation]).save(photo, exif=exif, pnginfo=text)
+    bring(library, photo.parent)
+    left, right = sorted(library.faces_of(library.photos()[0].id), key=lambda face: face.face.box)
+    assert library.named() == {left.id: "Ann", right.id: "Bob"}
+    # What is written into a sidecar of its own comes back the same by the same rule.
+    export(library, tmp_path / "out", kinds=["xmp"])
+    found = {region.name: region for region in read_regions(photo, sidecar=tmp_path / "out" / "both.png.xmp")}
+    for face, name in ((left, "Ann"), (right, "Bob")):
+        np.testing.assert_allclose(found[name].pixels(320, 240), face.face.box, atol=0.01)
 
 
 def test_an_interrupted_import_goes_on(library: Library, album: Path) -> None:
