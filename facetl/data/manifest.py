@@ -53,7 +53,8 @@ class Manifest:
         The name of the first folder below the root, NFC-normalised, is the identity; folders inside it belong
         to the same person. Whatever cannot be a photo of a person is counted in `skipped` under "hidden",
         "not-an-image", "empty-file", "empty-folder", "not-in-a-person-folder", "unreadable", "link-loop",
-        "broken-link" or "repeated-link" (a link to what the walk already holds), and never fatal.
+        "broken-link" or "repeated-link" (a link to what the walk already holds), and never fatal; further reasons as
+        of `facetl.data.walk.Album`.
 
         Raises DataError when the root is missing, no folder or unreadable, or holds no photo of a person.
         """

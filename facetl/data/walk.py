@@ -10,13 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facetl.data.metadata.header import NEEDS_HEIC, can_read_heif
+from facetl.data.metadata.header import NEEDS_AVIF, NEEDS_HEIC, can_read_avif, can_read_heif
 from facetl.errors import DataError
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".pbm"}
-)
+_JPEG = ".jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo"
+IMAGE_SUFFIXES = frozenset(f"{_JPEG} .png .apng .webp .gif .bmp .dib .tif .tiff .pgm .ppm .pnm .pbm".split())
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_AVIF_SUFFIXES = frozenset({".avif"})
+# Pictures and films that nothing here reads: counted by suffix, as photos may be missed.
+_RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf "
+    ".srw .x3f"
+)
+_PICTURES = (
+    ".jpg_original .jpeg_original .jxl .jp2 .j2k .jpf .jpx .jpm .psd .psb .xcf .tga .pcx .exr .hdr .svg .eps .pdf"
+)
+_FILMS = ".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .webm .wmv"
+_UNREAD = frozenset(f"{_RAW} {_PICTURES} {_FILMS}".split())
+_SUFFIXES = IMAGE_SUFFIXES | HEIF_SUFFIXES | _AVIF_SUFFIXES
 # Read with the photo that they stand beside; no photo that somebody may be missing.
 SIDECAR_SUFFIX = ".xmp"
 # The note that `facetl data fetch` leaves beside the photos; not a photo that somebody may be missing.
@@ -35,7 +46,8 @@ class Album:
         paths: of each file once, absolute, spelled as the user did (links are not resolved), in order; a file that
             is there under two names is there twice, as two copies of one photo are.
         skipped: reason → count: `hidden`, `not-an-image`, `empty-file`, `unreadable`, `broken-link`, `link-loop`,
-            `repeated-link`, `left-out`, and, where the extra that reads HEIC is missing, `needs-facetl[heic]`.
+            `repeated-link`, `left-out`; `no-reader[.cr2]` and the like, by suffix, for pictures and films that nothing
+            here reads; and, where what reads HEIC or AVIF is missing, `needs-facetl[heic]`, `needs-pillow>=11.3`.
     """
 
     paths: tuple[Path, ...]
@@ -94,7 +106,6 @@ class _Walk:
     """A walk under way. Links are followed last, so that a photo keeps the name under which it really lies."""
 
     left_out: set[_Key] = field(default_factory=set)
-    suffixes: frozenset[str] = IMAGE_SUFFIXES | HEIF_SUFFIXES
     photos: list[tuple[str | None, Path]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     seen: set[_Key] = field(default_factory=set)
@@ -168,7 +179,7 @@ class _Walk:
     def file(self, path: Path, person: str | None = None) -> None:
         """Take a file if it is a photo, else count why not."""
         suffix = path.suffix.lower()
-        if suffix == SIDECAR_SUFFIX and self.suffixes >= HEIF_SUFFIXES:
+        if suffix == SIDECAR_SUFFIX:
             return
         try:
             status = os.stat(path)
@@ -176,14 +187,16 @@ class _Walk:
             self.skipped["unreadable"] += 1
             return
         # A pipe or socket would block the process that opens it, whatever its name ends with.
-        if suffix not in self.suffixes or not stat.S_ISREG(status.st_mode):
-            self.skipped["not-an-image"] += 1
+        if suffix not in _SUFFIXES or not stat.S_ISREG(status.st_mode):
+            self.skipped[f"no-reader[{suffix}]" if suffix in _UNREAD else "not-an-image"] += 1
         elif status.st_size == 0:
             self.skipped["empty-file"] += 1
         elif not os.access(path, os.R_OK):
             self.skipped["unreadable"] += 1
         elif suffix in HEIF_SUFFIXES and not can_read_heif():
             self.skipped[NEEDS_HEIC] += 1
+        elif suffix in _AVIF_SUFFIXES and not can_read_avif():
+            self.skipped[NEEDS_AVIF] += 1
         else:
             self.seen.add(_identity(status))
             self.photos.append((person, path))
@@ -193,7 +206,6 @@ class _Walk:
 class _PeopleWalk(_Walk):
     """A walk through a folder of people: what lies below one of its folders is that person's."""
 
-    suffixes: frozenset[str] = IMAGE_SUFFIXES
     root: str = ""
     people: list[str] = field(default_factory=list)
 
@@ -205,7 +217,7 @@ class _PeopleWalk(_Walk):
 
     def file(self, path: Path, person: str | None = None) -> None:
         if person is None:
-            self.skipped["not-in-a-person-folder" if path.suffix.lower() in self.suffixes else "not-an-image"] += 1
+            self.skipped["not-in-a-person-folder" if path.suffix.lower() in _SUFFIXES else "not-an-image"] += 1
         else:
             super().file(path, person)
 

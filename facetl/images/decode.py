@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facetl.data.metadata.header import FORMATS, MAX_BYTES, is_heif, readable_formats
+from facetl.data.metadata.header import FORMATS, MAX_BYTES, readable_formats
 from facetl.errors import PhotoError
 from facetl.io.files import sha256_of
 from facetl.io.system import usable_processors
@@ -28,7 +28,7 @@ Decode = Callable[[bytes], NDArray[np.uint8]]
 # Larger than any camera of today; a forged header that claims more would only fill the memory.
 MAX_PIXELS = 80_000_000
 # A file that begins so was a photo once, however little of it is left.
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"II*\0", b"MM\0*")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 _DECODED_BYTES = 256 * 2**20  # decoded photos held at a time; phone photos take 36 MB each
 
 
@@ -37,8 +37,8 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
 
     The format is found by the content, never by the file's name. The EXIF orientation is applied; grey, palette
     and CMYK become RGB; 16 bits become 8; transparency is dropped. Raises PhotoError with the reason
-    `unreadable`, `empty-file`, `too-large`, `not-an-image`, `broken`, or, for a HEIC photo where the extra that reads
-    it is missing, `needs-facetl[heic]`.
+    `unreadable`, `empty-file`, `too-large`, `not-an-image`, `broken`, or, for HEIC and AVIF where what reads them is
+    missing, `needs-facetl[heic]` and `needs-pillow>=11.3`.
     """
     data, name = _load(source)
     if not data:
@@ -75,7 +75,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PhotoError("too-large", f"{name}: {error}") from error
     except Exception as error:
-        if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or is_heif(data[:12]):
+        if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or formats != FORMATS:
             raise PhotoError(
                 "broken", f"{name}: the photo is truncated, damaged or of a rare kind. Restore it, or save it as PNG."
             ) from error

@@ -90,7 +90,8 @@ def test_what_is_no_photo_is_counted_by_reason(root: Path) -> None:
         "empty-file": 2,
         "empty-folder": 3,  # Bob, Empty, Nested
         "hidden": 5,
-        "not-an-image": 4,
+        "no-reader[.mp4]": 1,
+        "not-an-image": 3,
         "not-in-a-person-folder": 1,
     }
 

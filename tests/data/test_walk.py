@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from facetl.data import walk as walk_module
-from facetl.data.walk import walk
+from facetl.data.walk import walk, walk_people
 from facetl.errors import DataError
 
 
@@ -25,11 +25,36 @@ def test_photos_at_any_depth_in_order(tmp_path: Path) -> None:
         photo(tmp_path / name)
         for name in ("a.JPG", "b/c/d/e.png", "b/f.webp", "g.bmp", "h.tif", "i.TIFF", "j.heic", "k.HEIF", "l.jpeg")
     ]
-    for name in ("notes.txt", "film.mp4", "raw.cr2"):
-        photo(tmp_path / name)
+    kept += [photo(tmp_path / f"m{suffix}") for suffix in (".jfif", ".JFIF", ".mpo", ".pjpeg", ".pjp", ".jpe", ".gif")]
+    photo(tmp_path / "notes.txt")
     found = walk([tmp_path])
     assert list(found.paths) == sorted(kept)
-    assert found.skipped == {"not-an-image": 3}
+    assert found.skipped == {"not-an-image": 1}
+
+
+def test_pictures_that_nothing_here_reads_are_counted_by_suffix(tmp_path: Path) -> None:
+    for name in ("film.MP4", "raw.cr2", "raw2.CR2", "a.jpg_original", "notes"):
+        photo(tmp_path / "Ann" / name)
+    photo(tmp_path / "Ann" / "a.jpg")
+    expected = {"no-reader[.mp4]": 1, "no-reader[.cr2]": 2, "no-reader[.jpg_original]": 1, "not-an-image": 1}
+    assert walk([tmp_path]).skipped == walk_people(tmp_path)[2] == expected
+
+
+def test_a_person_s_photos_are_the_same_as_an_album_s(tmp_path: Path) -> None:
+    for name in ("a.heic", "b.avif", "c.jfif", "c.jfif.xmp"):
+        photo(tmp_path / "Ann" / name)
+    _, photos, skipped = walk_people(tmp_path)
+    assert [path for _, path in photos] == list(walk([tmp_path]).paths)
+    assert len(photos) == 3
+    assert skipped == walk([tmp_path]).skipped == {}
+
+
+def test_avif_without_its_reader_is_counted_under_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "a.avif")
+    monkeypatch.setattr(walk_module, "can_read_avif", lambda: False)
+    assert walk([tmp_path]).skipped == {"needs-pillow>=11.3": 1}
 
 
 def test_what_is_hidden_empty_or_a_sidecar(tmp_path: Path) -> None:

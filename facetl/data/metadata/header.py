@@ -19,14 +19,16 @@ from PIL import Image
 
 from facetl.errors import PhotoError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
-HEIF = "HEIF"
+# Pillow gives several pictures in one JPEG (MPO) under the name of JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+HEIF, _AVIF = "HEIF", "AVIF"
 MAX_BYTES = 512 * 1024 * 1024
-# The reason under which photos are counted that only an extra can read: it says which one to install.
-NEEDS_HEIC = "needs-facetl[heic]"
+# The reasons under which photos are counted that something else must be installed for.
+NEEDS_HEIC, NEEDS_AVIF = "needs-facetl[heic]", "needs-pillow>=11.3"
 
-# HEIC and HEIF by their brand; AVIF, in the same container, is another codec (ISO/IEC 23008-12, annexes B and E).
+# By their brand: HEIC and HEIF, and AVIF, in the same container another codec (ISO/IEC 23008-12, annexes B and E).
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 _ORIENTATION, _EXIF = 0x0112, 0x8769
 _TAKEN = {
     0x9003: "DateTimeOriginal",
@@ -70,7 +72,7 @@ class PhotoHeader:
 def read_header(source: Path | bytes) -> PhotoHeader:
     """Read the header of a photo, a path or a file's bytes.
 
-    Raises PhotoError with the reason `unreadable`, `too-large`, `not-an-image` or NEEDS_HEIC.
+    Raises PhotoError with the reason `unreadable`, `too-large`, `not-an-image`, NEEDS_HEIC or NEEDS_AVIF.
     """
     name = "photo" if isinstance(source, bytes) else str(source)
     try:
@@ -85,22 +87,32 @@ def read_header(source: Path | bytes) -> PhotoHeader:
 
 
 def readable_formats(beginning: bytes, name: str) -> tuple[str, ...]:
-    """Return the formats that a file with these first 12 bytes may have; PhotoError NEEDS_HEIC without the extra."""
-    if not is_heif(beginning):
-        return FORMATS
-    if not _heif_registered():
-        raise PhotoError(NEEDS_HEIC, f"{name}: a HEIC photo needs a reader of its own. Run pip install facetl[heic].")
-    return (HEIF,)
+    """Return the formats that a file with these first 12 bytes may have; PhotoError where none of its readers is there.
 
-
-def is_heif(beginning: bytes) -> bool:
-    """Return whether the first 12 bytes of a file are those of a HEIC or HEIF photo."""
-    return beginning[4:8] == b"ftyp" and beginning[8:12] in _HEIF_BRANDS
+    The reason is NEEDS_HEIC or NEEDS_AVIF.
+    """
+    brand = beginning[8:12] if beginning[4:8] == b"ftyp" else b""
+    if brand in _HEIF_BRANDS:
+        if not _heif_registered():
+            raise PhotoError(
+                NEEDS_HEIC, f"{name}: a HEIC photo needs a reader of its own. Run pip install facetl[heic]."
+            )
+        return (HEIF,)
+    if brand in _AVIF_BRANDS:
+        if not can_read_avif():
+            raise PhotoError(NEEDS_AVIF, f"{name}: an AVIF photo needs Pillow 11.3. Run pip install --upgrade pillow.")
+        return (_AVIF,)
+    return FORMATS
 
 
 def can_read_heif() -> bool:
     """Return whether the extra that reads HEIC is installed, without loading it."""
     return find_spec("pillow_heif") is not None
+
+
+def can_read_avif() -> bool:
+    """Return whether Pillow reads AVIF, without loading the reader."""
+    return find_spec("PIL._avif") is not None
 
 
 @cache

@@ -65,7 +65,7 @@ def test_heic_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.reason == "needs-facetl[heic]"
 
 
-def test_avif_is_no_heic() -> None:
+def test_a_broken_avif() -> None:
     with pytest.raises(PhotoError) as raised:
         read_header(b"\0\0\0\x1cftypavif" + bytes(100))
     assert raised.value.reason == "not-an-image"
