@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import facetl
 from facetl.errors import FacetlError
+from facetl.io.text import given_path, printable, use_any_terminal
 
 # Name → where the command or the group of commands lies, and a line on it: `facetl --help` imports none of them.
 COMMANDS = {
@@ -88,13 +89,18 @@ def _facetl(
     pass
 
 
+def _arguments() -> list[str]:
+    """Return the arguments, paths as they are on disk where they are given as facetl prints them."""
+    return ["=".join(map(given_path, argument.split("=", 1))) for argument in sys.argv[1:]]
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
+    use_any_terminal()
     try:
-        app()
+        app(_arguments())
     except FacetlError as error:
-        # A path or a library's message may hold line breaks; the user gets one line.
-        print(f"facetl: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"facetl: {printable(str(error).strip())}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns Ctrl-C into an exit with 130 by itself, and prints nothing.
@@ -107,8 +113,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"facetl: {where}{error.strerror or error}. Check the path, its permissions and the disk.", file=sys.stderr
-        )
+        where = f"{printable(error.filename)}: " if error.filename else ""
+        reason = printable(error.strerror or error)
+        print(f"facetl: {where}{reason}. Check the path, its permissions and the disk.", file=sys.stderr)
         sys.exit(1)

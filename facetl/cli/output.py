@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from facetl.io.json import json_text
+from facetl.io.text import printable
 from facetl.report.tables import results_table
 
 if TYPE_CHECKING:
@@ -15,28 +16,31 @@ if TYPE_CHECKING:
 
     from facetl.runs.training_run import RunReport
 
+_WIDEST = 1000  # columns of a table, however narrow the terminal: it wraps a line, Rich would cut a number
+
 
 def notes() -> Console:
     """Return the console for what is not the result."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def notify(line: str) -> None:
-    """Print a note."""
-    notes().print(line, markup=False)
+    """Print a note, on one line whatever is in it."""
+    notes().print(printable(line))
 
 
 def put(line: str) -> None:
-    """Print a line of the result."""
-    print(line, flush=True)
+    """Print a line of the result, one whatever is in it."""
+    print(printable(line), flush=True)
 
 
 def put_json(content: Mapping[str, Any]) -> None:
     """Print the result as one JSON object on one line."""
-    json.dump(content, sys.stdout, ensure_ascii=False, allow_nan=False)
-    print(flush=True)
+    # A file, a pipe and a string have no encoding of their own, or UTF-8.
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json_text(content, ascii_only=not unicode), flush=True)
 
 
 def put_json_or_line(json: bool, content: Mapping[str, Any], line: str) -> None:
@@ -48,7 +52,7 @@ def put_json_or_line(json: bool, content: Mapping[str, Any], line: str) -> None:
 
 
 def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows as a table, the first one its heading, the first column to the left."""
+    """Print rows as a table, the first one its heading, the first column to the left; nothing is cut or wrapped."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -57,8 +61,8 @@ def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     for place, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for row in rows[1:]:
-        table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+        table.add_row(*map(printable, row))
+    Console(highlight=False, markup=False, emoji=False, width=_WIDEST).print(table)
 
 
 def put_verification(report: RunReport, titles: Mapping[str, str] | None = None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from facetl.errors import RunError
 from facetl.io.files import write_atomic
+from facetl.io.text import json_escaped
 
 
 def plain(value: Any) -> Any:
@@ -38,9 +39,17 @@ class JsonFields:
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
 
+def json_text(content: Mapping[str, Any], *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """Return an object as JSON that UTF-8 can encode, also where a file's name is none.
+
+    ValueError for a number that JSON has not (NaN, infinity).
+    """
+    return json_escaped(json.dumps(content, indent=indent, ensure_ascii=ascii_only, allow_nan=False))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object, indented; ValueError for a number that JSON has not (NaN, infinity)."""
-    write_atomic(path, f"{json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode())
+    """Write an object, indented; ValueError as in `json_text`."""
+    write_atomic(path, f"{json_text(content, indent=2)}\n".encode())
 
 
 class StoredFields:

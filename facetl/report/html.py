@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from facetl.calibration.probability import Reliability
 from facetl.errors import DataError, RunError
 from facetl.io.files import write_atomic
+from facetl.io.text import printable
 from facetl.metrics.verification import Verification
 from facetl.report import plots
 from facetl.report.tables import MISSING, NEEDS, method_title, results_table
@@ -202,15 +203,10 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
         autoescape=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else _writable(str(value)),
+        finalize=lambda value: value if hasattr(value, "__html__") else printable(value),
     )
     environment.filters |= {"data_uri": _data_uri, "label": plots.person_label}
     colours = {**plots.THEME, **{f"person{number}": colour for number, colour in enumerate(plots.PEOPLE)}}
     del colours["paper"]
     environment.globals |= {"colours": colours, "needs": NEEDS}
     return environment
-
-
-def _writable(text: str) -> str:
-    """Return text that a page can hold: lone surrogates, as odd file names have, replaced, no null character."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from facetl.io.files import write_atomic
+from facetl.io.text import printable
 from facetl.training.callbacks import VerifyPairs
 
 # TensorBoard's projector takes a sprite of at most 8192 × 8192 pixels.
@@ -134,7 +135,7 @@ def write_projector(
     rows = "\n".join("\t".join(f"{x:.5f}" for x in row) for row in embeddings[:count])
     write_atomic(folder / "embeddings.tsv", rows.encode())
     # A tab or a line break in a folder's name would shift the table.
-    table = "\n".join(" ".join(name.split()) or "-" for name in names[:count])
+    table = "\n".join(printable(name).strip() or "-" for name in names[:count])
     write_atomic(folder / "names.tsv", table.encode())
     write_atomic(folder / "sprite.png", png.tobytes())
     write_atomic(

@@ -217,7 +217,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
 def test_how_a_verb_ends(
     error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(_: list[str]) -> None:
         raise error
 
     monkeypatch.setattr(app_module, "app", fail)

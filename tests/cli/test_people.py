@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from patches import PEOPLE, PatchSpec, photo, use_colours, write_run
 
 from facetl.cli.inputs import open_run
 from facetl.errors import DataError, LibraryError, RunError
+from facetl.io.text import given_path
 from facetl.people.library import Library
 from facetl.people.web.service import PeopleService
 
@@ -50,6 +52,22 @@ def stacks(library: Path) -> dict[str, dict[str, Any]]:
 
 
 ANNS, BOBS, EVES = "ann_0 ann_1 together_0 together_1", "together_0 together_1", "eve_0 eve_1"
+
+
+def test_names_of_any_bytes_are_printed_on_a_line_each_and_found_again(room: Path) -> None:
+    odd = (b"caf\xe9.png", b"line\nbreak.png", b"esc\x1b[31m.png", "rtl\u202e.png".encode())
+    for number, name in enumerate(odd):
+        made = photo(room / "album" / f"{number}.png", EVE, seed=30 + number)
+        made.rename(Path(os.fsdecode(os.fsencode(made.parent) + b"/" + name)))
+    answer("people", "import", "album", "--library", "lib")
+    eves = stacks(room / "lib")
+    (number,) = (one["id"] for names, one in eves.items() if "eve_0" in names)
+    exact = {Path(face["path"]) for face in answer("people", "stacks", "lib", number)["faces"]}
+    assert {os.fsencode(path.name) for path in exact} == {b"eve_0.png", b"eve_1.png", *odd}
+    lines = facetl("people", "stacks", "lib", number).stdout.split("\n")[:-1]
+    assert len(lines) == 6
+    assert {Path(given_path(line.split("  ")[1])) for line in lines} == exact
+    assert all(line.isprintable() for line in lines)
 
 
 def test_the_only_run_is_taken_and_faces_are_stacked(room: Path) -> None:

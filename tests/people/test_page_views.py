@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from made_up import NAMES, Album
 from served import Page
 
 from facetl.people.library import Library
+from facetl.people.store.photos import put_paths
 from facetl.people.web.context import MOST, PAGE
 
 
@@ -174,6 +176,13 @@ def test_a_photo_shows_boxes_and_names(page: Page, library: Library, album: Albu
     assert html.count("Greta") == 2
     assert "Not a face" in html
     assert str(library.photo(photo).paths[0]) in html
+
+
+def test_a_photo_of_any_name_has_a_page(page: Page, library: Library, album: Album) -> None:
+    photo = next(iter(album.photos))
+    with library.database.write() as sql:
+        put_paths(sql, photo, [Path("/a/caf\udce9\n\u202e.jpg")])
+    assert r"/a/caf\xe9\n\u202e.jpg" in page.html(f"/photos/{photo}")
 
 
 def test_what_is_unknown(page: Page, library: Library, album: Album) -> None:

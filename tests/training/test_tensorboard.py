@@ -92,7 +92,13 @@ def test_the_projectors_files_fit_together(tmp_path: Path) -> None:
     vectors = np.loadtxt(tmp_path / entry.tensor_path, delimiter="\t")
     np.testing.assert_allclose(vectors, embeddings, atol=1e-5)
     # One column has no header: a line per vector.
-    assert (tmp_path / entry.metadata_path).read_text().split("\n") == ["Ada", "Bob the Builder", "-", "Žofie", "Ada"]
+    assert (tmp_path / entry.metadata_path).read_text().split("\n") == [
+        "Ada",
+        r"Bob\tthe\nBuilder",
+        "-",
+        "Žofie",
+        "Ada",
+    ]
     assert list(entry.sprite.single_image_dim) == [64, 64]
     sprite = cv2.imread(str(tmp_path / entry.sprite.image_path))[:, :, ::-1]
     assert sprite.shape == (192, 192, 3)  # ⌈√5⌉ a side

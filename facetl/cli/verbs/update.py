@@ -148,8 +148,9 @@ def rollback(
     """
     folder = _folder(run, models)
     done = roll_back(folder, to)
-    lines = f"version      {done.number} in use\nrun          {folder}"
-    put_json_or_line(json, {"run": str(folder), **done.to_json()}, lines)
+    put_json_or_line(json, {"run": str(folder), **done.to_json()}, f"version      {done.number} in use")
+    if not json:
+        put(f"run          {folder}")
 
 
 def _folder(run: str, models: Path) -> Path:

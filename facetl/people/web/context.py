@@ -15,6 +15,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from facetl.io.text import printable
 from facetl.people.library import Library
 from facetl.people.store.models import LibraryAnswer
 from facetl.people.web.jobs import Work
@@ -77,6 +78,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            finalize=lambda value: value if hasattr(value, "__html__") else printable(value),
         )
         self._environment.filters |= {
             "count": counted,

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from facetl.errors import FacetlError
+from facetl.io.text import given_path
 from facetl.people.web.context import Id, Site
 from facetl.people.web.jobs import OnProgress
 from facetl.people.web.service import PeopleService
@@ -64,7 +65,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/tasks/export")
     def export(order: Order) -> dict[str, Any]:
-        folder = Path(order.folder).expanduser()
+        folder = Path(given_path(order.folder)).expanduser()
         if not folder.is_absolute():
             raise HTTPException(422, "The folder must be a whole path, such as ~/Pictures/People.")
         chosen = None if order.people is None else set(order.people)

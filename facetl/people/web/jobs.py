@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from facetl.errors import FacetlError
 from facetl.io.json import JsonFields
+from facetl.io.text import printable
 
 OnProgress = Callable[[int, int], None]
 
@@ -97,7 +98,7 @@ class Work:
                 self._state,
                 running=False,
                 stopping=False,
-                message=message,
+                message=printable(message),
                 failed=failed,
                 seconds=time.monotonic() - self._began,
             )

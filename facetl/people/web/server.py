@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from facetl.errors import DataError, FacetlError
+from facetl.io.text import printable
 from facetl.people.library import Library
 from facetl.people.web import answer_views, job_views, people_views, photo_views, stack_views
 from facetl.people.web.context import HERE, Site
@@ -145,7 +146,7 @@ def _add_error_pages(app: FastAPI, site: Site) -> None:
         if "text/html" in request.headers.get("accept", ""):
             title = _TITLES.get(status, HTTPStatus(status).phrase)
             return site.page(request, "error.html", status=status, title=title, text=text)
-        return JSONResponse({"error": text}, status)
+        return JSONResponse({"error": printable(text)}, status)
 
     @app.exception_handler(HTTPException)
     def by_status(request: Request, error: HTTPException) -> Response:
