@@ -45,14 +45,13 @@ class Target:
         if self.value is not None and not 0.0 < self.value < 1.0:
             raise DataError(f"A rate to reach must be in (0, 1). Received: {self.kind} {self.value:g}.")
 
-    @property
-    def reached_by(self) -> str:
-        """The way the threshold was chosen, as a phrase."""
+    def reached_on(self, people: str) -> str:
+        """Return the way the threshold was chosen, as a phrase; `people` are those it was chosen on."""
         return {
-            "far": f"loosest with FAR {self.value or 0:g} or less on pairs of validation people",
-            "fpir": f"loosest with FPIR {self.value or 0:g} or less, validation people enrolled and asked for in turn",
-            "f1": "best F1 on pairs of validation people",
-            "accuracy": "highest smoothed accuracy on balanced pairs of validation people",
+            "far": f"loosest with FAR {self.value or 0:g} or less on pairs of {people}",
+            "fpir": f"loosest with FPIR {self.value or 0:g} or less, {people} enrolled and asked for in turn",
+            "f1": f"best F1 on pairs of {people}",
+            "accuracy": f"highest smoothed accuracy on balanced pairs of {people}",
         }[self.kind]
 
 
@@ -97,6 +96,7 @@ class Calibration:
         ece, log_loss: on folds of people left out of the fit: expected calibration error of the map, and log loss
             of each that was tried; None and empty with fewer than 4 people who have 2 photos.
         identification: how to name faces; None with fewer than 4 people who have 2 photos.
+        seen: whether training saw these people, though not these photos: then no rate holds for other people.
     """
 
     threshold: float
@@ -116,6 +116,17 @@ class Calibration:
     log_loss: Mapping[str, float]
     identification: Identification | None
     seed: int
+    seen: bool = False
+
+    @property
+    def chosen_on(self) -> str:
+        """Whom the threshold was chosen on, as a phrase."""
+        return "the training's own people, on photos held out" if self.seen else "validation people"
+
+    @property
+    def reached_by(self) -> str:
+        """The way the threshold was chosen, as a phrase."""
+        return self.target.reached_on(self.chosen_on)
 
     def probability(self, distances: npt.ArrayLike, *, prior: float | None = None) -> Floats:
         """Return the probability that pairs at these distances show one person: float64, of the shape of `distances`.
@@ -130,7 +141,7 @@ class Calibration:
             "version": VERSION,
             "threshold": self.threshold,
             "distance": _DISTANCE,
-            "chosen": self.target.reached_by,
+            "chosen": self.reached_by,
             "target": self.target,
             "level": LEVEL,
             "interval": self.interval,
@@ -151,6 +162,7 @@ class Calibration:
             "log_loss": self.log_loss,
             "identification": self.identification,
             "seed": self.seed,
+            "people_in_training": self.seen,
         }
         return {key: plain(value) for key, value in content.items()}
 
@@ -188,6 +200,7 @@ class Calibration:
                 Identification.from_json(stored.part("identification")) if stored.has("identification") else None
             ),
             seed=stored.count("seed"),
+            seen=stored.flag("people_in_training") if stored.has("people_in_training") else False,
         )
 
 
@@ -229,11 +242,12 @@ def calibrate_pairs(
     target: Target,
     seed: int,
     prior: float = 0.5,
+    seen: bool = False,
 ) -> Calibrated:
     """Choose a threshold on people whom training has not seen, and fit all that a calibration holds.
 
-    embeddings: float [photos, dim] of unit norm; labels: [photos]. Raises DataError, saying how many more people are
-    needed, where these cannot show the rate that is asked for.
+    embeddings: float [photos, dim] of unit norm; labels: [photos]; seen: see `Calibration`. Raises DataError, saying
+    how many more people are needed, where these cannot show the rate that is asked for.
     """
     if not 0.0 < prior < 1.0:
         raise DataError(f"A prior must be in (0, 1). Received: {prior:g}.")
@@ -272,6 +286,7 @@ def calibrate_pairs(
         log_loss=fitted.log_loss,
         identification=simulated.identification if simulated else None,
         seed=seed,
+        seen=seen,
     )
     return Calibrated(calibration, fitted.reliability)
 

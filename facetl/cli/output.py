@@ -14,6 +14,7 @@ from facetl.report.tables import results_table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from facetl.data.manifest import Manifest
     from facetl.runs.training_run import RunReport
 
 _WIDEST = 1000  # columns of a table, however narrow the terminal: it wraps a line, Rich would cut a number
@@ -65,15 +66,38 @@ def put_table(rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     Console(highlight=False, markup=False, emoji=False, width=_WIDEST).print(table)
 
 
+def put_held_out(manifest: Manifest) -> None:
+    """Print, of a split with too few people to hold some out, what is held out instead."""
+    held_out = manifest.held_out
+    if held_out["validation"] == "photos":
+        notify(
+            f"warning: {len(manifest.identities):,} people are too few to hold some out: photos of the same people "
+            "are held out instead, which cannot tell how the run does on other people"
+        )
+    if held_out["test"] is None:
+        notify("warning: nothing is held out to measure by; the run will have a threshold, but no figures")
+
+
 def put_verification(report: RunReport, titles: Mapping[str, str] | None = None) -> None:
-    """Print how each method verifies a run's test people, by its own name or by that of `titles`."""
+    """Print how each method verifies a run's test side, by its own name or by that of `titles`."""
+    if not report.verifications:
+        put(
+            "not measured: too few people, and photos of each, to hold any out; the threshold is of the validation side"
+        )
+        return
     heading, *rows = results_table(report.verifications)
     names = list(report.verifications)
     rows = [[(titles or {}).get(name, row[0]), *row[1:]] for name, row in zip(names, rows, strict=True)]
     trained = report.verifications["trained"]
     folds = f"{trained.folds} folds" if trained.folds > 1 else "one fold"
-    people = report.split["test"]["people"]
-    put_table([heading, *rows], title=f"Verification of {people} test people, {trained.pairs:,} pairs in {folds}")
+    people, photos = report.split["test"]["people"], report.split["test"]["photos"]
+    what = f"{people} test people" if report.held_out["test"] == "people" else f"{photos} held-out photos"
+    put_table([heading, *rows], title=f"Verification of {what}, {trained.pairs:,} pairs in {folds}")
+    if report.rank_1:
+        put(
+            f"rank-1     {report.rank_1['trained']:.3f} of {photos} held-out photos have the right one of {people} "
+            "people nearest; training saw these people, and on others the run may do far worse"
+        )
 
 
 def put_run(report: RunReport, *notes: str) -> None:

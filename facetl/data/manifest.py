@@ -117,6 +117,61 @@ class Manifest:
         photos = tuple(replace(photo, split=sides[photo.identity]) for photo in self.photos)
         return replace(self, photos=photos, shares={"validation": validation, "test": test})
 
+    def split_for_training(self, *, seed: int, validation: float, test: float) -> Manifest:
+        """Put people on sides as `with_splits` does, or, of few people, some photos of each.
+
+        Where people are too few for three sides, photos of the same people are held out; where photos are too few for
+        that, too, nothing is held out to measure by, and the test side is empty. See `held_out`.
+
+        Raises DataError for fractions that make no sense, and where not even a validation side can be had.
+        """
+        if validation == 0:
+            raise DataError(
+                "--validation: a run's epoch and threshold are chosen by validation people, so their share is above 0, "
+                "got 0. Try 0.2."
+            )
+        listed_sides = any(photo.split for photo in self.photos)
+        own: dict[str, list[str]] = {identity: [] for identity in self.identities}
+        for photo, path in zip(self.photos, self.relative_paths, strict=True):
+            own[photo.identity].append(path)
+        for share in dict.fromkeys((test, 0.0)):
+            try:
+                split = self.with_splits(seed=seed, validation=validation, test=share)
+                return replace(split, shares={"validation": validation, "test": test})
+            except splits.TooFewPeopleError:
+                dealt = (
+                    None if listed_sides else splits.assign_photos(own, seed=seed, validation=validation, test=share)
+                )
+            if dealt is not None:
+                photos = tuple(
+                    replace(photo, split=dealt[path])
+                    for photo, path in zip(self.photos, self.relative_paths, strict=True)
+                )
+                return replace(self, photos=photos, shares={"validation": validation, "test": test})
+        several = sorted((len(paths) for paths in own.values()), reverse=True)
+        raise DataError(
+            "training needs 4 people with 2 photos each, or 2 people with 4 photos each; got "
+            f"{len(own):,} {'person' if len(own) == 1 else 'people'}, at most {several[0]:,} "
+            f"{'photo' if several[0] == 1 else 'photos'} of one and {sum(n >= 2 for n in several):,} with 2 or more. "
+            "Add photos; or name these people by a run that was trained on others: facetl quickstart, then facetl "
+            "enroll."
+        )
+
+    @property
+    def held_out(self) -> dict[str, str | None]:
+        """Side → `people` that are not trained on, `photos` of people that are, or None where nothing is held out."""
+        trained = {photo.identity for photo in self.photos if photo.split == "train"}
+        kinds: dict[str, str | None] = {}
+        for side in ("validation", "test"):
+            people = {photo.identity for photo in self.photos if photo.split == side}
+            kinds[side] = None if not people else "photos" if people & trained else "people"
+        return kinds
+
+    @property
+    def same_people(self) -> bool:
+        """Whether photos of the training's own people are held out, and no people."""
+        return "photos" in self.held_out.values()
+
     def rows_of(self, paths: Iterable[Path]) -> list[int]:
         """Return the row of each path, in order; KeyError for one that is not among the photos'."""
         row = {path: place for place, path in enumerate(self.paths)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from facetl.errors import DataError
 
@@ -14,6 +14,10 @@ SIDES = ("train", "validation", "test")
 # What a side needs before anything can be measured on it: two people that can make a same-person pair each.
 _PEOPLE_A_SIDE = 2
 _PHOTOS_FOR_A_PAIR = 2
+
+
+class TooFewPeopleError(DataError):
+    """There are too few people with two photos or more for the sides that are asked for."""
 
 
 def position(identity: str, *, seed: int) -> float:
@@ -42,7 +46,7 @@ def assign(counts: Mapping[str, int], *, seed: int, validation: float, test: flo
     side which is asked for would hold fewer than two people with two photos or more, the borders between
     test, validation and train move over the next such people in order of their positions.
 
-    Raises DataError when there are too few people with two photos or more for the sides asked for.
+    Raises DataError, a TooFewPeopleError where too few people have two photos or more for the sides asked for.
     """
     _check_fractions(validation=validation, test=test)
     positions = {name: position(name, seed=seed) for name in counts}
@@ -56,7 +60,7 @@ def assign(counts: Mapping[str, int], *, seed: int, validation: float, test: flo
     least_test, least_validation = (_PEOPLE_A_SIDE if fraction > 0 else 0 for fraction in (test, validation))
     needed = least_test + least_validation + _PEOPLE_A_SIDE
     if len(several) < needed:
-        raise DataError(
+        raise TooFewPeopleError(
             f"a split with validation {validation:g} and test {test:g} needs at least {needed} people with "
             f"{_PHOTOS_FOR_A_PAIR} photos or more, got {len(several)} (of {len(counts)} people). "
             "Add photos, or set a fraction to 0."
@@ -68,6 +72,36 @@ def assign(counts: Mapping[str, int], *, seed: int, validation: float, test: flo
     for rank, name in enumerate(several):
         sides[name] = "test" if rank < tested else "validation" if rank < tested + validated else "train"
     return sides
+
+
+def assign_photos(
+    photos: Mapping[str, Sequence[str]], *, seed: int, validation: float, test: float
+) -> dict[str, str] | None:
+    """Deal the photos of the same people (identity -> their relative paths) to the sides asked for.
+
+    Every side has at least two photos of a person; whoever has too few for that is for training alone. Returns photo ->
+    side; None where fewer than two people have enough.
+    """
+    _check_fractions(validation=validation, test=test)
+    needed = photos_to_deal(validation=validation, test=test)
+    if sum(len(own) >= needed for own in photos.values()) < _PEOPLE_A_SIDE:
+        return None
+    sides = {}
+    for own in photos.values():
+        ranked = sorted(own, key=lambda path: (position(path, seed=seed), path))
+        tested, validated = (
+            max(_PHOTOS_FOR_A_PAIR, math.floor(share * len(own))) if share > 0 and len(own) >= needed else 0
+            for share in (test, validation)
+        )
+        validated = min(validated, max(0, len(own) - tested - _PHOTOS_FOR_A_PAIR))
+        for rank, path in enumerate(ranked):
+            sides[path] = "test" if rank < tested else "validation" if rank < tested + validated else "train"
+    return sides
+
+
+def photos_to_deal(*, validation: float, test: float) -> int:
+    """Return how many photos of a person it takes to hold some out and learn from the others."""
+    return _PHOTOS_FOR_A_PAIR * (1 + (validation > 0) + (test > 0))
 
 
 def _side_at(at: float, *, validation: float, test: float) -> str:

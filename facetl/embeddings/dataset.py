@@ -107,6 +107,10 @@ class Collection:
         """Put every person on one side."""
         return replace(self, manifest=self.manifest.with_splits(seed=seed, validation=validation, test=test))
 
+    def split_for_training(self, *, seed: int, validation: float, test: float) -> Collection:
+        """Put every person on one side or, of few people, some photos of each; see the manifest's method."""
+        return replace(self, manifest=self.manifest.split_for_training(seed=seed, validation=validation, test=test))
+
 
 def embed(
     manifest: Manifest,

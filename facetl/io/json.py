@@ -79,6 +79,13 @@ class StoredFields:
             raise self.wrong(field, "a whole number, 0 or more")
         return value
 
+    def flag(self, field: str) -> bool:
+        """Return true or false."""
+        value = self._content.get(field)
+        if not isinstance(value, bool):
+            raise self.wrong(field, "true or false")
+        return value
+
     def choice(self, field: str, choices: Sequence[str]) -> str:
         """Return one of some words."""
         value = self._content.get(field)

@@ -86,8 +86,14 @@ def forget_in_run(
             stored = run.stored_gallery() or GalleryFile.empty("")
             run.write_gallery(stored.without(name))
     if people is not None and side is not None:
-        run.write_people({one: names - {name} for one, names in people.items()})
-    deleted = tuple(one for one in PICTURES if (shown or side == "test") and (folder / one).exists())
+        kept_photos = run.held_out_photos()
+        run.write_people(
+            {one: names - {name} for one, names in people.items()},
+            kept_photos and {one: {who: own[who] for who in own if who != name} for one, own in kept_photos.items()},
+        )
+    deleted = tuple(
+        one for one in PICTURES if (shown or name in (people or {}).get("test", ())) and (folder / one).exists()
+    )
     for one in deleted:
         (folder / one).unlink()
     dropped = _drop_features(known, cache)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
+from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.errors import CacheLockedError, RunError
 from facetl.io.files import WriterLock, atomic_folder, remove_partial, write_atomic
@@ -51,6 +52,8 @@ CHECKPOINT = "checkpoint.npz"
 
 # Side → people.
 SplitPeople = Mapping[str, frozenset[str]]
+# Side → person → photos, as paths below the folder of the training.
+HeldOutPhotos = Mapping[str, Mapping[str, frozenset[str]]]
 
 
 @dataclass(frozen=True)
@@ -216,9 +219,59 @@ class RunFolder:
             )
         return people
 
-    def write_people(self, people: Mapping[str, Iterable[str]]) -> None:
-        """Write side → people, for the run's owner alone; a side that is not given has nobody."""
-        write_json(self.path / PEOPLE, {side: sorted(people.get(side, ())) for side in SIDES})
+    def held_out_photos(self) -> HeldOutPhotos | None:
+        """Read side → person → photos where photos of the same people were held out; None where people were."""
+        try:
+            stored = json.loads((self.path / PEOPLE).read_text(encoding="utf-8")).get("photos")
+            if stored is None:
+                return None
+            return {
+                side: {person: frozenset(map(str, paths)) for person, paths in stored[side].items()}
+                for side in ("validation", "test")
+            }
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{self.path / PEOPLE}: expected held-out photos ({error}). Train again.") from error
+
+    def on_sides(self, manifest: Manifest) -> Manifest:
+        """Put photos on the sides they had in training: "" for people, "train" for photos, that it does not know.
+
+        Raises RunError for a run that does not say who its people are.
+        """
+        people, held_out = self.people_of("who was held out"), self.held_out_photos()
+        side_of = {person: side for side in SIDES for person in people[side]}
+        if held_out is not None:
+            side_of = dict.fromkeys(people["train"], "train")
+        photos = []
+        for photo, path in zip(manifest.photos, manifest.relative_paths, strict=True):
+            side = side_of.get(photo.identity, "")
+            for one, of_people in (held_out or {}).items():
+                side = one if path in of_people.get(photo.identity, ()) else side
+            photos.append(replace(photo, split=side))
+        return replace(manifest, photos=tuple(photos))
+
+    def write_people(self, people: Mapping[str, Iterable[str]], photos: HeldOutPhotos | None = None) -> None:
+        """Write side → people, for the run's owner alone; a side that is not given has nobody.
+
+        photos: those that were held out, where people were not.
+        """
+        content: dict[str, object] = {side: sorted(people.get(side, ())) for side in SIDES}
+        if photos is not None:
+            content["photos"] = {
+                side: {person: sorted(paths) for person, paths in sorted(own.items())} for side, own in photos.items()
+            }
+        write_json(self.path / PEOPLE, content)
+
+    def write_sides(self, manifest: Manifest) -> None:
+        """Write who, and of few people which photos, training held out."""
+        held_out: dict[str, dict[str, set[str]]] = {"validation": {}, "test": {}}
+        for photo, path in zip(manifest.photos, manifest.relative_paths, strict=True):
+            if photo.split in held_out:
+                held_out[photo.split].setdefault(photo.identity, set()).add(path)
+        frozen = {side: {person: frozenset(paths) for person, paths in own.items()} for side, own in held_out.items()}
+        people = {side: manifest.subset(side).identities for side in SIDES}
+        self.write_people(people, frozen if manifest.same_people else None)
 
     def gallery(self) -> GalleryFile:
         """Read who is enrolled, nobody at first; RunError for a gallery that this run's head does not answer for."""

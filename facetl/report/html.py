@@ -28,6 +28,7 @@ from facetl.report.tables import MISSING, NEEDS, method_title, results_table
 
 _SIGNATURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"))
 _TEMPLATES = Path(__file__).parent / "templates"
+_NOT_MEASURED = "Not measured: there were too few people, and photos of each, to hold any out for it."
 _NOTABLE = 2.0  # standard errors of a difference below which two methods count as equal
 
 
@@ -62,24 +63,27 @@ def write_report(
     mistakes: Sequence[Mistake] = (),
     history: pd.DataFrame | None = None,
     settings: Mapping[str, object] | None = None,
+    seen: bool = False,
+    rank_1: float | None = None,
 ) -> Path:
     """Write the page, complete or not at all, and return its path.
 
-    verifications: method → scores, the table's rows in this order; curves: method → (distances float [pairs],
-    same bool [pairs]) for the ROC and, of the trained head (else the last method), the histograms; reliability: of
-    the probabilities; history: a row per epoch; settings: nested mappings are flattened. What is not given is left
-    out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError where the page
-    cannot be written.
+    verifications: method → scores, the table's rows in this order; none where nothing was measured; curves: method →
+    (distances float [pairs], same bool [pairs]) for the ROC and, of the trained head (else the last method), the
+    histograms; reliability: of
+    the probabilities; history: a row per epoch; settings: nested mappings are flattened; seen: whether other photos of
+    the same people were trained on, and rank_1 then the share of photos whose nearest person is the right one. What is
+    not given is left out. All text is escaped. Raises DataError for a thumbnail that is neither PNG nor JPEG, RunError
+    where the page cannot be written.
     """
-    if not verifications:
-        raise DataError("A report needs the scores of at least one method. Received: none.")
-    main = "trained" if "trained" in verifications else list(verifications)[-1]
+    main = "trained" if "trained" in verifications or not verifications else list(verifications)[-1]
     fields = {
         "title": title,
-        "lede": summary(verifications, main=main),
-        "scores": verifications[main],
+        "lede": summary(verifications, main=main, seen=seen, rank_1=rank_1) if verifications else _NOT_MEASURED,
+        "seen": seen,
+        "scores": verifications.get(main),
         "main_title": _midsentence(method_title(main)),
-        "results": _results(verifications, main),
+        "results": _results(verifications, main) if verifications else None,
         "mistakes": mistakes,
         "settings": _flattened(settings or {}),
         **_drawings(verifications, main, curves or {}, reliability, held_out, history),
@@ -93,15 +97,25 @@ def write_report(
     return path
 
 
-def summary(verifications: Mapping[str, Verification], *, main: str = "trained") -> str:
-    """Return, in plain sentences, how often `main` is right, and whether that beats the best of the others."""
+def summary(
+    verifications: Mapping[str, Verification], *, main: str = "trained", seen: bool = False, rank_1: float | None = None
+) -> str:
+    """Return, in plain sentences, how often `main` is right, and whether that beats the best of the others.
+
+    seen, rank_1: see `write_report`.
+    """
     ours = verifications[main]
     chance = max(ours.positives, ours.pairs - ours.positives) / ours.pairs
     folds = f", in {ours.folds} folds of people" if ours.folds > 1 else ""
     first = (
-        f"{method_title(main)}: right on {_percent(ours)} of {ours.pairs:,} pairs of photos, all of people "
-        f"it never saw{folds}. Guessing gets {100 * chance:.0f} %."
+        f"{method_title(main)}: right on {_percent(ours)} of {ours.pairs:,} pairs of photos, all of "
+        f"{'people that training saw on other photos' if seen else 'people it never saw'}{folds}. Guessing gets "
+        f"{100 * chance:.0f} %."
     )
+    if rank_1 is not None:
+        first += f" The right person is the nearest for {100 * rank_1:.1f} % of the photos."
+    if seen:
+        first += " On other people it may do far worse; too few are at hand to tell."
     others = {name: v for name, v in verifications.items() if name != main}
     if not others:
         return first

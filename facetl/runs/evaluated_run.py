@@ -195,7 +195,7 @@ class EvaluatedRun:
     def threshold_chosen(self) -> str:
         """The rule by which the run's threshold was chosen, as a phrase."""
         calibration = self.recognizer.calibration
-        return "not recorded" if calibration is None else calibration.target.reached_by
+        return "not recorded" if calibration is None else calibration.reached_by
 
     def embed(
         self, manifest: Manifest, *, cache: Path, on_progress: Callable[[int, int], None] | None = None

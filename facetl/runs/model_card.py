@@ -78,21 +78,28 @@ def write_documents(
         folder / "report.html",
         title=name,
         verifications=evaluation.verifications,
-        curves={method: (values, evaluation.pairs.same) for method, values in evaluation.distances.items()},
+        curves={
+            method: (values, evaluation.pairs.same)
+            for method, values in evaluation.distances.items()
+            if evaluation.pairs is not None
+        },
         reliability=calibrated.reliability,
         held_out=HeldOut(evaluation.embeddings[shown], manifest.labels[shown], people),
         mistakes=_mistakes(evaluation, manifest.paths, [photo.identity for photo in manifest.photos]),
         history=history,
         settings={"extractor": config["extractor"]["spec"], "training": config["settings"]},
+        seen=collection.manifest.same_people,
+        rank_1=evaluation.rank_1.get("trained"),
     )
     # A net that was trained elsewhere comes without logs.
     (folder / "logs").mkdir(exist_ok=True)
-    write_projector(
-        folder / "logs",
-        _narrowed(evaluation.embeddings[shown]),
-        [manifest.photos[row].identity for row in shown],
-        [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
-    )
+    if len(shown):
+        write_projector(
+            folder / "logs",
+            _narrowed(evaluation.embeddings[shown]),
+            [manifest.photos[row].identity for row in shown],
+            [thumbnail(manifest.paths[row], THUMBNAIL) for row in shown],
+        )
     text = _model_card(name, collection, evaluation, config, calibrated.calibration, card)
     (folder / MODEL_CARD).write_text(text, encoding="utf-8")
 
@@ -137,8 +144,10 @@ def thumbnail(path: Path, side: int) -> np.ndarray:
 
 
 def _mistakes(evaluation: SplitEvaluation, paths: tuple[Path, ...], names: list[str]) -> list[Mistake]:
-    distances, pairs = evaluation.distances["trained"], evaluation.pairs
-    mistakes = []
+    pairs, mistakes = evaluation.pairs, list[Mistake]()
+    if pairs is None:
+        return mistakes
+    distances = evaluation.distances["trained"]
     for pair in hardest_mistakes(distances, pairs.same, threshold=evaluation.threshold):
         first, second = int(pairs.first[pair]), int(pairs.second[pair])
         caption = names[first] if pairs.same[pair] else f"{names[first]} · {names[second]}"
@@ -167,13 +176,10 @@ def _model_card(
     calibration: Calibration,
     card: CardText,
 ) -> str:
-    rows = results_table(evaluation.verifications)
-    table = [_table_row(rows[0]), _table_row(["---"] * len(rows[0])), *(_table_row(row) for row in rows[1:])]
     sides = {side: collection.manifest.subset(side) for side in ("train", "validation", "test")}
     split = [
         f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
     ]
-    trained = evaluation.verifications["trained"]
     return "\n".join(
         [
             f"# {name}",
@@ -188,13 +194,7 @@ def _model_card(
             "",
             "## How good it is",
             "",
-            f"Verification on {trained.pairs:,} pairs of test people, whom neither training nor any choice has "
-            f"seen, in {trained.folds} folds of people; thresholds from the validation people.",
-            "",
-            *table,
-            "",
-            f"At the threshold of highest accuracy, {evaluation.threshold:.4f}: FAR {trained.far_at_threshold:.3f}, "
-            f"FRR {trained.frr_at_threshold:.3f}.",
+            *_results(evaluation, collection.manifest.held_out),
             "",
             *calibration_section(calibration),
             "## Data",
@@ -211,13 +211,43 @@ def _model_card(
     )
 
 
+def _results(evaluation: SplitEvaluation, held_out: Mapping[str, str | None]) -> list[str]:
+    """Return how good the run is on what was held out, and of what that was."""
+    if not evaluation.verifications:
+        return ["Not measured: there were too few people, and photos of each, to hold any out for it."]
+    rows, trained = results_table(evaluation.verifications), evaluation.verifications["trained"]
+    if held_out["test"] == "photos":
+        what = (
+            f"Verification on {trained.pairs:,} pairs of held-out photos of the training's own people, in "
+            f"{trained.folds} folds of people: there were too few people to hold some out. **On people whom training "
+            "has not seen it may do far worse; these figures cannot tell.** Thresholds are from other held-out photos "
+            f"of the same people. Rank-1: {evaluation.rank_1['trained']:.3f} of the photos have the right "
+            "person nearest."
+        )
+    else:
+        what = (
+            f"Verification on {trained.pairs:,} pairs of test people, whom neither training nor any choice has "
+            f"seen, in {trained.folds} folds of people; thresholds from the validation people."
+        )
+    return [
+        what,
+        "",
+        _table_row(rows[0]),
+        _table_row(["---"] * len(rows[0])),
+        *(_table_row(row) for row in rows[1:]),
+        "",
+        f"At the threshold of highest accuracy, {evaluation.threshold:.4f}: FAR {trained.far_at_threshold:.3f}, "
+        f"FRR {trained.frr_at_threshold:.3f}.",
+    ]
+
+
 def _head(fitted: FittedHead, config: Mapping[str, Any]) -> str:
     """Return what the head is and how it was chosen."""
     widths, loss = " → ".join(map(str, config["settings"]["widths"])), config["settings"]["loss"]
     trained = (
         f"{widths}, {loss} loss, best of {len(fitted.history)} epochs: {fitted.best_epoch}"
         + (", the start" if fitted.best_epoch == 0 else "")
-        + ", by AUC on validation people."
+        + ", by AUC on the validation side."
     )
     if fitted.choice is None:
         return trained
@@ -244,12 +274,17 @@ def calibration_section(calibration: Calibration) -> list[str]:
     return [
         _HEADING,
         "",
-        f"On {calibration.people:,} validation people with {calibration.photos:,} photos: {calibration.positives:,} "
+        f"On {calibration.people:,} {'people of the training' if calibration.seen else 'validation people'} with "
+        f"{calibration.photos:,} {'held-out ' if calibration.seen else ''}photos: {calibration.positives:,} "
         f"pairs of one person, {calibration.negatives:,} of different people, who make {of_people:,} pairs of people. "
-        "Intervals (95%) say where a rate will be found on as many other people.",
+        + (
+            "On people whom training has not seen, rates and threshold are others."
+            if calibration.seen
+            else "Intervals (95%) say where a rate will be found on as many other people."
+        ),
         "",
         f"- Threshold {calibration.threshold:.4f}{_ends(calibration.threshold_interval, 4)}: "
-        f"{calibration.target.reached_by}{_found(calibration.interval)}.",
+        f"{calibration.reached_by}{_found(calibration.interval)}.",
         f"- At the threshold: FAR {_rate(calibration.far)}, FRR {_rate(calibration.frr)}.",
         f"- Probability of one person: {_probability(calibration)}.",
         f"- Naming faces: {_naming(calibration.identification)}.",

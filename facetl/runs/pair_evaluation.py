@@ -17,6 +17,7 @@ from facetl.errors import DataError
 from facetl.io.json import plain
 from facetl.metrics.bootstrap import VerificationIntervals, verification_intervals
 from facetl.metrics.groups import GroupReport, group_rates
+from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import FoldedPairs, Ints, Pairs, fold_pairs
 from facetl.metrics.roc import Bools, Floats
 from facetl.metrics.verification import (
@@ -37,33 +38,56 @@ Method = tuple[str, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class SplitEvaluation:
-    """Scores of every method on the held-out people, and the distances of the same pairs for each.
+    """Scores of every method on what is held out, and the distances of the same pairs for each.
 
-    `embeddings` of the test photos and `threshold` are those of the last method, which is the run's own.
+    Attributes:
+        verifications, distances: method → scores, and squared distances [pairs]; empty where nothing is held out to
+            measure by, and then `pairs` is None.
+        embeddings: of the test photos by the last method, which is the run's own.
+        thresholds: method → the threshold from the validation side.
+        rank_1: method → share of test photos whose nearest person, by the mean of the validation photos, is the right
+            one; empty where the two sides have different people.
     """
 
     verifications: Mapping[str, Verification]
     distances: Mapping[str, np.ndarray]
-    pairs: FoldedPairs
+    pairs: FoldedPairs | None
     embeddings: np.ndarray
-    threshold: float
+    thresholds: Mapping[str, float]
+    rank_1: Mapping[str, float]
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of the run's own method."""
+        return list(self.thresholds.values())[-1]
 
 
 def evaluate_split(collection: Collection, methods: Iterable[Method], *, seed: int) -> SplitEvaluation:
-    """Verify pairs of test people by every method, each at a threshold from the validation people.
+    """Verify pairs of test photos by every method, each at a threshold from the validation side.
 
     methods: taken one at a time, since the raw features of thousands of photos fill hundreds of megabytes; the last
     is the run's own.
     """
     held_out_labels, tested_labels = collection.side("validation")[1], collection.side("test")[1]
-    pairs = fold_pairs(tested_labels, seed=seed)
-    verifications, distances = {}, {}
-    embeddings, threshold = np.zeros((0, 0), np.float32), 0.0
+    pairs = fold_pairs(tested_labels, seed=seed) if len(tested_labels) else None
+    verifications, distances, thresholds, rank_1 = {}, {}, {}, {}
+    embeddings = np.zeros((0, 0), np.float32)
     for name, chosen, embeddings in methods:
-        threshold = threshold_from(chosen, held_out_labels, seed=seed)
+        thresholds[name] = threshold_from(chosen, held_out_labels, seed=seed)
+        if pairs is None:
+            continue
         distances[name] = pair_distances(embeddings, pairs)
-        verifications[name] = verify_at(distances[name], pairs.same, threshold=threshold, fold=pairs.fold)
-    return SplitEvaluation(verifications, distances, pairs, embeddings, threshold)
+        verifications[name] = verify_at(distances[name], pairs.same, threshold=thresholds[name], fold=pairs.fold)
+        if collection.manifest.same_people:
+            rank_1[name] = _rank_1(chosen, held_out_labels, embeddings, tested_labels)
+    return SplitEvaluation(verifications, distances, pairs, embeddings, thresholds, rank_1)
+
+
+def _rank_1(gallery: np.ndarray, of_gallery: np.ndarray, probes: np.ndarray, of_probes: np.ndarray) -> float:
+    """Return the share of probes whose nearest mean of a person's gallery photos is their own person's."""
+    people = np.unique(of_gallery)
+    means = normalised(np.stack([gallery[of_gallery == person].mean(axis=0) for person in people]))
+    return float(np.mean(people[np.argmax(probes @ means.T, axis=1)] == of_probes))
 
 
 _AT_THRESHOLD = ("far_at_threshold", "frr_at_threshold")

@@ -59,7 +59,8 @@ def recalibrate(
     run = RunFolder(folder)
     config, people = run.training_config(), run.people_of("who its validation people are")
     collection = run_collection(run, config, cache=cache, data=data, on_progress=on_progress, notify=notify)
-    chosen = np.array([photo.identity in people["validation"] for photo in collection.manifest.photos])
+    sides = run.on_sides(collection.manifest)
+    chosen = np.array([photo.split == "validation" for photo in sides.photos])
     features, labels, found = collection.rows(chosen)
     gone = len(people["validation"]) - len(set(found.identities))
     if not chosen.any():
@@ -68,7 +69,10 @@ def recalibrate(
             "people, got none. Restore them, or name their folder by --data."
         )
     embeddings = embed(run.head(), features)
-    calibrated = calibrate_pairs(embeddings, labels, target=target, seed=int(config["settings"]["seed"]), prior=prior)
+    seed = int(config["settings"]["seed"])
+    calibrated = calibrate_pairs(
+        embeddings, labels, target=target, seed=seed, prior=prior, seen=run.held_out_photos() is not None
+    )
     run.write_calibration(calibrated)
     update_calibration(folder, calibrated.calibration)
     return Recalibrated(folder, calibrated.calibration, gone)

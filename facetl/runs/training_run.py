@@ -54,6 +54,8 @@ class RunReport(JsonFields):
         split: side → how many people and photos.
         choice: whether the trained head or the raw features are the run's head, and why; None where not asked.
         signatures: of the SavedModel; without `serve` it takes features, not photos.
+        held_out: `validation` and `test` → `people` that were not trained on, `photos` of those that were, None.
+        rank_1: method → share of held-out photos whose nearest person is the right one; empty of held-out people.
     """
 
     folder: Path
@@ -64,6 +66,8 @@ class RunReport(JsonFields):
     seconds: float
     choice: HeadChoice | None
     signatures: tuple[str, ...]
+    held_out: Mapping[str, str | None]
+    rank_1: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain types, `verification` by method."""
@@ -107,8 +111,7 @@ def train_run(
         )
         baselines = Baselines.fit(features, labels, seed=settings.seed)
         evaluation = evaluate_split(collection, _methods(collection, baselines, fitted), seed=settings.seed)
-        thresholds = {name: scores.threshold for name, scores in evaluation.verifications.items()}
-        RunBaselines.of(baselines, fitted.untrained, thresholds).save(partial.path)
+        RunBaselines.of(baselines, fitted.untrained, evaluation.thresholds).save(partial.path)
         (partial.path / CHECKPOINT).unlink(missing_ok=True)
         config = _config(collection, settings.to_json(), fallback=fitted.fallback, width=fitted.head.output_shape[-1])
         return _complete(
@@ -129,7 +132,8 @@ def train_run(
 def _methods(collection: Collection, baselines: Baselines, fitted: FittedHead) -> Iterator[Method]:
     held_out, tested = collection.side("validation")[0], collection.side("test")[0]
     for name, embedder in embedders(baselines, fitted).items():
-        yield name, embedder(held_out), embedder(tested)
+        chosen = embedder(held_out)
+        yield name, chosen, embedder(tested) if len(tested) else chosen[:0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,8 +253,10 @@ def _checked(trained: TrainedNet) -> int:
 def _net_methods(collection: Collection, head: keras.Model, baselines: Mapping[str, Embedder]) -> Iterator[Method]:
     (held_out, _, chosen), (tested, _, measured) = collection.side("validation"), collection.side("test")
     for name, embedder in baselines.items():
-        yield name, embedder(chosen), embedder(measured)
-    yield "trained", embed(head, held_out), embed(head, tested)
+        known = embedder(chosen)
+        yield name, known, embedder(measured) if len(measured) else known[:0]
+    trained = embed(head, held_out)
+    yield "trained", trained, embed(head, tested) if len(tested) else trained[:0]
 
 
 def _card_of_net(collection: Collection, trained: TrainedNet) -> CardText:
@@ -260,7 +266,7 @@ def _card_of_net(collection: Collection, trained: TrainedNet) -> CardText:
         f"It sees {side}×{side} pixels of {seen_of_photos(collection.spec)}.",
         f"Kept: epoch {trained.best_epoch} of {len(trained.history)}"
         + (", the start" if trained.best_epoch == 0 else "")
-        + ", by AUC on validation people.",
+        + ", by AUC on the validation side.",
     ]
     return CardText(what, trained.limits)
 
@@ -312,14 +318,20 @@ def _complete(
         seconds=seconds,
         choice=choice,
         signatures=signatures_of(extractor),
+        held_out=collection.manifest.held_out,
+        rank_1=evaluation.rank_1,
     )
     Recognizer(extractor, head, threshold=evaluation.threshold).save(partial.path)
     held_out, labels, _ = collection.side("validation")
     # The highest accuracy: that is the threshold that the results are at.
     calibrated = calibrate_pairs(
-        embed(head, held_out), labels, target=Target("accuracy"), seed=int(config["settings"]["seed"])
+        embed(head, held_out),
+        labels,
+        target=Target("accuracy"),
+        seed=int(config["settings"]["seed"]),
+        seen=collection.manifest.same_people,
     )
-    partial.write_people({side: collection.manifest.subset(side).identities for side in SIDES})
+    partial.write_sides(collection.manifest)
     partial.write_config(config)
     partial.write_calibration(calibrated)
     write_json(partial.path / METRICS, report.to_json() | {"run": folder.name})

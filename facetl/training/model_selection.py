@@ -111,7 +111,10 @@ def choose(
     people = len(np.unique(validation[1]))
     gain: float | None
     stderr: float | None
-    if people >= ENOUGH_PEOPLE:
+    if len(np.intersect1d(labels, validation[1])):
+        # Other photos of the same people show nothing about strangers.
+        measured_on, gain, stderr = "validation", None, None
+    elif people >= ENOUGH_PEOPLE:
         measured_on, gain = "validation", trained_auc - raw_auc
         stderr = auc_gain_stderr(*distances, pairs, np.asarray(validation[1]))
     else:

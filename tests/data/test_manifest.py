@@ -268,3 +268,51 @@ def test_rows_are_found_by_path(tmp_path: Path) -> None:
 def test_select_refuses_what_does_not_fit(tmp_path: Path, which: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         people(tmp_path).select(which)
+
+
+def listed_people(*photos: int) -> Manifest:
+    root = Path("/photos")
+    return Manifest(
+        root, tuple(Photo(root / f"P{n}" / f"{i}.jpg", f"P{n}") for n, count in enumerate(photos) for i in range(count))
+    )
+
+
+@pytest.mark.parametrize(
+    ("photos", "validation", "test"),
+    [
+        ((2,) * 6, "people", "people"),
+        ((6, 6), "photos", "photos"),
+        ((10,) * 5, "photos", "photos"),
+        ((2,) * 5, "people", None),
+        ((4, 4, 1), "photos", None),
+    ],
+)
+def test_few_people_are_split_by_photos_or_not_measured(
+    photos: tuple[int, ...], validation: str, test: str | None
+) -> None:
+    split = listed_people(*photos).split_for_training(seed=0, validation=0.2, test=0.2)
+    assert split.held_out == {"validation": validation, "test": test}
+    assert split.same_people == (validation == "photos")
+    assert split.shares == {"validation": 0.2, "test": 0.2}
+    assert len(split) == sum(photos)
+    assert not len(split.subset(""))
+    trained = split.subset("train").counts()
+    assert sum(count >= 2 for count in trained.values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("photos", "found"),
+    [
+        ((10,), "got 1 person, at most 10 photos of one and 1 with 2 or more"),
+        ((1,) * 5, "got 5 people, at most 1 photo of one and 0 with 2 or more"),
+        ((3, 3, 3), "got 3 people, at most 3 photos of one and 3 with 2 or more"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(photos: tuple[int, ...], found: str) -> None:
+    with pytest.raises(DataError, match=found):
+        listed_people(*photos).split_for_training(seed=0, validation=0.2, test=0.2)
+
+
+def test_a_run_has_validation_people() -> None:
+    with pytest.raises(DataError, match=r"--validation: .* above 0"):
+        listed_people(*(4,) * 9).split_for_training(seed=0, validation=0, test=0.2)

@@ -113,3 +113,19 @@ def test_fractions_that_make_no_sense(validation: float, test: float) -> None:
         splits.assign(people(9), seed=0, validation=validation, test=test)
     with pytest.raises(DataError, match="split fractions"):
         splits.side("a", seed=0, validation=validation, test=test)
+
+
+def test_photos_of_the_same_people_are_dealt_by_their_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = (
+        {f"a/{n}": n / 10 for n in range(7)} | {f"b/{n}": (9 - n) / 10 for n in range(6)} | {"c/0": 0.0, "c/1": 0.1}
+    )
+    monkeypatch.setattr(splits, "position", lambda name, *, seed: places[name])
+    photos = {one: [path for path in places if path[0] == one] for one in "abc"}
+    sides = splits.assign_photos(photos, seed=0, validation=0.2, test=0.3)
+    assert sides is not None
+    # 0.3 of 7 is 2.1 photos; every side has two of a person. Whoever has fewer than six is for training alone.
+    assert {path for path, side in sides.items() if side == "test"} == {"a/0", "a/1", "b/5", "b/4"}
+    assert {path for path, side in sides.items() if side == "validation"} == {"a/2", "a/3", "b/3", "b/2"}
+    assert len(sides) == len(places)
+    assert splits.assign_photos({"a": photos["a"], "b": photos["b"][:5]}, seed=0, validation=0.2, test=0.2) is None
+    assert splits.assign_photos({"a": photos["a"], "b": photos["b"][:4]}, seed=0, validation=0.2, test=0) is not None

@@ -21,6 +21,9 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings import dataset
 from facetl.errors import RunError, WeightsError
 from facetl.images.decode import read_photo
+from facetl.methods.continual.new_people import Known
+from facetl.methods.distillation.teacher import Teacher
+from facetl.people.run_erasure import forget_in_run
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import RunFolder
 from facetl.runs.evaluated_run import EvaluatedRun
@@ -205,3 +208,73 @@ def test_what_is_no_net_for_a_run_is_refused(made: Made, tmp_path: Path) -> None
     with pytest.raises(WeightsError, match="square"):
         write_net_run(tmp_path / "run", trained(net), made.manifest, sight)
     assert not (tmp_path / "run").exists()
+
+
+def run_of_few(room: Path, make_people: Callable[..., Path], *, people: int, photos: int) -> RunReport:
+    folder = make_people(room / "photos", people=people, photos=photos, side=40, noise=90.0)
+    manifest = Manifest.from_folder(folder).split_for_training(seed=1, validation=0.2, test=0.2)
+    return write_net_run(room / "models" / "few", trained(tiny_net()), manifest, Sight(cache=room / "cache", crop=0.8))
+
+
+def test_of_few_people_photos_are_held_out_and_that_is_written_everywhere(
+    tmp_path: Path, make_people: Callable[..., Path]
+) -> None:
+    report = run_of_few(tmp_path, make_people, people=3, photos=7)
+    folder = report.folder
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["held_out"] == {"validation": "photos", "test": "photos"}
+    assert metrics["split"]["test"] == {"people": 3, "photos": 6}
+    # By hand: the six test photos against the means of the six validation photos.
+    run = RunFolder(folder)
+    split = run.on_sides(Manifest.from_folder(tmp_path / "photos"))
+    embeddings = Recognizer.load(folder).embed(split.paths).embeddings
+    sides, names = np.array([p.split for p in split.photos]), np.array([p.identity for p in split.photos])
+    assert np.bincount(np.unique(sides, return_inverse=True)[1]).tolist() == [6, 9, 6]
+    means = {n: embeddings[(sides == "validation") & (names == n)].sum(0) for n in sorted(set(names))}
+    right = [
+        max(means, key=lambda one: float(e @ means[one]) / float(np.linalg.norm(means[one]))) == name
+        for e, name in zip(embeddings[sides == "test"], names[sides == "test"], strict=True)
+    ]
+    assert metrics["rank_1"]["trained"] == pytest.approx(np.mean(right))
+    card, page = (folder / "MODEL_CARD.md").read_text(), (folder / "report.html").read_text()
+    assert "held-out photos of the training's own people" in card
+    assert "neither training nor any choice" not in card
+    assert "people that training saw on other photos" in page
+    assert "never saw" not in page.split("Training")[0]
+
+    done = recalibrate(folder, Target("f1"), cache=tmp_path / "cache")
+    assert done.calibration.photos == 6
+    assert done.calibration.seen
+    assert done.to_json()["people_in_training"] is True
+    assert "the training's own people" in EvaluatedRun.load(folder).threshold_chosen
+
+    forget_in_run(folder, "Person_01", photos=None, cache=None)
+    assert "Person_01" not in (folder / "people.json").read_text()
+    assert run.held_out_photos() is not None
+
+
+def test_where_nothing_can_be_held_out_to_measure_by_the_run_says_so(
+    tmp_path: Path, make_people: Callable[..., Path]
+) -> None:
+    report = run_of_few(tmp_path, make_people, people=4, photos=2)
+    assert report.held_out == {"validation": "people", "test": None}
+    assert report.to_json()["verification"] == {}
+    assert report.rank_1 == {}
+    assert "Not measured" in (report.folder / "MODEL_CARD.md").read_text()
+    assert "Not measured" in (report.folder / "report.html").read_text()
+    assert 0 < Recognizer.load(report.folder).threshold < 4
+
+
+@pytest.mark.parametrize(("people", "photos"), [(2, 6), (4, 2)])
+def test_what_needs_people_who_were_held_out_is_refused(
+    tmp_path: Path, make_people: Callable[..., Path], people: int, photos: int
+) -> None:
+    folder = run_of_few(tmp_path, make_people, people=people, photos=photos).folder
+    with pytest.raises(RunError, match=r"facetl enroll, or train again on 6 people or more"):
+        Known.of(folder, cache=tmp_path / "cache")
+    if photos == 2:
+        with pytest.raises(RunError, match="compared with its teacher on test people, and this run has none"):
+            Teacher.of_run(folder, cache=tmp_path / "cache")
+    else:
+        teacher = Teacher.of_run(folder, cache=tmp_path / "cache")
+        assert teacher.manifest.held_out == {"validation": "photos", "test": "photos"}

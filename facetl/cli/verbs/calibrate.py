@@ -55,7 +55,7 @@ def calibrate(
 def _put(done: Recalibrated) -> None:
     calibration = done.calibration
     put(f"threshold    {calibration.threshold:.4f}{_within(calibration.threshold_interval)}")
-    put(f"chosen       {calibration.target.reached_by}")
+    put(f"chosen       {calibration.reached_by}")
     put(f"FAR          {calibration.far.value:.4f}{_within(calibration.far.interval)}")
     put(f"FRR          {calibration.frr.value:.4f}{_within(calibration.frr.interval)}")
     if calibration.target.kind not in ("far", "accuracy"):
@@ -74,7 +74,10 @@ def _put(done: Recalibrated) -> None:
             f"naming       {naming.method}, threshold {naming.threshold:.4f}, margin {naming.margin:.4f}: "
             f"FPIR {naming.fpir:.3f}, DIR {naming.dir:.3f} with {naming.enrolled:,} people enrolled"
         )
-    put("intervals    95%: where a rate will be found on as many other people")
+    if calibration.seen:
+        put("intervals    none for other people: the run was trained on these, and other photos of them were held out")
+    else:
+        put("intervals    95%: where a rate will be found on as many other people")
     put(f"run          {done.folder}")
 
 

@@ -12,7 +12,16 @@ from facetl._tensorflow import start_tensorflow
 from facetl.backbones.spec import ALIGNED_CROP
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, new_run
-from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
+from facetl.cli.output import (
+    EpochTable,
+    counted,
+    notify,
+    photo_progress,
+    put_held_out,
+    put_json,
+    put_run,
+    put_verification,
+)
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.data.layouts import read_layout
 from facetl.methods.scratch.scratch_settings import ScratchSettings
@@ -57,7 +66,8 @@ def scratch(
     settings = _settings(given, None if repeated is None else repeated.settings)
     layout = layout if repeated is None or "layout" in given.options else repeated.layout
     shares = shares_of(repeated, given, validation=validation, test=test)
-    manifest = read_layout(folder, layout).with_splits(seed=settings.seed, **shares)
+    manifest = read_layout(folder, layout).split_for_training(seed=settings.seed, **shares)
+    put_held_out(manifest)
     start_tensorflow()
     from facetl.methods.scratch.scratch_training import train_from_scratch
 

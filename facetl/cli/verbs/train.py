@@ -10,9 +10,19 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, new_run, open_collection
-from facetl.cli.output import EpochTable, counted, notify, photo_progress, put_json, put_run, put_verification
+from facetl.cli.output import (
+    EpochTable,
+    counted,
+    notify,
+    photo_progress,
+    put_held_out,
+    put_json,
+    put_run,
+    put_verification,
+)
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options, training_settings
 from facetl.data.fetch import sources
+from facetl.data.layouts import read_layout
 from facetl.training.settings import TrainingSettings
 
 SAMPLE = Path("data/sample")
@@ -59,6 +69,8 @@ def train_people(
             if weights is None and stored.source == "file":
                 weights = stored.path
     shares = shares_of(repeated, given, validation=validation, test=test)
+    # What cannot be split is refused before weights are fetched and features computed.
+    put_held_out(read_layout(folder, layout).split_for_training(seed=settings.seed, **shares))
     collection = open_collection(
         folder,
         options.extractor_spec(extractor, tap, grid, crop, mirror, preset, align=align, grey=grey, base=base),
@@ -71,7 +83,7 @@ def train_people(
     official = sorted({photo.split for photo in collection.manifest.photos} & {"validation", "test"})
     for side in official:
         notify(f"{side} people are those of the set's own lists: --{side} does not count")
-    collection = collection.with_splits(seed=settings.seed, **shares)
+    collection = collection.split_for_training(seed=settings.seed, **shares)
     start_tensorflow()
     from facetl.runs.training_run import split_counts, train_run
 

@@ -17,7 +17,7 @@ from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES, side
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection
-from facetl.errors import DataError, PhotoError
+from facetl.errors import DataError, PhotoError, RunError
 from facetl.faces.alignment import CroppedSpec
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import choose
@@ -94,6 +94,17 @@ class Known:
         """
         run = RunFolder(folder)
         config, people = run.training_config(), run.people_of("whom it was trained on")
+        if run.held_out_photos() is not None:
+            raise RunError(
+                f"{folder}: an update measures on people who were held out, and this run, of few people, held out "
+                "photos of those it was trained on. Name new people by facetl enroll, or train again on 6 people or "
+                "more."
+            )
+        if not people["test"]:
+            raise RunError(
+                f"{folder}: an update measures on test people, and this run has none. Name new people by facetl "
+                "enroll, or train again on 6 people or more."
+            )
         roots = [data, *(Path(one["data"]) for one in config.get("updates", ()))]
         everyone = frozenset[str]().union(*people.values())
         opened = []

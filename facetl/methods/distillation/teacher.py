@@ -24,7 +24,7 @@ from facetl.io.arrays import Rows, RowView, take_columns
 from facetl.metrics.baselines import Raw
 from facetl.recognition.photo_embeddings import embed_manifest
 from facetl.recognition.recognizer import Recognizer
-from facetl.recognition.run_folder import RunFolder, SplitPeople
+from facetl.recognition.run_folder import RunFolder
 from facetl.training.head import embed, join
 from facetl.training.model_selection import raw_head
 from facetl.training.whitening import Whitening
@@ -113,10 +113,9 @@ class Teacher:
             images, layout = Path(config["data"]), str(config.get("layout", "folders"))
         else:
             layout = "folders"
-        known = run.people_of("who its test people are")
         found = embed_manifest(recognizer, read_layout(images, layout), cache=cache, on_progress=on_progress)
         collection = Collection.of(found, recognizer.backbone.spec, recognizer.backbone.weights)
-        manifest = _on_sides(collection.manifest, known, validation=validation, test=test, seed=seed)
+        manifest = _on_sides(collection.manifest, run, validation=validation, test=test, seed=seed)
         return cls(
             name=run.name,
             description=f"the run {run.name}",
@@ -153,7 +152,7 @@ class Teacher:
             cache=cache,
             on_progress=on_progress,
             on_faces=on_faces,
-        ).with_splits(seed=seed, validation=validation, test=test)
+        ).split_for_training(seed=seed, validation=validation, test=test)
         head = _head_of_features(collection, seed)
         extractor = make_extractor(spec, collection.weights)
         return cls(
@@ -173,12 +172,19 @@ def is_run(run: str, models: Path) -> bool:
     return any(RunFolder(folder).is_run for folder in (Path(run).expanduser(), models / run))
 
 
-def _on_sides(manifest: Manifest, known: SplitPeople, *, validation: float, test: float, seed: int) -> Manifest:
-    side_of = {person: side for side in SIDES for person in known[side]}
-    if not side_of:
-        return manifest.with_splits(seed=seed, validation=validation, test=test)
-    photos = tuple(dataclasses.replace(photo, split=side_of.get(photo.identity, "train")) for photo in manifest.photos)
-    split = dataclasses.replace(manifest, photos=photos)
+def _on_sides(manifest: Manifest, run: RunFolder, *, validation: float, test: float, seed: int) -> Manifest:
+    known = run.people_of("who its test people are")
+    if not any(known.values()):
+        return manifest.split_for_training(seed=seed, validation=validation, test=test)
+    photos = run.on_sides(manifest).photos
+    split = dataclasses.replace(
+        manifest, photos=tuple(dataclasses.replace(photo, split=photo.split or "train") for photo in photos)
+    )
+    if not known["test"]:
+        raise RunError(
+            f"{run.path}: a student is compared with its teacher on test people, and this run has none. Train it on "
+            "6 people with 2 photos each or more, or on 2 with 6 photos each."
+        )
     missing = [side for side in SIDES if not len(split.subset(side))]
     if missing:
         raise RunError(

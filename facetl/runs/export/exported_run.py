@@ -200,7 +200,7 @@ def run_faces(
                 f"{folder}: the run's photos are needed, and {root} is gone or its people are not known. Name a folder."
             )
         manifest = read_layout(root, str(config.get("layout", "folders")))
-        manifest = manifest.select(np.array([photo.identity in known[side] for photo in manifest.photos]))
+        manifest = run.on_sides(manifest).subset(side)
     return Faces.of(first_people(manifest, most), recognizer.backbone.spec.align, cache=cache, on_progress=on_progress)
 
 
