@@ -70,7 +70,7 @@ class VerifyPairs(keras.callbacks.Callback):
         seed: of these.
         loss: see above.
 
-    Raises CollapseError in an epoch whose embeddings are not finite.
+    Raises CollapseError in an epoch whose loss or embeddings are not finite.
     """
 
     def __init__(
@@ -93,16 +93,21 @@ class VerifyPairs(keras.callbacks.Callback):
 
     def auc_of(self, model: keras.Model) -> float:
         """Return the AUC of the validation pairs under a model."""
-        return auc(pair_distances(as_unit(embed(model, self.features)), self.pairs), self.pairs.same)
+        embeddings = embed(model, self.features)
+        if not np.isfinite(embeddings).all():
+            raise TrainingError(
+                "before the first epoch, the embeddings of validation photos must be finite, got NaN or infinity. Give "
+                "features, and weights to begin with, that are finite."
+            )
+        return auc(pair_distances(as_unit(embeddings), self.pairs), self.pairs.same)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Embed the validation rows and log how well their pairs are separated."""
         embeddings = embed(embedder_of(self.model), self.features)
-        if not np.isfinite(embeddings).all():
-            raise CollapseError(
-                f"training diverged in epoch {epoch + 1}: the embeddings are no numbers any more. "
-                "Try a lower --learning-rate."
-            )
+        loss = (logs or {}).get("loss", 0.0)
+        if not (np.isfinite(loss) and np.isfinite(embeddings).all()):
+            what = "the embeddings are no numbers any more" if np.isfinite(loss) else f"the loss is {loss}"
+            raise CollapseError(f"training diverged in epoch {epoch + 1}: {what}. Try a lower --learning-rate.")
         self.embeddings = as_unit(embeddings)
         self.distances = pair_distances(self.embeddings, self.pairs)
         if logs is not None:

@@ -98,6 +98,8 @@ def fit_head(
     began = time.monotonic()
     _make_deterministic(settings.seed)
     labels = np.asarray(labels)
+    # It reads all features: those that are not finite are refused before any training.
+    raw = Raw().fit(features)
     front = Whitening.fit(features, labels, layout=layout, **settings.whitening_options)
     front_model = front.model(features.shape[1])
     rows, held_out = front.reduce(features), front.reduce(validation[0])
@@ -126,7 +128,6 @@ def fit_head(
     )
     choice = None
     if settings.fallback:
-        raw = Raw().fit(features)
         choice = choose(
             features,
             labels,

@@ -180,8 +180,12 @@ def test_a_thumbnail_must_be_an_image(contents, tmp_path):
     bad = Mistake(b"<svg onload=alert(1)>", png(), 1.0, True, "x")
     with pytest.raises(DataError, match="PNG or JPEG"):
         write_report(tmp_path / "r.html", title="t", verifications=contents["verifications"], mistakes=[bad])
-    with pytest.raises(DataError, match="at least one method"):
-        write_report(tmp_path / "r.html", title="t", verifications={})
+
+
+def test_a_run_without_figures_has_a_page_that_says_so(tmp_path):
+    page = write_report(tmp_path / "r.html", title="t", verifications={}).read_text()
+    assert "Not measured: there were too few people" in page
+    assert "<table" not in page
 
 
 def test_summary_says_whether_the_head_pays():

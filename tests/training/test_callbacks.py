@@ -160,6 +160,14 @@ def test_embeddings_that_are_no_numbers_end_the_training() -> None:
         validate.on_epoch_end(2, {"loss": math.nan})
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training(loss: float) -> None:
+    validate = VerifyPairs((POINTS, LABELS), pairs=PAIRS)
+    validate.set_model(SimpleNamespace(embedder=unit_head()))
+    with pytest.raises(CollapseError, match=rf"diverged in epoch 3: the loss is {loss}\. Try a lower --learning-rate"):
+        validate.on_epoch_end(2, {"loss": loss})
+
+
 class Recorded:
     """A model that remembers one weight an epoch."""
 

@@ -358,6 +358,23 @@ class TestRefusing:
         with pytest.raises(CollapseError, match=r"diverged in epoch 1: .*--learning-rate"):
             fitted_with(small_settings(learning_rate=1e30))
 
+    @pytest.mark.parametrize("front", ["none", "discriminant"])
+    @pytest.mark.parametrize("side", ["train", "validation"])
+    def test_features_that_are_no_numbers_are_refused_before_training(self, side: str, front: str) -> None:
+        sides = {"train": TRAIN, "validation": VALIDATION}
+        features = sides[side][0].copy()
+        features[3, 5] = np.nan
+        sides[side] = features, sides[side][1]
+        logs: list[dict[str, float]] = []
+        with pytest.raises((DataError, TrainingError), match=r"must be finite.*NaN"):
+            fit_head(
+                *sides["train"],
+                small_settings(standardise=front),
+                validation=sides["validation"],
+                on_epoch=lambda epoch, values: logs.append(values),
+            )
+        assert not logs
+
     @pytest.mark.parametrize("sampler", ["random", "pk"])
     def test_a_damaged_cache_met_while_training_is_reported_as_such(self, sampler: str) -> None:
         class Damaged:
