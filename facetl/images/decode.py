@@ -8,15 +8,16 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from facetl.data.metadata.header import FORMATS, MAX_BYTES, readable_formats
 from facetl.errors import PhotoError
@@ -29,6 +30,10 @@ Decode = Callable[[bytes], NDArray[np.uint8]]
 MAX_PIXELS = 80_000_000
 # A file that begins so was a photo once, however little of it is left.
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
+# Of a JPEG that ends too early, as downloads and cards that filled up leave it: the share of the picture that may lack,
+# grey then. Of a progressive one that share is nothing or all of it: see `_nearly_known`.
+_MAY_LACK = 0.05
+_END = b"\xff\xd9"
 _DECODED_BYTES = 256 * 2**20  # decoded photos held at a time; phone photos take 36 MB each
 
 
@@ -36,9 +41,10 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
     """Decode a photo to upright RGB, [height, width, 3] uint8.
 
     The format is found by the content, never by the file's name. The EXIF orientation is applied; grey, palette
-    and CMYK become RGB; 16 bits become 8; transparency is dropped. Raises PhotoError with the reason
-    `unreadable`, `empty-file`, `too-large`, `not-an-image`, `broken`, or, for HEIC and AVIF where what reads them is
-    missing, `needs-facetl[heic]` and `needs-pillow>=11.3`.
+    and CMYK become RGB; 16 bits become 8; transparency is dropped. A JPEG that ends too early is decoded where at most
+    5% of the picture lacks, or, of a progressive one, no more than the last bit of its coefficients. Raises PhotoError
+    with the reason `unreadable`, `empty-file`, `too-large`, `not-an-image`, `truncated`, `broken`, or, for HEIC and
+    AVIF where what reads them is missing, `needs-facetl[heic]` and `needs-pillow>=11.3`.
     """
     data, name = _load(source)
     if not data:
@@ -50,10 +56,9 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
             opaque_tiff = image.format == "TIFF" and not image.mode.endswith("A")
             return _by_opencv(data) if opaque_tiff else _by_pillow(image)
         except Exception as error:  # on forged files Pillow's readers raise whatever they meet
-            reason = " ".join(str(error).split())
-            raise PhotoError(
-                "broken", f"{name}: the photo is truncated or damaged ({reason}). Restore it from a copy."
-            ) from error
+            if isinstance(error, OSError) and image.format in ("JPEG", "MPO") and _is_truncated(data, error):
+                return _without_end(data, name)
+            raise _damaged(data, name, error) from error
 
 
 def _load(source: Path | str | bytes) -> tuple[bytes, str]:
@@ -76,9 +81,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise PhotoError("too-large", f"{name}: {error}") from error
     except Exception as error:
         if data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or formats != FORMATS:
-            raise PhotoError(
-                "broken", f"{name}: the photo is truncated, damaged or of a rare kind. Restore it, or save it as PNG."
-            ) from error
+            raise _damaged(data, name, error) from error
         raise PhotoError("not-an-image", f"{name}: expected one of {', '.join(FORMATS)}.") from error
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise PhotoError("not-an-image", f"{name}: a photo has 8 or 16 bits a colour, got 32. Save it as PNG.")
@@ -87,6 +90,104 @@ def _opened(data: bytes, name: str) -> Image.Image:
             "too-large", f"{name}: a photo may have at most {MAX_PIXELS:,} pixels, got {image.width}×{image.height}."
         )
     return image
+
+
+def _damaged(data: bytes, name: str, error: Exception) -> PhotoError:
+    if _is_truncated(data, error):
+        return PhotoError("truncated", f"{name}: the photo ends too early. Restore it from a copy.")
+    # Pillow's own message names an object in the memory.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())})"
+    return PhotoError(
+        "broken", f"{name}: the photo is damaged or of a rare kind{reason}. Restore it from a copy, or save it as PNG."
+    )
+
+
+def _is_truncated(data: bytes, error: Exception) -> bool:
+    if data[:4] == b"RIFF":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        # Where its directory or its pixels lie.
+        order: Literal["little", "big"] = "little" if data[:1] == b"I" else "big"
+        return int.from_bytes(data[4:8], order) + 2 > len(data) or _tiff_end(data) > len(data)
+    if data[4:8] == b"ftyp":
+        at, size = 0, 8
+        while at < len(data) and size >= 8:  # 0 and 1 are those of a last and of a very long box
+            size = int.from_bytes(data[at : at + 4], "big")
+            at += size
+        return at > len(data)
+    return any(word in str(error).casefold() for word in ("truncated", "end of file", "too short", "unexpected end"))
+
+
+def _tiff_end(data: bytes) -> int:
+    """Return where the last strip or tile of a TIFF's first picture ends; 0 where that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            tags = image.tag_v2
+            places = zip(tags.get(273) or tags[324], tags.get(279) or tags[325], strict=True)
+            return max(int(offset) + int(count) for offset, count in places)
+    except Exception:  # noqa: BLE001 - as above: whatever they meet
+        return 0
+
+
+def _without_end(data: bytes, name: str) -> np.ndarray:
+    """Decode a JPEG that ends too early; PhotoError where too much of it lacks."""
+    try:
+        with Image.open(io.BytesIO(data + _END), formats=("JPEG",)) as image:
+            pixels = _by_pillow(image)
+            lacking = _lacking(image, data)
+    except Exception as error:  # as above
+        raise _damaged(data, name, OSError("truncated")) from error
+    if lacking > _MAY_LACK:
+        raise PhotoError(
+            "truncated",
+            f"{name}: of a photo that ends too early {_MAY_LACK:.0%} at most may lack, got more. Restore it from a "
+            "copy.",
+        )
+    return pixels
+
+
+def _lacking(image: Image.Image, data: bytes) -> float:
+    """Return the share of a JPEG's picture that its data ends before, in [0, 1]."""
+    if "progressive" in image.info:
+        return float(not (_scan_ends(image, data) or _nearly_known(image, data)))
+    # libjpeg leaves blocks without data at zero, which is the middle of the range.
+    planes = np.asarray(image).reshape(image.height, image.width, -1)
+    grey = ((planes == 127) | (planes == 128)).all(axis=2)
+    whole = np.flatnonzero(~grey[:, -8:].all(axis=1))
+    below = int(whole[-1]) + 1 if whole.size else 0
+    return float(grey[below:].sum() / grey.size)
+
+
+def _scan_ends(image: Image.Image, data: bytes) -> bool:
+    """Return whether the last scan is whole: more data changes no pixel then."""
+    more = bytes(range(1, 255)) * 16
+    with Image.open(io.BytesIO(data + more + _END), formats=("JPEG",)) as other:
+        return np.array_equal(np.asarray(other), np.asarray(image))
+
+
+def _nearly_known(image: Image.Image, data: bytes) -> bool:
+    """Return whether the scans before the last one give all coefficients but for their last bit (ITU-T T.81, G.1.1)."""
+    left = {layer[0]: np.full(64, 99) for layer in image.layer}
+    for scan in list(_scans(data))[:-1]:
+        count = scan[0]
+        first, last, bits = scan[1 + 2 * count : 4 + 2 * count]
+        for component in scan[1 : 1 + 2 * count : 2]:
+            left[component][first : last + 1] = bits & 15
+    return all(int(bits.max()) <= 1 for bits in left.values())
+
+
+def _scans(data: bytes) -> Iterator[bytes]:
+    """Give the headers of a JPEG's scans."""
+    at = 2
+    while 0 <= at < len(data) - 4:
+        marker = data[at + 1]
+        if data[at] != 0xFF or marker in (0x00, 0xFF) or 0xD0 <= marker <= 0xD7:
+            at = data.find(b"\xff", at + 1)
+            continue
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            yield data[at + 4 : end]
+        at = end
 
 
 def _by_opencv(data: bytes) -> np.ndarray:

@@ -153,7 +153,7 @@ class TestPhotosThatDoNotCount:
         broken.write_bytes(broken.read_bytes()[:-40])
         (people / "Person_02" / "02.png").write_bytes(b"")
         found = open_collection(people)
-        assert found.report.skipped == {"broken": 1, "empty-file": 1, "not-an-image": 1}
+        assert found.report.skipped == {"truncated": 1, "empty-file": 1, "not-an-image": 1}
         assert len(found.manifest) == found.features.shape[0] == 18
         assert broken not in found.manifest.paths
         np.testing.assert_array_equal(found.features.array(), expected_rows(found.manifest.paths))

@@ -139,7 +139,7 @@ class TestResult:
             "poor": 2,
             "without_face": 1,
             "unusable": 0,
-            "skipped": {"broken": 1, "not-an-image": 1},
+            "skipped": {"truncated": 1, "not-an-image": 1},
         }
         assert json.loads(json.dumps(told)) == told
 

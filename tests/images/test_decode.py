@@ -204,7 +204,7 @@ class TestHeic:
     def test_truncated(self, share: float) -> None:
         noise = np.random.default_rng(1).integers(0, 256, (60, 50, 3), dtype=np.uint8)
         data = encoded(noise, "HEIF")
-        assert reason(data[: int(len(data) * share)]) == "broken"
+        assert reason(data[: int(len(data) * share)]) == "truncated"
 
     def test_more_pixels_than_are_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = encoded(quarters(), "HEIF")
@@ -264,6 +264,57 @@ class TestOrientation:
         assert read_photo(damaged).shape == (24, 40, 3)
 
 
+class TestCutShort:
+    """Files that end too early, as downloads and full cards leave them."""
+
+    @staticmethod
+    def smooth(height: int = 256, width: int = 192) -> Image.Image:
+        coarse = np.random.default_rng(7).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        return Image.fromarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+    def test_a_jpeg_without_its_end_marker_is_whole(self, mode: str, options: dict[str, int]) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = encoded(self.smooth().convert(mode), "JPEG", exif=exif, **options)
+        assert data.endswith(b"\xff\xd9")
+        for cut in (1, 2):
+            np.testing.assert_array_equal(read_photo(data[:-cut]), read_photo(data))
+
+    def test_a_jpeg_cut_in_its_last_rows_keeps_the_rest(self) -> None:
+        data = encoded(self.smooth(512), "JPEG", quality=92)
+        whole = read_photo(data)
+        for share in (0.99, 0.97):
+            image = read_photo(data[: int(len(data) * share)])
+            assert image.shape == whole.shape
+            # 5% are 26 rows; JPEG's blocks here have 16.
+            np.testing.assert_array_equal(image[: 512 - 48], whole[: 512 - 48])
+            assert (image[-1, -8:] == 128).all()
+        for share in (0.9, 0.8, 0.5):
+            assert reason(data[: int(len(data) * share)]) == "truncated"
+
+    def test_of_a_progressive_jpeg_the_last_bits_may_lack(self) -> None:
+        data = encoded(self.smooth(), "JPEG", progressive=True, quality=92)
+        whole = read_photo(data).astype(int)
+        scans = [place for place in range(len(data)) if data[place : place + 2] == b"\xff\xda"]
+        assert len(scans) == 10
+        within_last = read_photo(data[: scans[-1] + 40]).astype(int)
+        assert np.abs(within_last - whole).mean() < 4
+        # The scan before gives the last bit of red's differences: still only a bit; the fourth, new coefficients.
+        assert read_photo(data[: scans[-2] + 40]).shape == whole.shape
+        assert reason(data[: scans[3] + 40]) == "truncated"
+
+    @pytest.mark.parametrize("cut", [4, 12, 16])
+    def test_a_png_without_its_last_chunk_is_whole(self, cut: int) -> None:
+        np.testing.assert_array_equal(read_photo(encoded(quarters(), "PNG")[:-cut]), quarters())
+
+    def test_a_photo_that_ends_in_grey_by_itself_is_whole(self) -> None:
+        grey = np.full((64, 64, 3), 128, np.uint8)
+        grey[:8] = 30
+        assert read_photo(encoded(grey, "JPEG")).shape == (64, 64, 3)
+
+
 class TestRefused:
     def test_empty(self, tmp_path: Path) -> None:
         (tmp_path / "empty.jpg").touch()
@@ -278,16 +329,25 @@ class TestRefused:
     def test_other_bytes(self, data: bytes) -> None:
         assert reason(data) == "not-an-image"
 
-    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM"])
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "AVIF"])
     @pytest.mark.parametrize("share", [0.5, 0.75, 0.9])
     def test_truncated(self, kind: str, share: float) -> None:
         noise = np.random.default_rng(1).integers(0, 256, (60, 50, 3), dtype=np.uint8)
         data = encoded(noise, kind)
-        assert reason(data[: int(len(data) * share)]) == "broken"
+        assert reason(data[: int(len(data) * share)]) == "truncated"
 
-    @pytest.mark.parametrize(("kind", "left"), [("JPEG", 20), ("PNG", 20), ("TIFF", 9), ("WEBP", 20), ("GIF", 9)])
-    def test_truncated_within_the_header(self, kind: str, left: int) -> None:
-        assert reason(encoded(quarters(), kind)[:left]) == "broken"
+    @pytest.mark.parametrize(
+        ("kind", "left", "expected"),
+        [
+            ("JPEG", 20, "broken"),
+            ("PNG", 20, "truncated"),
+            ("TIFF", 9, "truncated"),
+            ("WEBP", 20, "truncated"),
+            ("GIF", 9, "broken"),
+        ],
+    )
+    def test_truncated_within_the_header(self, kind: str, left: int, expected: str) -> None:
+        assert reason(encoded(quarters(), kind)[:left]) == expected
 
     @pytest.mark.parametrize("kind", ["TIFF", "PPM"])
     def test_32_bits_a_pixel(self, kind: str) -> None:
