@@ -14,7 +14,7 @@ import numpy as np
 from facetl.data.manifest import Manifest, Photo
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
-from facetl.io.files import atomic_folder, csv_bytes, write_atomic
+from facetl.io.files import atomic_folder, beside, csv_bytes, write_atomic
 from facetl.io.json import write_json
 
 LISTING = "openset.csv"
@@ -131,7 +131,7 @@ def write_openset(
     if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(split.root)):
         raise DataError(f"{out} lies inside the folder of people and would be taken for one. Choose another folder.")
     try:
-        with atomic_folder(out, partial=out.with_name(f".{out.name}.{os.getpid()}.partial")) as partial:
+        with atomic_folder(out, partial=beside(out, f".{os.getpid()}.partial")) as partial:
             _write_photos(split, partial, link=link, progress=progress)
             rows = ((name, photo.identity, part) for photo, name, part in _placed(split))
             write_atomic(partial / LISTING, csv_bytes([COLUMNS, *rows]))

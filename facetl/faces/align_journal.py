@@ -21,6 +21,7 @@ from facetl.faces.detectors import Face
 from facetl.faces.quality import FaceQuality, Pose
 from facetl.io.files import open_bytes, open_private, sync_folder, write_fully
 from facetl.io.json import JsonFields
+from facetl.io.text import cut
 
 FILE_NAME = ".facetl-align.jsonl"
 POOR = "_poor"
@@ -155,7 +156,7 @@ class Names:
         It is the photo's own without its ending, where that is free; else a part of the sha256 is added.
         """
         photo = PurePosixPath(path)
-        stem = os.fsdecode(os.fsencode(photo.stem)[:_STEM_BYTES])
+        stem = cut(photo.stem, _STEM_BYTES)
         for base in (stem, f"{stem}-{sha[:8]}", f"{stem}-{sha}"):
             whole = str(photo.with_name(base))
             if not any(self._has(_key(place)) for place in (whole, f"{POOR}/{whole}")):

@@ -215,8 +215,7 @@ class _Run:
         done = [self.journal.done[sha] for sha in self.photos if sha in self.journal.done]
         kinds = Counter(face.kind for photo in done for face in photo.faces)
         return AlignReport(
-            # JSON and terminals take no name that is not UTF-8.
-            out=os.fsencode(self.out).decode(errors="replace"),
+            out=str(self.out),
             photos=self.total,
             aligned=self.aligned,
             known=self.known,

@@ -27,12 +27,13 @@ from numpy.typing import NDArray
 
 from facetl.errors import CacheError, CacheFullError, CacheLockedError
 from facetl.io.system import usable_processors
+from facetl.io.text import LONGEST_NAME, cut
 
 # How the names of files begin that are not whole yet; a kill leaves one behind.
 PARTIAL = ".partial-"
 _CHUNK = 64  # files a thread takes at a time
 Sync = Literal["folder", "file", "none"]
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
 
@@ -43,7 +44,7 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
-        raise _disk_error(folder, reason, full=error.errno in _FULL) from error
+        raise _disk_error(folder, reason, full=error.errno in FULL) from error
     except sqlite3.OperationalError as error:
         name = getattr(error, "sqlite_errorname", "")
         raise _disk_error(folder, f"index: {error}", full=name in _SQLITE_FULL) from error
@@ -174,8 +175,8 @@ def atomic_folder(
         replace: put the new folder in the place of one that is there, which is `.NAME.old` for a moment.
         mode: who may read a folder that is made here.
     """
-    partial = partial or folder.with_name(f".{folder.name}.partial")
-    old = folder.with_name(f".{folder.name}.old")
+    partial = partial or beside(folder, ".partial")
+    old = beside(folder, ".old")
     partial.mkdir(mode=mode, parents=True, exist_ok=True)
     try:
         yield partial
@@ -190,6 +191,11 @@ def atomic_folder(
         raise
     if replace:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return the hidden name `.NAME<ending>` beside a file or folder, NAME cut where it is too long for that."""
+    return path.with_name(f".{cut(path.name, LONGEST_NAME - 1 - len(os.fsencode(ending)))}{ending}")
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:

@@ -18,6 +18,10 @@ _BYTES = range(0xDC80, 0xDD00)
 _PLAIN = {"→": "->", "×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "±": "+-", "·": "-", "“": '"', "”": '"'}
 _HANDLER = "facetl"
 
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+# Bytes of a file's name that file systems take.
+LONGEST_NAME = 255
+
 
 def printable(text: object) -> str:
     r"""Return text on one line, every character that cannot be seen escaped.
@@ -40,6 +44,19 @@ def given_path(text: str) -> str:
     # A file that is to be written is not there yet; its folder is.
     parents = [os.path.lexists(os.path.dirname(path) or os.curdir) for path in (text, meant)]
     return meant if os.path.lexists(meant) or parents == [False, True] else text
+
+
+def cut(text: str, most: int) -> str:
+    """Return the beginning of a name: whole characters, at most so many bytes of UTF-8."""
+    kept = text[:most]
+    while len(kept.encode("utf-8", "surrogateescape")) > most:
+        kept = kept[:-1]
+    return kept
+
+
+def no_device(name: str) -> str:
+    """Return a name for a file or folder, begun with _ where Windows takes it for a device: CON, nul.txt."""
+    return f"_{name}" if name.partition(".")[0].rstrip().casefold() in _DEVICES else name
 
 
 def json_escaped(text: str) -> str:

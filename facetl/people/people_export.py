@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from facetl.data.metadata.regions import Region
-from facetl.data.metadata.sidecar import sidecar_content, write_sidecar
+from facetl.data.metadata.sidecar import new_sidecar, sidecar_content, write_sidecar
 from facetl.errors import DataError, LibraryError
-from facetl.io.files import csv_bytes, write_atomic
+from facetl.io.files import FULL, PARTIAL, csv_bytes, write_atomic
 from facetl.io.json import JsonFields
+from facetl.io.text import LONGEST_NAME, cut, no_device
 from facetl.people.library import Library
 from facetl.people.store.models import LibraryFace, LibraryPhoto
 
@@ -24,8 +28,10 @@ TABLE = "faces.csv"
 COLUMNS = ("path", "name", "said", "left", "top", "right", "bottom", "taken_at", "stack", "confidence")
 
 _PAGE = 500
-_LONGEST = 120  # characters of a folder's name; file systems take 255 bytes
+_LONGEST = 120  # characters of a folder's name
+_LONGEST_BYTES = 240  # of a folder's name, with room for a number
 _FORBIDDEN = frozenset('/\\:*?"<>|')
+_UNFINISHED = f"{PARTIAL}export"
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class ExportReport(JsonFields):
     """Counts of what an export wrote.
 
     `people` and `photos` are those exported; `files` are links or copies in folders, `rows` of the table, `sidecars`
-    of XMP; `skipped` photos are counted by reason: `gone` where none lies at any path that is known, and what sidecars
-    refuse.
+    of XMP; `skipped` photos are counted by reason: `gone` where none lies at any path that is known,
+    `on-another-disk` where hard links cannot lead, `not-written` for what else the system refuses of one photo alone,
+    and `sidecar-refused`.
     """
 
     folder: str
@@ -57,14 +64,14 @@ def export(
     beside: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
-    """Write the people of a library into a new folder.
+    """Write the people of a library into a new folder, which has all of it or nothing.
 
     `folders` has a folder for each person with their photos; a photo of two people is in both. `csv` has a row for each
     face, also those without a name. `xmp` has a sidecar for each photo with named faces, its own with the
     faces added where it has one, under the photo's path below the folder that holds them all.
 
     Args:
-        folder: absent or empty.
+        folder: absent or empty, but for what an export left that was killed.
         kinds: some of KINDS.
         links: how folders hold photos: `hard` links take no room but need one disk, and a change to one changes the
             photo; `symbolic` links break when the photo moves; `copy` is a file of its own.
@@ -73,8 +80,8 @@ def export(
         beside: put sidecars beside the photos instead, where other programs look for them.
         on_progress: called with photos done and photos in all.
 
-    Raises DataError where the folder is not empty, a kind is unknown or the disk cannot link; LibraryError for a name
-    that nobody has.
+    Raises DataError where the folder is not empty or cannot be written, a kind is unknown, the disk is full or not one
+    photo can be linked; LibraryError for a name that nobody has.
     """
     wrong = [kind for kind in kinds if kind not in KINDS]
     if wrong or not kinds or links not in LINKS:
@@ -88,25 +95,57 @@ def export(
                 f"Only people with a name can be exported; nobody has the name {unknown[0]!r}. Check its spelling."
             )
         shown = {face: name for face, name in shown.items() if name in set(names)}
-    work = _Export(library, folder, shown, kinds, links=links, beside=beside, everybody=names is None)
-    work.begin()
     total = library.counts()["photos"]
-    for done, photo in enumerate(_photos(library), start=1):
-        work.take(photo, library.faces_of(photo.id))
-        if on_progress is not None:
-            on_progress(done, total)
-    return work.report()
+    with _new_folder(folder) as unfinished:
+        work = _Export(library, unfinished, shown, kinds, links=links, beside=beside, everybody=names is None)
+        work.begin()
+        for done, photo in enumerate(_photos(library), start=1):
+            work.take(photo, library.faces_of(photo.id))
+            if on_progress is not None:
+                on_progress(done, total)
+        return work.finish(folder)
 
 
 def folder_name(name: str) -> str:
     """Return a person's name as a folder can have it on any system."""
     letters = "".join("_" if sign in _FORBIDDEN or ord(sign) < 32 else sign for sign in name)
-    return letters.strip(" .")[:_LONGEST].strip(" .") or "_"
+    kept = cut(letters.strip(" .")[:_LONGEST], _LONGEST_BYTES).strip(" .") or "_"
+    # In the C locale, too, the folder has the name's UTF-8.
+    return os.fsdecode(no_device(kept).encode())
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder whose content moves into `folder` when the block ends; when it fails, nothing is left of it.
+
+    It lies inside: `folder` may be a disk of its own, and nothing can be moved there from beside it.
+    """
+    unfinished = folder / _UNFINISHED
+    try:
+        made = not folder.exists()
+        if not made and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir())):
+            raise DataError(f"{folder}: an export needs a folder that is empty or not there yet. Name another one.")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+    except OSError as error:
+        raise DataError(f"{folder}: an export cannot be written here ({error.strerror}). Name another one.") from error
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    for path in unfinished.iterdir():
+        os.replace(path, folder / path.name)
+    unfinished.rmdir()
 
 
 @dataclass
 class _Export:
-    """An export under way."""
+    """An export under way, into an empty folder."""
 
     library: Library
     folder: Path
@@ -125,13 +164,9 @@ class _Export:
     taken: dict[Path, set[str]] = field(default_factory=dict)
     confirmed: Mapping[int, str] = field(default_factory=dict)
     stacks: dict[int, tuple[int, float]] = field(default_factory=dict)
+    refused: DataError | None = None
 
     def begin(self) -> None:
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise DataError(
-                f"{self.folder}: an export needs a folder that is empty or not there yet. Name another one."
-            )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.taken[self.folder] = {TABLE}
         # Two names that differ in what a folder cannot have must not share one.
         for name in sorted(set(self.shown.values())):
@@ -150,13 +185,17 @@ class _Export:
         if path is None:
             self.skipped["gone"] += 1
             return
-        self.photos += 1
-        self.people |= {self.shown[face.id] for face in named}
+        people = {self.shown[face.id] for face in named}
+        before = self.files + self.sidecars
+        reasons = set()
         if "folders" in self.kinds:
-            for name in sorted({self.shown[face.id] for face in named}):
-                self.link(path, self.folders[name])
+            reasons = {self.link(path, self.folders[name]) for name in sorted(people)}
         if "xmp" in self.kinds:
-            self.mark(photo, path, named)
+            reasons.add(self.mark(photo, path, named))
+        self.skipped.update(reason for reason in reasons if reason)
+        if "csv" in self.kinds or self.files + self.sidecars > before:
+            self.photos += 1
+            self.people |= people
 
     def tabulate(self, photo: LibraryPhoto, faces: list[LibraryFace], path: Path) -> None:
         for face in faces:
@@ -167,10 +206,11 @@ class _Export:
             confirmed = "yes" if face.id in self.confirmed else "no"
             self.rows.append((path, name, confirmed, *box, photo.taken_at, stack, confidence))
 
-    def link(self, path: Path, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
+    def link(self, path: Path, folder: Path) -> str | None:
+        """Put a photo into a folder; return why it could not be, if so."""
         target = self._free(folder / path.name)
         try:
+            folder.mkdir(mode=0o700, exist_ok=True)
             if self.links == "copy":
                 shutil.copy2(path, target)
             elif self.links == "symbolic":
@@ -178,14 +218,23 @@ class _Export:
             else:
                 os.link(path, target)
         except OSError as error:
-            other = "" if self.links == "copy" else " Take copies, or symbolic links."
-            raise DataError(
-                f"{target}: a {self.links} {'' if self.links == 'copy' else 'link '}of {path} cannot be made here "
-                f"({error.strerror}).{other}"
-            ) from error
+            full = error.errno in FULL
+            what = "copy" if self.links == "copy" else f"{self.links} link"
+            other = (
+                "Make room, or take another folder." if full or what == "copy" else "Take copies, or symbolic links."
+            )
+            refused = DataError(f"{self.folder.parent}: no {what} of {path} can be made ({error.strerror}). {other}")
+            if full:
+                raise refused from error
+            self.refused = self.refused or refused
+            with suppress(OSError):
+                target.unlink()
+            return "on-another-disk" if error.errno == errno.EXDEV else "not-written"
         self.files += 1
+        return None
 
-    def mark(self, photo: LibraryPhoto, path: Path, faces: list[LibraryFace]) -> None:
+    def mark(self, photo: LibraryPhoto, path: Path, faces: list[LibraryFace]) -> str | None:
+        """Write a photo's sidecar; return why it could not be, if so."""
         regions = [
             Region.of_pixels(self.shown[face.id], face.face.box, width=photo.width, height=photo.height)
             for face in faces
@@ -194,13 +243,17 @@ class _Export:
             if self.beside:
                 write_sidecar(path, regions)
             else:
-                target = self.folder / path.relative_to(self.root).with_name(f"{path.name}.xmp")
+                target = self.folder / path.relative_to(self.root).with_name(new_sidecar(path).name)
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_atomic(target, sidecar_content(path, regions))
         except DataError:
-            self.skipped["sidecar-refused"] += 1
-            return
+            return "sidecar-refused"
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            return "not-written"
         self.sidecars += 1
+        return None
 
     @cached_property
     def root(self) -> Path:
@@ -211,17 +264,21 @@ class _Export:
         """Return the path, or the next one with a number, that no file system takes for one given out before."""
         taken = self.taken.setdefault(path.parent, set())
         number, free = 2, path
-        while free.name.casefold() in taken:
-            free = path.with_name(f"{path.stem}_{number}{path.suffix}")
+        while _key(free.name) in taken:
+            ending = f"_{number}{path.suffix}"
+            free = path.with_name(f"{cut(path.stem, LONGEST_NAME - len(os.fsencode(ending)))}{ending}")
             number += 1
-        taken.add(free.name.casefold())
+        taken.add(_key(free.name))
         return free
 
-    def report(self) -> ExportReport:
+    def finish(self, folder: Path) -> ExportReport:
+        """Write the table, and return what was written into the folder that all moves to."""
+        if self.refused is not None and not self.files:
+            raise self.refused
         if "csv" in self.kinds:
             write_atomic(self.folder / TABLE, csv_bytes([COLUMNS, *self.rows]))
         return ExportReport(
-            folder=str(self.folder),
+            folder=str(folder),
             people=len(self.people),
             photos=self.photos,
             files=self.files,
@@ -229,6 +286,10 @@ class _Export:
             sidecars=self.sidecars,
             skipped=dict(self.skipped),
         )
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _photos(library: Library) -> Iterator[LibraryPhoto]:

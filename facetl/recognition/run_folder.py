@@ -29,7 +29,7 @@ from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
 from facetl.errors import CacheLockedError, RunError
-from facetl.io.files import WriterLock, atomic_folder, remove_partial, write_atomic
+from facetl.io.files import WriterLock, atomic_folder, beside, remove_partial, write_atomic
 from facetl.io.json import write_json
 from facetl.recognition.gallery_file import GalleryFile
 
@@ -84,7 +84,7 @@ class RunFolder:
         """
         if folder.exists() and not cls(folder).is_run and any(folder.iterdir()):
             raise RunError(f"{folder}: expected a run folder or none, found other files. Choose another --run.")
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial = beside(folder, ".partial")
         if resume and not (partial / CHECKPOINT).is_file():
             raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
         if not resume and partial.exists():
@@ -95,7 +95,7 @@ class RunFolder:
 
     def recover(self) -> None:
         """Put a run back whose replacement was cut short between its two renames."""
-        old = RunFolder(self.path.with_name(f".{self.path.name}.old"))
+        old = RunFolder(beside(self.path, ".old"))
         if not self.path.exists() and old.is_run:
             os.replace(old.path, self.path)
 
@@ -298,7 +298,7 @@ class RunFolder:
         """Keep other processes from changing the gallery meanwhile; RunError where one does."""
         # Beside the folder, which an update renames meanwhile: Windows renames none that a file is open in.
         place = self.path.resolve()
-        lock = WriterLock(place.with_name(f".{place.name}.lock"))
+        lock = WriterLock(beside(place, ".lock"))
         try:
             lock.acquire()
         except CacheLockedError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import os
 import stat
@@ -83,7 +84,18 @@ def test_names_that_collide_get_numbers(library: Library, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [("Ann", "Ann"), ("..", "_"), ("a/../b", "a_.._b"), (" .x. ", "x"), ('C:"x"\t', "C__x__"), ("x" * 300, "x" * 120)],
+    [
+        ("Ann", "Ann"),
+        ("..", "_"),
+        ("a/../b", "a_.._b"),
+        (" .x. ", "x"),
+        ('C:"x"\t', "C__x__"),
+        ("x" * 300, "x" * 120),
+        ("山" * 100, "山" * 80),
+        ("Con", "_Con"),
+        ("nul .b", "_nul .b"),
+        ("Cone", "Cone"),
+    ],
 )
 def test_a_name_is_no_path(name: str, folder: str) -> None:
     assert folder_name(name) == folder
@@ -146,11 +158,74 @@ def test_photos_that_are_gone_are_counted_and_the_rest_goes_on(
     assert seen[-1] == (5, 5)
 
 
+def test_names_as_long_as_can_be_are_exported(library: Library, tmp_path: Path) -> None:
+    album, name = tmp_path / "album", "ä" * 125 + ".png"  # 254 bytes, 129 characters
+    for year in ("2019", "2020"):
+        put_photo(library, album / year / name)
+    put_photo(library, album / "short.png")
+    library.assign_name(library.face_ids(None).tolist(), "ü" * 120)
+    done = export(library, tmp_path / "out", kinds=["folders", "xmp", "csv"])
+    assert done.skipped == {}
+    assert (done.photos, done.files, done.rows, done.sidecars) == (3, 3, 3, 3)
+    folder, sidecar = "ü" * 120, "ä" * 125 + ".xmp"
+    second = "ä" * 124 + "_2.png"
+    names = {f"{folder}/{name}", f"{folder}/{second}", f"{folder}/short.png"}
+    assert set(files(tmp_path / "out")) == names | {
+        f"2019/{sidecar}", f"2020/{sidecar}", "short.png.xmp", "faces.csv",
+    }  # fmt: skip
+    export(library, tmp_path / "beside", kinds=["xmp"], beside=True)
+    assert read_regions(album / "2019" / name)[0].name == folder
+    assert (album / "2020" / sidecar).is_file()
+
+
+def test_a_photo_that_cannot_be_linked_is_counted(
+    library: Library, faces: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, elsewhere = os.link, [tmp_path / "album/both.png"]
+
+    def link(source: Path, target: Path) -> None:
+        if source in elsewhere:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    done = export(library, tmp_path / "out", kinds=["folders"])
+    assert (done.photos, done.files, done.skipped) == (2, 2, {"on-another-disk": 1})
+    assert files(tmp_path / "out") == ["Ann/img.png", f"{JOSE}/img.png"]
+    elsewhere += [tmp_path / "album/2020/img.png", tmp_path / "album/2021/img.png"]
+    with pytest.raises(DataError, match=r"none: no hard link of .*img\.png can be made .*\. Take copies"):
+        export(library, tmp_path / "none", kinds=["folders"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_export_that_stops_leaves_nothing_in_the_way(
+    library: Library, faces: dict[str, list[int]], tmp_path: Path
+) -> None:
+    def stop(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with pytest.raises(KeyboardInterrupt):
+            export(library, tmp_path / name, kinds=["folders"], on_progress=stop)
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+    # One that was killed, of somebody who has no name any more.
+    (tmp_path / "new/.partial-export/Old").mkdir(parents=True)
+    (tmp_path / "new/.partial-export/Old/img.png").touch()
+    assert export(library, tmp_path / "new", kinds=["folders"]).files == 4
+    assert files(tmp_path / "new") == ["Ann/both.png", "Ann/img.png", f"{JOSE}/both.png", f"{JOSE}/img.png"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"Ann", JOSE}
+
+
 def test_what_cannot_be_is_refused(library: Library, faces: dict[str, list[int]], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="empty or not there yet"):
         export(library, tmp_path / "full", kinds=["csv"])
+    with pytest.raises(DataError, match=r"cannot be written here \(File name too long\)"):
+        export(library, tmp_path / ("x" * 300), kinds=["csv"])
     with pytest.raises(DataError, match="some of folders, csv, xmp"):
         export(library, tmp_path / "out", kinds=["pdf"])
     with pytest.raises(DataError, match="received soft"):

@@ -15,7 +15,7 @@ from facetl.data.fetch import orl, tfds
 from facetl.data.manifest import Manifest
 from facetl.data.walk import TERMS_FILE
 from facetl.errors import DataError
-from facetl.io.files import atomic_folder
+from facetl.io.files import atomic_folder, beside
 from facetl.io.json import JsonFields
 
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ def _made(source: str, out: Path, write: Callable[..., str], progress: Progress 
         )
     # The same for the same source, so that what an interrupted run has written is found again.
     mark = hashlib.blake2b(source.encode(), digest_size=4).hexdigest()
-    unfinished = out.with_name(f".{out.name}.{mark}.partial")
+    unfinished = beside(out, f".{mark}.partial")
     try:
         with atomic_folder(out, partial=unfinished, keep=True):
             terms = write(unfinished, progress=progress)

@@ -11,6 +11,7 @@ from typing import Any
 
 from facetl.errors import DataError
 from facetl.io.files import remove_partial, write_atomic
+from facetl.io.text import cut, no_device
 
 Progress = Callable[[int, int], None]
 
@@ -76,9 +77,8 @@ def safe_name(label: str) -> str:
         mark if mark.isalnum() or unicodedata.category(mark).startswith("M") or mark in " _-.'" else "_"
         for mark in unicodedata.normalize("NFC", label)
     )
-    kept = kept.encode()[:_LONGEST].decode(errors="ignore")
     # A leading dot would hide the folder, trailing dots and spaces vanish on Windows.
-    return kept.strip(" .") or "_"
+    return no_device(cut(kept, _LONGEST).strip(" .") or "_")
 
 
 class _Names:

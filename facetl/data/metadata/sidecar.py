@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from facetl.data.metadata.regions import (
 )
 from facetl.errors import DataError
 from facetl.io.files import write_atomic
+from facetl.io.text import LONGEST_NAME
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -64,11 +66,17 @@ def write_sidecar(photo: Path, regions: Sequence[Region]) -> Path:
     # Those who may read the photo may read who is in it; nobody needs to execute it.
     mode = (path or photo).stat().st_mode & 0o666
     if path is None:
-        path = photo.with_name(f"{photo.name}.xmp")
+        path = new_sidecar(photo)
     elif path.read_bytes() == content:
         return path
     write_atomic(path, content, mode=mode)
     return path
+
+
+def new_sidecar(photo: Path) -> Path:
+    """Return where a new sidecar of a photo goes: IMG.jpg.xmp, or IMG.xmp where that would be too long for a name."""
+    name = f"{photo.name}.xmp"
+    return photo.with_name(name) if len(os.fsencode(name)) <= LONGEST_NAME else photo.with_suffix(".xmp")
 
 
 def sidecar_content(photo: Path, regions: Sequence[Region]) -> bytes:

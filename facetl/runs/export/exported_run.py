@@ -16,6 +16,7 @@ import tensorflow as tf
 from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, RunError
+from facetl.io.files import PARTIAL
 from facetl.io.json import JsonFields
 from facetl.metrics.linalg import normalised
 from facetl.metrics.pairs import sample_pairs
@@ -140,7 +141,7 @@ def export(
     extractor = recognizer.backbone
     out.parent.mkdir(parents=True, exist_ok=True)
     needs: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as room:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=PARTIAL) as room:
         written = Path(room) / (f"{out.name}.keras" if form == "keras" else out.name)
         if form == "saved_model":
             save_model(extractor, recognizer.head, written)
