@@ -14,12 +14,12 @@ SAMPLE := data/sample/TERMS.txt
 # The embedded sample is fetched when it is what was asked for.
 PHOTOS := $(if $(filter data/sample,$(DATA)),$(SAMPLE))
 
-.PHONY: help install cache train tensorboard test check docs format bench bench-methods lock clean
+.PHONY: help install cache train tensorboard test fuzz check docs format bench bench-methods lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
-	@echo "targets: install cache train tensorboard test check docs format bench bench-methods lock clean"
+	@echo "targets: install cache train tensorboard test fuzz check docs format bench bench-methods lock clean"
 
 install: $(INSTALLED)
 
@@ -47,6 +47,11 @@ tensorboard: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+# Damaged and forged files for every reader; about an hour.
+INPUTS ?= 1000000
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzz/fuzz.py --inputs $(INPUTS) $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -88,7 +88,7 @@ def load(model: Any, weights: Weights) -> None:
             # Keras only warns of some layers that it leaves random.
             warnings.filterwarnings("error", message=r"(?s).*freshly-initialized")
             model.load_weights(weights.path)
-    except (ValueError, OSError, KeyError, TypeError, UserWarning) as error:
+    except Exception as error:  # on damaged files Keras and HDF5 raise whatever they meet
         raise WeightsError(
             f"{weights.path}: expected weights of this net without its classifier (.h5, .weights.h5). "
             f"{first_line(error)}"

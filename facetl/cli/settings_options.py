@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import FacetlError, RunError, TrainingError
+from facetl.io.json import parse_json
 from facetl.io.setting import Option, field_names, option_of
 from facetl.methods.distillation.distillation_settings import DistillationSettings
 from facetl.methods.scratch.scratch_settings import ScratchSettings
@@ -190,8 +190,8 @@ class RunConfig(Generic[S]):
         path = path.expanduser()
         path = path / CONFIG if path.is_dir() else path
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = parse_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise RunError(f"--config: expected a run's {CONFIG}, got {path} ({error}).") from error
         found = content.get("settings") if isinstance(content, dict) else None
         stored: Mapping[str, Any] = found if isinstance(found, dict) else {}

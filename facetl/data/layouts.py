@@ -15,6 +15,7 @@ from itertools import compress
 from pathlib import Path
 
 from facetl.data.manifest import Manifest, Photo, listed
+from facetl.data.pair_lists import is_plain
 from facetl.data.walk import IMAGE_SUFFIXES, walk
 from facetl.errors import DataError
 
@@ -125,7 +126,7 @@ def read_layout(root: Path | str, name: str = FOLDERS) -> Manifest:
         )
     try:
         found = replace(_on_one_side(chosen.read(root)), layout=name)
-    except DataError as error:
+    except (DataError, csv.Error) as error:
         raise DataError(f"{root}: {name} is expected to hold {chosen.looks}. {error} {_whence(chosen)}") from error
     if not found.photos:
         raise DataError(
@@ -188,7 +189,11 @@ def lfw(root: Path) -> Manifest:
     expected: dict[str, int] = {}
     for file, side in (("people.txt", ""), ("peopleDevTrain.txt", "train"), ("peopleDevTest.txt", "test")):
         # Lines with a number alone say how many are to come.
-        rows = [fields for line in lines_of(root, file) if len(fields := line.split()) == 2 and fields[1].isdecimal()]
+        rows = [
+            fields
+            for line in lines_of(root, file)
+            if len(fields := line.split()) == 2 and re.fullmatch(r"[0-9]{1,9}", fields[1])
+        ]
         expected |= {name: int(count) for name, count in rows}
         sides |= {name: side for name, _ in rows if side}
     photos = [replace(photo, split=sides.get(photo.path.parent.name, "")) for photo in found.photos]
@@ -227,7 +232,7 @@ def agedb(root: Path) -> Manifest:
 def vggface2(root: Path) -> Manifest:
     """Read VGGFace2 with its official sides, whose people differ; names instead of numbers where the table is there."""
     table = list(csv.reader(lines_of(root, "identity_meta.csv", "*/identity_meta.csv"), skipinitialspace=True))
-    names = {row[0]: row[1] for row in table if len(row) > 1 and row[0].startswith("n")}
+    names = {row[0]: row[1] for row in table if len(row) > 1 and row[0].startswith("n") and is_plain(row[1])}
     spelt = Counter(names.values())
     photos: list[Photo] = []
     skipped: Counter[str] = Counter()

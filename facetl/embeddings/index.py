@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facetl.embeddings.shards import ShardFormat, Slot, Tail, capacity
+from facetl.embeddings.shards import LARGEST_SHARD, ShardFormat, Slot, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
+from facetl.io.json import parse_json
 from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
 
 FILE_NAME = "index.sqlite"
@@ -43,6 +44,7 @@ CREATE UNIQUE INDEX slots ON rows (extractor, shard, row);
 CREATE INDEX photos_by_sha ON photos (sha);
 """
 _SCHEMA = Schema("caches", 1, _TABLES)
+_EXTRACTOR = (int, str, str, int, int, int, str)
 # Not OR REPLACE: two photos in one slot must be an error.
 _PUT_ROW = """
 INSERT INTO rows (extractor, sha, shard, row, checksum) VALUES (?, ?, ?, ?, ?)
@@ -88,10 +90,10 @@ class Index(PhotoPathsFile):
 
     def extractors(self) -> list[CachedExtractor]:
         """Return all extractors that have ever had rows here."""
-        return [self._extractor(record) for record in self._all("SELECT * FROM extractors ORDER BY id")]
+        return [self._extractor(record) for record in self._typed(_EXTRACTOR, "SELECT * FROM extractors ORDER BY id")]
 
     def extractor(self, fingerprint: str) -> CachedExtractor | None:
-        records = self._all("SELECT * FROM extractors WHERE fingerprint = ?", fingerprint)
+        records = self._typed(_EXTRACTOR, "SELECT * FROM extractors WHERE fingerprint = ?", fingerprint)
         return self._extractor(records[0]) if records else None
 
     def register(self, fingerprint: str, dim: int, description: Mapping[str, object]) -> CachedExtractor:
@@ -126,8 +128,8 @@ class Index(PhotoPathsFile):
         return int(self._all("SELECT count(*) FROM rows WHERE extractor = ?", extractor)[0][0])
 
     def shards(self, extractor: int) -> list[int]:
-        records = self._all("SELECT shard FROM shards WHERE extractor = ? ORDER BY shard", extractor)
-        return [record[0] for record in records]
+        query = "SELECT shard FROM shards WHERE extractor = ? ORDER BY shard"
+        return [shard for (shard,) in self._typed((int,), query, extractor)]
 
     def tail(self, extractor: CachedExtractor) -> Tail:
         """Return the place of the next rows of an extractor: after its last committed row."""
@@ -135,9 +137,9 @@ class Index(PhotoPathsFile):
         used = 0
         if shards:
             query = "SELECT coalesce(max(row) + 1, 0) FROM rows WHERE extractor = ? AND shard = ?"
-            used = self._all(query, extractor.id, shards[-1])[0][0]
+            [(used,)] = self._typed((int,), query, extractor.id, shards[-1])
         last = shards[-1] if shards else None
-        next_shard = self._all("SELECT next_shard FROM extractors WHERE id = ?", extractor.id)[0][0]
+        [(next_shard,)] = self._typed((int,), "SELECT next_shard FROM extractors WHERE id = ?", extractor.id)
         return Tail(extractor.shard_format(self.folder), shard=last, used=used, next_shard=next_shard)
 
     def commit(self, extractor: int, slots: Mapping[bytes, Slot], *, next_shard: int) -> None:
@@ -185,21 +187,13 @@ class Index(PhotoPathsFile):
         number, fingerprint, folder, dim, rows, next_shard, description = record
         with self._translate_damage(self.folder):
             try:
-                settings = json.loads(description)
+                settings = dict(parse_json(description))
             except (TypeError, ValueError) as error:
                 raise sqlite3.DatabaseError(f"extractor {number}: {error}") from error
-            sizes = (number, dim, rows, next_shard)
-            if folder != str(fingerprint)[:16] or not _counts(*sizes) or not dim * rows:
+            # A shard of one row may be as long as the row; any other was made of a size that facetl gives them.
+            if folder != fingerprint[:16] or not dim * rows or (rows > 1 and dim * rows * 2 > LARGEST_SHARD):
                 raise sqlite3.DatabaseError(f"extractor {number} has impossible values")
         return CachedExtractor(number, fingerprint, folder, dim, rows, next_shard, settings)
 
     def _slots(self, query: str, *parameters: object) -> list[tuple[bytes, Slot]]:
-        records = self._all(query, *parameters)
-        with self._translate_damage(self.folder):
-            if not all(isinstance(key, bytes) and _counts(*slot) for key, *slot in records):
-                raise sqlite3.DatabaseError("a row has an impossible place")
-        return [(key, Slot(*slot)) for key, *slot in records]
-
-
-def _counts(*values: object) -> bool:
-    return all(isinstance(value, int) and value >= 0 for value in values)
+        return [(key, Slot(*slot)) for key, *slot in self._typed((bytes, int, int, int), query, *parameters)]

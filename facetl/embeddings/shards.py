@@ -32,7 +32,8 @@ from facetl.io.files import (
 )
 
 # Windows makes no file sparse by itself: a shard takes its full size there from the first row on.
-SHARD_BYTES = (512 if os.name == "posix" else 32) * 2**20
+LARGEST_SHARD = 512 * 2**20
+SHARD_BYTES = LARGEST_SHARD if os.name == "posix" else 32 * 2**20
 DTYPE = np.dtype("<f2")
 _WIDE = 8192  # bytes of a row from which copying row by row beats going through a buffer
 _BUFFER = 2**19  # bytes; stays in the second-level cache

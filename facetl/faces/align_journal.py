@@ -20,7 +20,7 @@ from facetl.errors import DataError
 from facetl.faces.detectors import Face
 from facetl.faces.quality import FaceQuality, Pose
 from facetl.io.files import open_bytes, open_private, sync_folder, write_fully
-from facetl.io.json import JsonFields
+from facetl.io.json import JsonFields, parse_json
 from facetl.io.text import cut
 
 FILE_NAME = ".facetl-align.jsonl"
@@ -175,7 +175,7 @@ def _key(path: str) -> str:
 
 def _read(line: bytes) -> Any:
     try:
-        return json.loads(line) if line.endswith(b"\n") else None
+        return parse_json(line, finite=False) if line.endswith(b"\n") else None
     except ValueError:
         return None
 

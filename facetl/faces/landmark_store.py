@@ -19,7 +19,7 @@ import numpy as np
 from facetl.errors import CacheError
 from facetl.faces.detectors import Face
 from facetl.io.files import checksum
-from facetl.io.json import JsonFields
+from facetl.io.json import JsonFields, parse_json
 from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
 
 FILE_NAME = "landmarks.sqlite"
@@ -109,7 +109,8 @@ class LandmarkStore(PhotoPathsFile):
     def detectors(self) -> list[DetectorInfo]:
         """Return what each detector has searched and found."""
         infos = []
-        for number, fingerprint, text in self._all("SELECT id, fingerprint, description FROM detectors ORDER BY id"):
+        query = "SELECT id, fingerprint, description FROM detectors ORDER BY id"
+        for number, fingerprint, text in self._typed((int, str, str), query):
             lengths = [
                 length for (length,) in self._all("SELECT length(faces) FROM searched WHERE detector = ?", number)
             ]
@@ -150,7 +151,7 @@ def unpacked(content: bytes) -> Faces:
 
 def _settings(text: str) -> dict[str, object]:
     try:
-        return dict(json.loads(text))
+        return dict(parse_json(text))
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError(f"a detector's settings: {error}") from error
 

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from facetl.errors import CacheError, CacheFullError, CacheLockedError
+from facetl.errors import CacheError, CacheFullError, CacheLockedError, DataError, RunError, first_line
 from facetl.io.system import usable_processors
 from facetl.io.text import LONGEST_NAME, cut
 
@@ -202,6 +203,41 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays by name into one .npz, none of them of objects; see `atomic_file`."""
     with atomic_file(path) as stream:
         np.savez(stream, **arrays)
+
+
+@contextmanager
+def stored_arrays(path: Path, what: str, remedy: str) -> Iterator[dict[str, NDArray[Any]]]:
+    """Give the arrays that `write_arrays` wrote, by name; none is larger than the file.
+
+    Raises FileNotFoundError where there is no file, and RunError, saying `what` it is and the `remedy`, where it cannot
+    be read or is damaged: also for an array that is missing, or of which the block cannot make what it must be.
+    """
+    try:
+        yield _arrays(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, DataError) as error:
+        raise RunError(f"{path}: {what} cannot be read ({first_line(error)}). {remedy}") from error
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
+                raise ValueError("its members are larger than the file")
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        for name, array in arrays.items():
+            # A member that is no array is given as bytes; numbers of no size may claim any count.
+            if not isinstance(array, np.ndarray) or array.size > max(1, array.nbytes):
+                raise ValueError(f"{name} is no array")
+            if array.dtype.kind == "U":
+                array.tolist()  # fails on numbers that are no characters
+    except OSError:
+        raise
+    except Exception as error:  # on forged files zipfile, zlib, tokenize and NumPy raise whatever they meet
+        raise ValueError(first_line(error)) from error
+    return arrays
 
 
 def csv_bytes(rows: Iterable[Iterable[object]]) -> bytes:

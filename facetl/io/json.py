@@ -47,6 +47,29 @@ def json_text(content: Mapping[str, Any], *, indent: int | None = None, ascii_on
     return json_escaped(json.dumps(content, indent=indent, ensure_ascii=ascii_only, allow_nan=False))
 
 
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Parse JSON; ValueError for anything else, nested too deeply, or with a number that float64 does not hold.
+
+    finite: whether NaN and infinity, which JSON does not have, are refused.
+    """
+
+    def number(found: str) -> float:
+        value = float(found)
+        if finite and not math.isfinite(value):
+            raise ValueError(f"{found[:20]} is no finite number")
+        return value
+
+    def whole(found: str) -> int:
+        if not math.isfinite(float(found)):
+            raise ValueError(f"{found[:20]}… is too large a number")
+        return int(found)
+
+    try:
+        return json.loads(text, parse_float=number, parse_int=whole, parse_constant=number)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object, indented; ValueError as in `json_text`."""
     write_atomic(path, f"{json_text(content, indent=2)}\n".encode())

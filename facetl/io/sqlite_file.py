@@ -112,6 +112,14 @@ class CacheFile:
         with self._errors():
             return self._connection.execute(query, parameters).fetchall()
 
+    def _typed(self, kinds: Sequence[type], query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return records whose columns are of these kinds, whole numbers 0 or more: SQLite itself keeps anything."""
+        records = self._all(query, *parameters)
+        with self._translate_damage(self.folder):
+            if not all(map(_are, records, [kinds] * len(records))):
+                raise sqlite3.DatabaseError("a row holds impossible values")
+        return records
+
     @contextmanager
     def _transaction(self) -> Iterator[Execute]:
         with self._errors(), transaction(self._connection) as sql:
@@ -123,7 +131,8 @@ class PhotoPathsFile(CacheFile):
 
     def photos(self) -> list[tuple[str, bytes]]:
         """Return every remembered photo: its path and the sha256 it had."""
-        return [(os.fsdecode(path), sha) for path, sha in self._all("SELECT path, sha FROM photos ORDER BY path")]
+        query = "SELECT path, sha FROM photos ORDER BY path"
+        return [(os.fsdecode(path), sha) for path, sha in self._typed((bytes, bytes), query)]
 
     def remember(self, shas: Mapping[Path, str]) -> None:
         """Note where each photo was seen and with which content, for `cache gc` to look there again."""
@@ -152,6 +161,13 @@ class PhotoPathsFile(CacheFile):
             marks = ",".join("?" * len(part))
             found.update(self._all(f"SELECT path, sha FROM photos WHERE path IN ({marks})", *part))
         return found
+
+
+def _are(record: Sequence[object], kinds: Sequence[type]) -> bool:
+    return all(
+        type(value) is kind and not (isinstance(value, int) and value < 0)
+        for value, kind in zip(record, kinds, strict=True)
+    )
 
 
 def _by_path(shas: Mapping[Path, str]) -> dict[bytes, bytes]:
@@ -229,6 +245,26 @@ def vacuum(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
 
 
+def find_damage(connection: sqlite3.Connection) -> str | None:
+    """Return what of a file nobody wrote through its tables' rules, None where it is sound.
+
+    That is: damaged pages, broken constraints and references, and values of another kind than their column's, which
+    SQLite takes from whoever writes them.
+    """
+    sql = connection.execute
+    (found,) = sql("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        return str(found)
+    if broken := sql("PRAGMA foreign_key_check").fetchone():
+        return f"a row of {broken[0]} refers to one of {broken[2]} that is not there"
+    for (table,) in sql("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for _, column, kind, *_ in sql(f'PRAGMA table_info("{table}")').fetchall():
+            query = f"""SELECT 1 FROM "{table}" WHERE typeof("{column}") NOT IN (?, 'null') LIMIT 1"""
+            if kind and sql(query, (kind.lower(),)).fetchone():
+                return f"{table}.{column} holds a value that is no {kind}"
+    return None
+
+
 def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Cut values into as many at a time as one statement takes as parameters."""
     for start in range(0, len(values), _AT_ONCE):
@@ -240,7 +276,9 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
     deadline = time.monotonic() + PATIENCE
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal" and time.monotonic() > deadline:
+                raise sqlite3.OperationalError(f"its journal stays {mode}")
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
                 raise
@@ -249,6 +287,8 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
 
 def _version(connection: sqlite3.Connection, path: Path, schema: Schema) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version < 0:
+        raise sqlite3.DatabaseError(f"its schema is {version}")
     if version > schema.version:
         raise CacheError(
             f"This facetl reads {schema.holds} up to schema {schema.version}; {path} has schema {version}, of a "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from facetl.data.manifest import person_name
 from facetl.errors import LibraryError
+from facetl.io.json import parse_json
 from facetl.io.sqlite_file import Execute
 from facetl.people.store import answer_log, stack_rows
 from facetl.people.store import photos as photos_module
@@ -103,8 +105,11 @@ class Library:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self.close()
+        if isinstance(error, Exception):
+            with self.database.translate_errors():
+                raise error
 
     def thumb(self, key: str) -> Path:
         """Return where the small picture of the face with this key lies."""
@@ -114,6 +119,8 @@ class Library:
         """Return a setting, `run` for the folder of the run in use; None where it was never set."""
         with self.database.read() as sql:
             found = sql("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+            if found and not isinstance(found[0], str):
+                raise sqlite3.DatabaseError(f"the setting {name} is no text")
         return found[0] if found else None
 
     def set_setting(self, name: str, value: str | None) -> None:
@@ -260,7 +267,7 @@ class Library:
                 if answer.old and answer.name and answer.name not in self.ledger.resolved(sql).names.values():
                     _change_name(sql, answer.name, answer.old)
                 (moves,) = sql("SELECT moves FROM answers WHERE id = ?", (answer.id,)).fetchone()
-                self._settle(sql, json.loads(moves) if moves else None)
+                self._settle(sql, _stored_moves(moves))
             return answer
 
     def redo(self) -> LibraryAnswer | None:
@@ -398,6 +405,22 @@ def _make(folder: Path) -> None:
         folder.chmod(0o700)
     except OSError as error:
         raise LibraryError(f"{folder}: a library's folder cannot be made here ({error.strerror}).") from error
+
+
+def _stored_moves(text: str | None) -> dict[str, Any] | None:
+    """Return what an answer did to the stacks, as `_apply` wrote it; None where nothing is known."""
+    if not text:
+        return None
+    try:
+        moved = parse_json(text)
+        numbers = [value for face, *rest in moved["moves"] for value in (face, *rest) if value is not None]
+        left = {str(stack) for _, stack, _, _ in moved["moves"] if stack is not None}
+        whole = all(abs(number) < 2**63 for number in numbers) and all(len(moved["piles"][one]) == 3 for one in left)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise sqlite3.DatabaseError("what an answer did to the stacks cannot be read")
+    return moved
 
 
 def _faces(sql: Execute, stack: int) -> set[int]:

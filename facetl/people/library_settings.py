@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from facetl.errors import LibraryError
 from facetl.faces.detectors import DetectorSpec, detector_spec
+from facetl.io.json import parse_json
 from facetl.people.library import Library
 from facetl.recognition.run_folder import CONFIG, RunFolder
 
@@ -80,7 +82,13 @@ def remember_folders(library: Library, folders: Sequence[Path]) -> None:
 
 def source_folders(library: Library) -> list[Path]:
     """Return the folders that photos were imported from."""
-    return [Path(folder) for folder in json.loads(library.setting(_FOLDERS) or "[]")]
+    try:
+        return [Path(folder) for folder in parse_json(library.setting(_FOLDERS) or "[]")]
+    except (ValueError, TypeError) as error:
+        raise LibraryError(
+            f"{library.folder}: the folders that photos were imported from cannot be read ({error}). Restore the "
+            "library from a copy."
+        ) from error
 
 
 def use_detector(library: Library, name: str | None, weights: Path | None) -> DetectorSpec:
@@ -99,6 +107,6 @@ def use_detector(library: Library, name: str | None, weights: Path | None) -> De
 def library_detector(library: Library) -> DetectorSpec:
     """Return how faces are found in this library; LibraryError where its weights are gone."""
     weights = library.setting(_WEIGHTS)
-    if weights is not None and not Path(weights).is_file():
+    if weights is not None and not os.path.isfile(weights):
         raise LibraryError(f"{weights}: the weights of this library's detector are gone. Restore them, or name others.")
     return detector_spec(library.setting(_DETECTOR) or _USUAL, None if weights is None else Path(weights))

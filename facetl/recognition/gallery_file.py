@@ -10,7 +10,6 @@ several such heads may stand in one gallery, under the digest of the first.
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,12 @@ from numpy.typing import NDArray
 
 from facetl.data.boxes import overlaps
 from facetl.data.manifest import person_name
-from facetl.errors import DataError, RunError
-from facetl.io.files import write_arrays
+from facetl.errors import RunError
+from facetl.io.files import stored_arrays, write_arrays
 from facetl.metrics.ranking import checked_embeddings
 from facetl.recognition.embedded_face import EmbeddedFace
 
 VERSION = 1
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, DataError, zipfile.BadZipFile)
 
 _SAME_FACE = 0.5  # overlap of two boxes of one photo, intersection over union
 
@@ -74,8 +72,9 @@ class GalleryFile:
     @classmethod
     def read(cls, path: Path) -> GalleryFile | None:
         """Read a gallery file, None where there is none; RunError where it is damaged or of a newer facetl."""
+        remedy = "Restore it, or delete it and run facetl enroll again."
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with stored_arrays(path, "the gallery", remedy) as stored:
                 version = int(stored["version"])
                 if version > VERSION:
                     raise RunError(
@@ -83,17 +82,12 @@ class GalleryFile:
                     )
                 names, photos = (tuple(stored[field].astype(np.str_).tolist()) for field in ("names", "photos"))
                 boxes, embeddings = stored["boxes"].astype(np.float64), stored["embeddings"].astype(np.float32)
-                gallery = cls(str(stored["head"]), names, photos, boxes, embeddings)
-            if len(photos) != len(names) or boxes.shape != (len(names), 4) or embeddings.shape[:1] != (len(names),):
-                raise ValueError("its rows do not belong together")
-            checked_embeddings(embeddings, "gallery")
+                if len(photos) != len(names) or boxes.shape != (len(names), 4) or embeddings.shape[:1] != (len(names),):
+                    raise ValueError("its rows do not belong together")
+                checked_embeddings(embeddings, "gallery")
+                return cls(str(stored["head"]), names, photos, boxes, embeddings)
         except FileNotFoundError:
             return None
-        except _DAMAGED as error:
-            raise RunError(
-                f"{path}: the gallery cannot be read ({error}). Restore it, or delete it and run facetl enroll again."
-            ) from error
-        return gallery
 
     def counts(self) -> dict[str, int]:
         """Return how many faces each person has, people sorted."""

@@ -14,7 +14,6 @@ is held while its gallery is changed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -28,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from facetl.backbones.spec import ExtractorSpec, Weights, spelt_out
 from facetl.data.manifest import Manifest
 from facetl.data.splits import SIDES
-from facetl.errors import CacheLockedError, RunError
+from facetl.errors import CacheLockedError, RunError, first_line
 from facetl.io.files import WriterLock, atomic_folder, beside, remove_partial, write_atomic
-from facetl.io.json import write_json
+from facetl.io.json import parse_json, write_json
 from facetl.recognition.gallery_file import GalleryFile
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / CONFIG).is_file()
+        return os.path.isfile(self.path / CONFIG)  # unlike Path.is_file, deaf to names that are too long
 
     @property
     def name(self) -> str:
@@ -102,8 +101,8 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         """Read config.json."""
         try:
-            config = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            config = parse_json((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise self._incomplete(error) from error
         if not isinstance(config, dict):
             raise self._incomplete(f"{CONFIG} is no object")
@@ -119,7 +118,8 @@ class RunFolder:
             )
         try:
             # All that is needed further on is read here, so that a damaged file is found at once.
-            _ = config["data"], int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
+            _ = Path(config["data"]), int(config["settings"]["seed"]), config["extractor"]["weights"]["sha256"]
+            _ = [Path(update["data"]) for update in config.get("updates", ())]
             ExtractorSpec.from_json(config["extractor"]["spec"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._incomplete(repr(error)) from error
@@ -138,15 +138,22 @@ class RunFolder:
 
     def head(self) -> keras.Model:
         """Load the head, features [batch, dim] → unit embeddings [batch, width]."""
+        return self.model(HEAD)
+
+    def model(self, name: str) -> keras.Model:
+        """Load one of the run's models of features, by the name of its file."""
         import keras  # TensorFlow takes seconds to start, and most of a run is read without it
 
         # It registers the layers that a stored head may hold.
         from facetl.training import layers  # noqa: F401
 
         try:
-            return keras.models.load_model(self.path / HEAD)
-        except (OSError, ValueError) as error:
-            raise self._incomplete(error) from error
+            model = keras.models.load_model(self.path / name)
+            if not isinstance(model, keras.Model) or len(model.output_shape) != 2:
+                raise ValueError(f"{name} is no model of features")
+        except Exception as error:  # on damaged files Keras and HDF5 raise whatever they meet
+            raise self._incomplete(first_line(error)) from error
+        return model
 
     def write_head(self, head: keras.Model) -> None:
         """Write head.keras, for the run's owner alone."""
@@ -184,8 +191,8 @@ class RunFolder:
 
         path = self.path / CALIBRATION
         try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            content = parse_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise RunError(f"{path}: expected the run's calibration ({error}). Run facetl calibrate.") from error
         return Calibration.from_json(content, name=str(path))
 
@@ -203,7 +210,7 @@ class RunFolder:
         """Read side → people, NFC-normalised as in a manifest; None for a run made before they were kept."""
         path = self.path / PEOPLE
         try:
-            sides = json.loads(path.read_text(encoding="utf-8"))
+            sides = parse_json(path.read_text(encoding="utf-8"))
             return {side: frozenset(map(str, sides[side])) for side in SIDES}
         except FileNotFoundError:
             return None

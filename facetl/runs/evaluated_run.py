@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 from facetl.data.manifest import Manifest
 from facetl.errors import RunError
 from facetl.io.arrays import Rows
-from facetl.io.files import write_arrays
+from facetl.io.files import stored_arrays, write_arrays
 from facetl.losses.registry import LOSSES
 from facetl.metrics.baselines import Baselines
 from facetl.metrics.linalg import Float32s, centred, check_dim, normalised, projected
@@ -101,17 +100,18 @@ class RunBaselines:
         """
         if not (folder / BASELINES).exists() and not (folder / UNTRAINED).exists():
             return None
+        remedy = "Train again."
         try:
-            with np.load(folder / BASELINES, allow_pickle=False) as stored:
+            with stored_arrays(folder / BASELINES, "the run's baselines", remedy) as stored:
                 mean, centre = stored["mean"].astype(np.float32), stored["centre"].astype(np.float32)
                 maps = {
                     name: stored[f"{name}_axes"].astype(np.float32) * stored[f"{name}_scale"].astype(np.float32)
                     for name in _MAPS
                 }
                 thresholds = dict(zip(RUN_BASELINES, stored["thresholds"].tolist(), strict=True))
-            untrained = keras.models.load_model(folder / UNTRAINED)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-            raise RunError(f"{folder}: the run's baselines cannot be read ({error}). Train again.") from error
+        except FileNotFoundError as error:
+            raise RunError(f"{folder}: the run's baselines cannot be read ({error}). {remedy}") from error
+        untrained = RunFolder(folder).model(UNTRAINED)
         shapes = [axes.shape[:1] for axes in maps.values()]
         if [centre.shape, *shapes] != [mean.shape] * (1 + len(_MAPS)) or untrained.input_shape[1:] != mean.shape:
             raise RunError(f"{folder}: the run's baselines are of different lengths. Train again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def run_collection(
     Raises DataError where the folder is gone, RunError for other weights than the run's, WeightsError, CacheError.
     """
     root = Path(config["data"]) if data is None else data
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(
             f"{root}: the photos of the run's validation people are needed, and this folder is gone. "
             "Restore it, or name the folder where they are now by --data."

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ import tensorflow as tf
 from facetl.backbones.photo_net import FeatureMap
 from facetl.errors import RunError
 from facetl.io.arrays import Rows
-from facetl.io.files import write_arrays
+from facetl.io.files import stored_arrays, write_arrays
+from facetl.io.json import parse_json
 from facetl.metrics.baselines import Baselines, Raw
 from facetl.samplers import SAMPLERS, Sampler
 from facetl.training.callbacks import (
@@ -228,20 +228,25 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path, *, settings: dict[str, Any]) -> Checkpoint:
         """Read the state; RunError when it is damaged or of other settings."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                facts = json.loads(str(stored["facts"]))
-                variables = [stored[f"variable_{i}"] for i in range(facts["variables"])]
-                best = [stored[f"best_{i}"] for i in range(facts["best"])]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(f"{path}: the checkpoint cannot be read ({error}). Train without --resume.") from error
-        if facts["settings"] != settings:
-            changed = [key for key in settings if facts["settings"].get(key) != settings[key]]
+        with stored_arrays(path, "the checkpoint", "Train without --resume.") as stored:
+            facts = parse_json(str(stored["facts"]), finite=False)
+            variables = [stored[f"variable_{i}"] for i in range(facts["variables"])]
+            best = [stored[f"best_{i}"] for i in range(facts["best"])]
+            state = cls(
+                int(facts["epochs"]),
+                variables,
+                best or None,
+                dict(facts["stopping"]),
+                list(facts["history"]),
+                dict(facts["settings"]),
+            )
+        if state.settings != settings:
+            changed = [key for key in settings if state.settings.get(key) != settings[key]]
             raise RunError(
                 "--resume: settings and data must be those of the interrupted run; received others: "
                 f"{', '.join(changed) or 'some'}. Give the same options and photos, or train without --resume."
             )
-        return cls(facts["epochs"], variables, best or None, facts["stopping"], facts["history"], settings)
+        return state
 
 
 class Fit:
@@ -359,7 +364,10 @@ class Fit:
 
     def _restore(self, path: Path, stated: dict[str, Any]) -> int:
         state = Checkpoint.load(path, settings=stated)
-        for variable, value in zip(self._variables(), state.variables, strict=True):
+        variables = self._variables()
+        if [tuple(one.shape) for one in variables] != [one.shape for one in state.variables]:
+            raise RunError(f"{path}: the checkpoint is of a model of another shape. Train without --resume.")
+        for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
         memory = {**state.stopping, "best_weights": state.best_weights}
         self.stopping = EarlyStopping(patience=self.settings.patience, memory=memory)

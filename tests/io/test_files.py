@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from facetl.errors import CacheLockedError
-from facetl.io.files import WriterLock, atomic_file, atomic_folder, holder_of, write_atomic
+from facetl.errors import CacheLockedError, RunError
+from facetl.io.files import (
+    WriterLock,
+    atomic_file,
+    atomic_folder,
+    holder_of,
+    stored_arrays,
+    write_arrays,
+    write_atomic,
+)
 
 
 def listed(folder: Path) -> set[str]:
@@ -113,3 +124,54 @@ def test_a_lock_names_its_holder_while_it_is_held(tmp_path: Path) -> None:
     with pytest.raises(CacheLockedError, match="process unknown"):
         lock.acquire()
     other.release()
+
+
+def _forged(shape: str, dtype: str, content: bytes = b"") -> bytes:
+    """Return a member of an .npz whose header says what is not there."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+
+
+def test_arrays_come_back_and_one_that_is_missing_is_damage(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a.npz", rows=np.arange(6.0).reshape(2, 3), names=np.array(["Zoë", "b"]))
+    with stored_arrays(tmp_path / "a.npz", "the file", "Make it anew.") as stored:
+        assert stored["rows"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+        assert stored["names"].tolist() == ["Zoë", "b"]
+    with (
+        pytest.raises(RunError, match=r"a\.npz: the file cannot be read \('other'\)\. Make it anew\."),
+        stored_arrays(tmp_path / "a.npz", "the file", "Make it anew.") as stored,
+    ):
+        _ = stored["other"]
+    with pytest.raises(FileNotFoundError), stored_arrays(tmp_path / "b.npz", "the file", "Make it anew."):
+        pass
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        b"no array",
+        _forged("(1099511627776,)", "<U0"),  # a list of a million million texts
+        _forged("(1, 1099511627776)", "<f8"),
+        _forged("(1,", "<f8"),
+        _forged("(1,)", "<U1", b"\xff\xff\xff\x7f"),  # no character
+        _forged("(1,)", "|O", b"\x80\x04N."),
+    ],
+)
+def test_forged_arrays_are_refused(tmp_path: Path, member: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("rows.npy", member)
+    with pytest.raises(RunError, match="cannot be read"), stored_arrays(tmp_path / "a.npz", "it", "Make it anew."):
+        pass
+
+
+def test_arrays_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    np.save(content, np.zeros(1 << 20))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.npy", content.getvalue())
+    assert (tmp_path / "a.npz").stat().st_size < 1 << 15
+    with (
+        pytest.raises(RunError, match="larger than the file"),
+        stored_arrays(tmp_path / "a.npz", "it", "Make it anew."),
+    ):
+        pass

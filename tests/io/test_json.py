@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from facetl.io.json import JsonFields, plain, write_json
+from facetl.io.json import JsonFields, parse_json, plain, write_json
 
 
 class Ends(NamedTuple):
@@ -80,3 +80,17 @@ def test_a_number_that_json_has_not_leaves_the_file_as_it_was(tmp_path: Path) ->
         write_json(path, {"loss": math.nan})
     assert json.loads(path.read_text()) == {"loss": 1.5}
     assert [one.name for one in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "1" + "0" * 400, "9" * 5000, "NaN", "[-Infinity]", "1e999", "{", b"\xff"]
+)
+def test_what_json_or_float64_has_not_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"number|deep|decode|Expecting"):
+        parse_json(text)
+
+
+def test_what_was_written_is_parsed() -> None:
+    assert parse_json(b'{"a": [1, -2.5e3, null, true, 18446744073709551616]}') == {"a": [1, -2500.0, None, True, 2**64]}
+    assert math.isnan(parse_json("NaN", finite=False))
+    assert parse_json("1e999", finite=False) == math.inf

@@ -51,6 +51,44 @@ class TestFolder:
             Library.open(tmp_path)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("change", "damage"),
+        [
+            ("UPDATE counters SET value = 'many'", "counters.value holds a value that is no INTEGER"),
+            ("UPDATE faces SET numbers = x'00'", "CHECK constraint failed in faces"),
+            ("UPDATE paths SET path = photo", "paths.path holds a value that is no BLOB"),
+            ("DELETE FROM answers; UPDATE answer_faces SET answer = 99", "answer_faces refers to one of answers"),
+            ("UPDATE answers SET moves = '[[1]]'", "what an answer did to the stacks cannot be read"),
+            ("INSERT INTO settings VALUES ('run', x'00')", "the setting run is no text"),
+            ("PRAGMA user_version = -3", "its schema is -3"),
+        ],
+    )
+    def test_a_value_that_no_facetl_wrote_is_reported(self, tmp_path: Path, change: str, damage: str) -> None:
+        with Library.open(tmp_path, create=True) as library:
+            faces = made_up(library, 3)
+            library.write_stacks([draft(*faces)])
+            library.assign_name(faces[:2], "Ada")
+        with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            connection.executescript(change)
+        connection.close()
+
+        def use() -> None:
+            with Library.open(tmp_path) as library:
+                library.faces(faces)
+                library.photos()
+                library.setting("run")
+                library.undo()
+                raise ValueError("a command may meet the value later than the library")
+
+        with pytest.raises(LibraryError, match="must be a sound SQLite file") as caught:
+            use()
+        assert damage in str(caught.value)
+
+    def test_an_error_of_a_sound_library_stays_what_it_is(self, library: Library) -> None:
+        with pytest.raises(ZeroDivisionError), Library.open(library.folder):
+            _ = 1 / 0
+
     def test_closed_is_reported(self, library: Library) -> None:
         library.close()
         for use in (library.people, lambda: library.set_setting("a", "b")):

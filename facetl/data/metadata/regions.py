@@ -145,8 +145,9 @@ def frame_of(width: float, height: float, header: PhotoHeader) -> Frame | None:
     """
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
         return "stored"
+    shape = math.log(width) - math.log(height)  # a quotient of forged sizes may be 0 or infinite
     for frame, (across, down) in zip(FRAMES, ((header.width, header.height), header.upright), strict=True):
-        if abs(math.log((width / height) / (across / down))) <= _SAME_SHAPE:
+        if abs(shape - math.log(across / down)) <= _SAME_SHAPE:
             return frame
     return None
 

@@ -41,9 +41,11 @@ _TYPES = {"face": "Face", "pet": "Pet", "focus": "Focus", "barcode": "BarCode"}
 _NAMESPACES = f'xmlns:rdf="{xmp.RDF}" xmlns:mwg-rs="{MWG}" xmlns:stArea="{AREA}" xmlns:stDim="{DIMENSIONS}"'
 _TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
 
-_RDF = f"{xmp.RDF} RDF"
-_LIST = (f"{MWG} Regions", f"{MWG} RegionList")
-_ITEM = f"{xmp.RDF} li"
+# ElementTree's own mark between a namespace and a name: a namespace that holds it was refused before.
+_MARK = "}"
+_RDF = f"{xmp.RDF}{_MARK}RDF"
+_LIST = (f"{MWG}{_MARK}Regions", f"{MWG}{_MARK}RegionList")
+_ITEM = f"{xmp.RDF}{_MARK}li"
 
 # From which byte to which a packet is replaced, and by what.
 _Edit = tuple[int, int, bytes]
@@ -139,7 +141,7 @@ class _Places:
         """
         places = cls(packet)
         # Whatever its declaration may be: the bytes are UTF-8 by now.
-        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
+        parser = expat.ParserCreate("utf-8", namespace_separator=_MARK)
         parser.StartElementHandler = lambda name, _: places.start(name, parser.CurrentByteIndex)
         parser.EndElementHandler = lambda _: places.end(parser.CurrentByteIndex)
         try:
@@ -169,7 +171,7 @@ class _Places:
 
 def _in_list(above: Sequence[str]) -> bool:
     """Return whether an element with these above it is the bag of MWG's list; descriptions between do not count."""
-    return tuple(name for name in above[-3:] if not name.endswith(" Description"))[-2:] == _LIST
+    return tuple(name for name in above[-3:] if not name.endswith(f"{_MARK}Description"))[-2:] == _LIST
 
 
 def _into_list(

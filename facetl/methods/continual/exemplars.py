@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facetl.errors import DataError, RunError
-from facetl.io.files import write_arrays
+from facetl.io.files import stored_arrays, write_arrays
 
 EXEMPLARS = "exemplars.npz"
+MAKE_ANEW = "Delete the file: the next update makes it anew from the run's photos."
 _VERSION = 2
 _DTYPE = np.float16
 
@@ -124,7 +122,7 @@ class Exemplars:
         path = folder / EXEMPLARS
         if not path.exists():
             return None
-        with stored_arrays(path) as stored:
+        with stored_arrays(path, "the memory", MAKE_ANEW) as stored:
             if int(stored["version"]) > _VERSION:
                 raise RunError(f"{path}: this facetl reads version {_VERSION}, got {stored['version']}. Upgrade.")
             rows, embeddings = (stored[name].astype(_DTYPE) for name in ("rows", "embeddings"))
@@ -137,16 +135,3 @@ class Exemplars:
 
     def _of(self, rows: NDArray[np.int64]) -> Exemplars:
         return Exemplars(self.rows[rows], self.embeddings[rows], self.names[rows])
-
-
-@contextmanager
-def stored_arrays(path: Path) -> Iterator[Any]:
-    """Yield a file's arrays by name; RunError where they, or a ValueError of what is made of them, are damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            yield stored
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{path}: it cannot be read ({error}). Delete the file: the next update makes it anew from the run's "
-            "photos."
-        ) from error

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from facetl.backbones.photo_net import FeatureMap
 from facetl.io.arrays import Rows, take
-from facetl.io.files import write_arrays
-from facetl.methods.continual.exemplars import Exemplars, stored_arrays
+from facetl.io.files import stored_arrays, write_arrays
+from facetl.methods.continual.exemplars import MAKE_ANEW, Exemplars
 from facetl.methods.continual.linear_head import Affine, LinearHead, Moments, rotation
 from facetl.methods.continual.update_settings import UpdateSettings
 from facetl.metrics.linalg import Float32s, normalised
@@ -89,7 +89,7 @@ class Basis:
         path = folder / BASIS
         if not path.exists():
             return None
-        with stored_arrays(path) as stored:
+        with stored_arrays(path, "the memory", MAKE_ANEW) as stored:
             moments = Moments(bool(stored["root"]), stored["mean"], stored["scale"])
             count = sum(name.startswith("axes_") for name in stored)
             columns = tuple(stored[f"columns_{place}"] for place in range(count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -109,7 +110,7 @@ class Known:
         everyone = frozenset[str]().union(*people.values())
         opened = []
         for place, root in enumerate(roots):
-            if place and not (root is not None and root.is_dir()):
+            if place and not (root is not None and os.path.isdir(root)):
                 notify(f"warning: the photos of an earlier update are gone from {root}; it is measured without them")
                 continue
             # Photos of an update lie in a folder per person, whatever the layout of the training's.

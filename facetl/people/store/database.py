@@ -6,13 +6,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from facetl.errors import LibraryError
+from facetl.errors import FacetlError, LibraryError
 from facetl.io.files import open_private
-from facetl.io.sqlite_file import Execute, attach, make_durable, parts, transaction, vacuum
+from facetl.io.sqlite_file import Execute, attach, find_damage, make_durable, parts, transaction, vacuum
 
 _FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
@@ -174,9 +174,11 @@ class Database:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn the errors of SQLite into LibraryError."""
+        """Turn the errors of SQLite into LibraryError, and any others that damage in the file is behind."""
         try:
             yield
+        except FacetlError:
+            raise
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorname", "") in _FULL:
                 raise LibraryError(
@@ -188,9 +190,23 @@ class Database:
                 "permissions, the disk, and whether another program holds it."
             ) from error
         except sqlite3.DatabaseError as error:
-            raise LibraryError(
-                f"A library must be a sound SQLite file; {self.path} gave: {error}. Restore it from a copy."
-            ) from error
+            raise self._damaged(error) from error
+        except Exception as error:
+            # A value that no facetl wrote ends in whatever error the code around it meets.
+            if damage := self._damage():
+                raise self._damaged(damage) from error
+            raise
+
+    def _damage(self) -> str | None:
+        try:
+            # Of a connection that only reads, SQLite checks no constraints.
+            with closing(attach(self.path, "rw")) as connection:
+                return find_damage(connection)
+        except sqlite3.Error as error:
+            return str(error)
+
+    def _damaged(self, what: object) -> LibraryError:
+        return LibraryError(f"A library must be a sound SQLite file; {self.path} gave: {what}. Restore it from a copy.")
 
     def _expect_open(self) -> None:
         if self._closed:
@@ -226,6 +242,8 @@ class Database:
                     )
                 if version == len(MIGRATIONS):
                     return
+                if version < 0:
+                    raise sqlite3.DatabaseError(f"its schema is {version}")
                 for statement in MIGRATIONS[version].split(";"):
                     sql(statement)
                 sql(f"PRAGMA user_version = {version + 1}")

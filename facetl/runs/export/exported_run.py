@@ -196,7 +196,7 @@ def run_faces(
         run = RunFolder(folder)
         config, known = run.training_config(), run.people()
         root = Path(config["data"])
-        if known is None or not root.is_dir():
+        if known is None or not os.path.isdir(root):
             raise DataError(
                 f"{folder}: the run's photos are needed, and {root} is gone or its people are not known. Name a folder."
             )

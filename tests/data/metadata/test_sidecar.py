@@ -240,3 +240,11 @@ def test_a_failed_write_leaves_the_old_file_alone(photo: Path, monkeypatch: pyte
         write_sidecar(photo, [ADA])
     assert sidecar.read_bytes() == foreign()
     assert sorted(os.listdir(photo.parent)) == ["IMG_1.jpg", "IMG_1.jpg.xmp"]
+
+
+def test_a_namespace_with_a_space_is_none_of_ours(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    packet = FOREIGN.format(w=40, h=30).replace('"adobe:ns:meta/"', '"adobe ns"')
+    (tmp_path / "a.jpg.xmp").write_text(packet, encoding="utf-8")
+    write_sidecar(tmp_path / "a.jpg", [ADA])
+    assert {region.name for region in read_regions(tmp_path / "a.jpg")} >= {ADA.name, "Rex"}
