@@ -229,7 +229,7 @@ class RunFolder:
     def held_out_photos(self) -> HeldOutPhotos | None:
         """Read side → person → photos where photos of the same people were held out; None where people were."""
         try:
-            stored = json.loads((self.path / PEOPLE).read_text(encoding="utf-8")).get("photos")
+            stored = parse_json((self.path / PEOPLE).read_text(encoding="utf-8")).get("photos")
             if stored is None:
                 return None
             return {

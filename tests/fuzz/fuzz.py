@@ -10,6 +10,7 @@ as well as an error of another kind, a file written or opened to write outside, 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import mmap
 import os
@@ -89,6 +90,7 @@ def _in_child(reader: Reader, folder: Path, first: int, end: int, outcome: Outco
         status = 1
         try:
             os.close(reading)
+            faulthandler.disable()
             with os.fdopen(writing, "w") as out:
                 json.dump(asdict(_read_all(reader, room, range(first, end), now, keep)), out)
             status = 0
