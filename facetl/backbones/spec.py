@@ -275,7 +275,7 @@ class ExtractorSpec:
         """Rebuild the settings that `to_json` gave; FacetlError for those of another version."""
         try:
             return cls(**(dict(values) | {"crops": tuple(values["crops"])}))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise FacetlError(
                 f"extractor: expected the settings of this version, got {', '.join(sorted(map(str, values)))}. "
                 "Train the run again."

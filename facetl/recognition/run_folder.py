@@ -166,7 +166,7 @@ class RunFolder:
         try:
             digest = hashlib.sha256(str(config["extractor"]["fingerprint"]).encode())
             digest.update((self.path / HEAD).read_bytes())
-        except (OSError, KeyError, TypeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise self._incomplete(error) from error
         return digest.hexdigest()
 
