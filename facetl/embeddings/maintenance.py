@@ -122,11 +122,11 @@ def verify(folder: Path) -> VerifyReport:
         return VerifyReport(**totals, extractors=checks, damage=tuple(damage))
 
 
-def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
+def gc(folder: Path, *, faces: Collection[str] = (), photos: Collection[str] = ()) -> GcReport:
     """Drop damaged rows and those whose photo no longer exists anywhere with the same content; compact the shards.
 
-    The faces found in such photos are dropped, too. `faces` are keys that are no photo's, of rows to keep: in the
-    cache of a library of people, those of its faces.
+    The faces found in such photos are dropped, too. In the cache of a library of people, `faces` are the keys of its
+    faces and `photos` the sha256 of its photos: what was computed of them stays, wherever the photos are.
 
     A shard with dead rows is copied into a new one, the index switched over, and only then the old file
     removed: killed at any moment, the cache stays whole. Photos on a disk that is not connected are gone.
@@ -144,7 +144,7 @@ def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
         searched = landmarks.photos() if landmarks else []
         paths = list(dict.fromkeys(path for path, _ in seen + searched))
         now = dict(zip(paths, digests([Path(path) for path in paths]), strict=True))
-        living = {sha for path, sha in seen + searched if now[path] == sha.hex()}
+        living = {sha for path, sha in seen + searched if now[path] == sha.hex()} | {*map(bytes.fromhex, photos)}
         gone = [[path for path, sha in photos if now[path] != sha.hex()] for photos in (seen, searched)]
         index.forget(gone[0])
         faces_dropped = 0
@@ -154,7 +154,7 @@ def gc(folder: Path, *, faces: Collection[str] = ()) -> GcReport:
         dropped = kept = corrupt = torn = 0
         for extractor in index.extractors():
             rows = index.count(extractor.id)
-            found = _gc_extractor(index, extractor, living | {bytes.fromhex(key) for key in faces})
+            found = _gc_extractor(index, extractor, living | {*map(bytes.fromhex, faces)})
             corrupt, torn = corrupt + found[0], torn + found[1]
             left = index.count(extractor.id)
             dropped, kept = dropped + rows - left, kept + left

@@ -20,6 +20,10 @@ _SIDE, _FREQUENCIES = 32, 8
 # blurred, brighter, or shrunk to a third, 91 to 100 % are. A copy that was cropped mostly is not.
 NEAR = 4
 _PAIRS_AT_ONCE = 2**20
+# Side at which pictures of faces are compared. Of 40 people of LFW, photos that were cropped, shrunk, turned by 5°,
+# made brighter, grey or richer in contrast correlate by 0.964 at least with their original; other photos of the same
+# person by 0.928 at most, other people by 0.933.
+_FACE, _SAME_PIXELS = 64, 0.95
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> int:
@@ -101,3 +105,27 @@ def _close_pairs(unique: npt.NDArray[np.int64], band: np.uint64, distance: int) 
         close = differ <= distance
         yield np.stack([order[left[close]], order[right[close]]])
         start = stop
+
+
+def same_pixels(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> bool:
+    """Return whether two pictures of an aligned face are cut from the same pixels, edited or not.
+
+    first, second: [side, side, 3] uint8, as `thumbnail` makes them. Their correlation is the highest that a few turns,
+    sizes and all shifts give, since a detector places landmarks elsewhere in a photo that was cropped or made brighter.
+    """
+    old, new = (
+        cv2.GaussianBlur(
+            cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), (_FACE, _FACE), interpolation=cv2.INTER_AREA), (0, 0), 1.0
+        )
+        for one in (first, second)
+    )
+    middle = slice(_FACE // 4 - 2, _FACE - _FACE // 4 + 2)
+    centre = ((_FACE - 1) / 2, (_FACE - 1) / 2)
+    for scale, turn in itertools.product((1.0, 0.94, 1.06, 0.88, 1.12), (0, -4, 4)):
+        turned = cv2.warpAffine(
+            old, cv2.getRotationMatrix2D(centre, turn, scale), (_FACE, _FACE), borderMode=cv2.BORDER_REPLICATE
+        )
+        found = cv2.matchTemplate(new, turned[middle, middle], cv2.TM_CCOEFF_NORMED)
+        if float(found.max()) >= _SAME_PIXELS:
+            return True
+    return False

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from facetl.data.boxes import matched
 from facetl.data.metadata.regions import Region
-from facetl.images.perceptual_hash import NEAR, near
+from facetl.images.perceptual_hash import NEAR, near, same_pixels
 from facetl.io.sqlite_file import Execute
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
+from facetl.people.store.answer_log import answered_by_user
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryFace, LibraryPhoto, NewFace, NewPhoto
 
@@ -87,7 +89,7 @@ def add_photo(sql: Execute, library: Library, searched: SearchedPhoto, detector:
     """Enter a photo and its faces; LibraryError."""
     new = searched.photo
     known = photos_module.photo_id(sql, new.sha)
-    number = known if known is not None else _predecessor(sql, searched)
+    number = known if known is not None else _predecessor(sql, library, searched)
     how: How = "changed"
     if known is not None:
         (before,) = sql("SELECT detector FROM photos WHERE id = ?", (known,)).fetchone()
@@ -109,6 +111,75 @@ def add_photo(sql: Execute, library: Library, searched: SearchedPhoto, detector:
     sql("UPDATE photos SET detector = ? WHERE id = ?", (detector, number))
     names = _names(new.width, new.height, photos_module.faces_by(sql, "photo", [number]), searched.regions)
     return AddedPhoto(number, how, moved, names, stale)
+
+
+@dataclass(frozen=True)
+class CarriedFaces:
+    """Photos that were edited and saved over themselves.
+
+    Attributes:
+        photos: how many went because their edited version is there.
+        faces: those that are in the edited version, too, and keep their ids and answers.
+        stale: keys of faces that are no more.
+    """
+
+    photos: int
+    faces: int
+    stale: tuple[str, ...]
+
+
+def carry_replaced(sql: Execute, library: Library) -> CarriedFaces:
+    """Move faces from photos that lie nowhere any more to those that replaced them, where they show the same pixels.
+
+    A face keeps its id and its answers. An old photo goes unless a face is left in it of which the user has answered
+    something: then it is a missing one, for `people prune` to drop.
+    """
+    replaced = sql("SELECT photo, successor FROM replaced ORDER BY photo").fetchall()
+    gone = {photo.id for photo in photos_module.photos_of(sql, [photo for photo, _ in replaced]) if not photo.paths}
+    carried = photos = 0
+    stale: list[str] = []
+    for photo, successor in replaced:
+        if photo not in gone:
+            continue
+        pairs = _same_faces(sql, library, photo, successor)
+        for old, new in pairs:
+            _carry(sql, library, old, new)
+        carried += len(pairs)
+        stale += [old.key for old, _ in pairs]
+        left = photos_module.faces_by(sql, "photo", [photo])
+        if not answered_by_user(sql, [face.id for face in left]):
+            library.drop_photos(sql, [photo])
+            photos += 1
+            stale += [face.key for face in left]
+    sql("DELETE FROM replaced")
+    return CarriedFaces(photos, carried, tuple(stale))
+
+
+def _same_faces(sql: Execute, library: Library, photo: int, successor: int) -> list[tuple[LibraryFace, LibraryFace]]:
+    """Pair the faces of a photo and its successor that were cut from the same pixels; one with answers stays itself."""
+    old, new = (photos_module.faces_by(sql, "photo", [one]) for one in (photo, successor))
+    taken = answered_by_user(sql, [face.id for face in new])
+    pairs = []
+    for before in old:
+        for now in new:
+            if now.id not in taken and _same_pixels(library, before.key, now.key):
+                taken.add(now.id)
+                pairs.append((before, now))
+                break
+    return pairs
+
+
+def _carry(sql: Execute, library: Library, old: LibraryFace, new: LibraryFace) -> None:
+    """Let a face go on under its id in another photo; names by the other's metadata come along."""
+    sql("UPDATE OR IGNORE answer_faces SET face = ? WHERE face = ?", (old.id, new.id))
+    library.drop_faces(sql, [new.id])
+    photos_module.replace_face(
+        sql,
+        old.id,
+        new.photo,
+        NewFace(new.key, new.face, new.size, new.sharpness, new.yaw, new.pitch, new.roll, new.kind),
+    )
+    library.resolve_again(sql)
 
 
 def mark_near_duplicates(sql: Execute) -> int:
@@ -137,7 +208,7 @@ def _place(sql: Execute, photo: LibraryPhoto, paths: Sequence[Path]) -> bool:
     return bool(gone) and len(gone) == len(photo.paths)
 
 
-def _predecessor(sql: Execute, searched: SearchedPhoto) -> int | None:
+def _predecessor(sql: Execute, library: Library, searched: SearchedPhoto) -> int | None:
     """Return the photo that lay at these paths alone, if this one looks the same: its metadata was changed."""
     places = [os.fsencode(path) for path in searched.paths]
     for (number,) in rows_of(sql, "SELECT DISTINCT photo FROM paths WHERE path IN ({marks})", places):
@@ -145,8 +216,22 @@ def _predecessor(sql: Execute, searched: SearchedPhoto) -> int | None:
         size = (photo.width, photo.height) == (searched.photo.width, searched.photo.height)
         alone = not set(photo.paths) - set(searched.paths)
         if size and alone and _alike(photo.phash, searched.photo.phash):
-            return int(number)
+            old = photos_module.faces_by(sql, "photo", [number])
+            pairs = matched(
+                [face.face.box for face in old], [face.face.box for face in searched.faces], least=_SAME_FACE
+            )
+            # Two portraits may be alike as a whole.
+            if all(_same_pixels(library, old[one].key, searched.faces[other].key) is not False for one, other in pairs):
+                return int(number)
     return None
+
+
+def _same_pixels(library: Library, first: str, second: str) -> bool | None:
+    """Return whether the pictures of two faces are cut from the same pixels; None where one is lost."""
+    pictures = [cv2.imread(str(library.thumb(key))) for key in (first, second)]
+    if any(picture is None for picture in pictures):
+        return None
+    return same_pixels(np.asarray(pictures[0], np.uint8), np.asarray(pictures[1], np.uint8))
 
 
 def _alike(one: int | None, other: int | None) -> bool:

@@ -168,6 +168,12 @@ class Library:
             found = sql("SELECT id FROM faces WHERE ? IS NULL OR kind = ? ORDER BY id", (kind, kind))
             return np.array([face for (face,) in found], np.int64)
 
+    def cached_keys(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the keys of all faces and the sha256 of all photos: what the library's cache is kept for."""
+        with self.database.read() as sql:
+            faces, photos = (sql(f"SELECT {one}").fetchall() for one in ("key FROM faces", "sha FROM photos"))
+        return frozenset(key.hex() for (key,) in faces), frozenset(sha.hex() for (sha,) in photos)
+
     # People
 
     def people(self) -> list[Person]:
@@ -335,11 +341,22 @@ class Library:
         self.ledger.touch(sql)
         self._settle(sql)
 
-    def drop_faces(self, sql: Execute, faces: Collection[int]) -> None:
-        """Delete faces, with their places in answers and stacks."""
+    def drop_faces(self, sql: Execute, faces: Collection[int]) -> int:
+        """Delete faces, with their places in answers and stacks; return how many answers are void by it, and go."""
         stack_rows.drop_faces(sql, faces, self.ledger.resolved(sql))
+        answers = answer_log.answers_about(sql, faces)
         for face in faces:
             sql("DELETE FROM faces WHERE id = ?", (face,))
+        if answers:
+            self.ledger.touch(sql)
+        return answer_log.drop_void(sql, answers)
+
+    def drop_photos(self, sql: Execute, photos: Collection[int]) -> None:
+        """Delete photos with their faces and the answers that are void without them."""
+        self.drop_faces(sql, [face.id for face in photos_module.faces_by(sql, "photo", list(photos))])
+        for photo in photos:
+            sql("DELETE FROM photos WHERE id = ?", (photo,))
+        self.resolve_again(sql)
 
     def _mark(self, kind: str, *listed: Collection[int], at_least: int = 1, **options: Any) -> LibraryAnswer:
         sides = [{int(face) for face in side} for side in listed]

@@ -72,7 +72,7 @@ def library_features(
         photos = photos_of(sql, sorted({face.photo for face in wanted if face.key in lacking}))
     photo_of = {photo.id: photo for photo in photos}
     places = {
-        face.key: FacePlace(_lying(photo_of[face.photo].paths), photo_of[face.photo].sha, face.face)
+        face.key: FacePlace(photo_of[face.photo].path or Path("gone"), photo_of[face.photo].sha, face.face)
         for face in wanted
         if face.key in lacking
     }
@@ -91,11 +91,6 @@ def library_features(
         return FaceFeatures(ids, None, None, report)
     features = face_features([face.key for face in wanted], spec, weights, cache=cache)
     return FaceFeatures(ids, features, face_layout(spec, weights, cache=cache), report)
-
-
-def _lying(paths: Sequence[Path]) -> Path:
-    """Return the first path at which a file lies; the first, or none that exists, where there is none."""
-    return next((path for path in paths if path.is_file()), paths[0] if paths else Path("gone"))
 
 
 _TOGETHER = 4096  # faces that are embedded and kept at a time

@@ -252,13 +252,11 @@ def person_data(sql: Execute, name: str) -> PersonData | None:
 
 def erase_person(sql: Execute, library: Library, name: str, held: PersonData) -> int:
     """Delete a person's faces, photos and name, and the answers about them; return how many answers went."""
-    ids = [face.id for face in held.faces]
-    touched = {one for (one,) in rows_of(sql, "SELECT answer FROM answer_faces WHERE face IN ({marks})", ids)}
-    library.drop_faces(sql, ids)
+    void = library.drop_faces(sql, [face.id for face in held.faces])
     for photo in held.alone:
         sql("DELETE FROM photos WHERE id = ?", (photo.id,))
-    gone = _void(sql, touched) | _naming(sql, name)
-    for answer in gone:
+    naming = _naming(sql, name)
+    for answer in naming:
         sql("DELETE FROM answers WHERE id = ?", (answer,))
     # Moves of faces keep stacks and suggestions of the past.
     sql("UPDATE answers SET moves = NULL")
@@ -266,7 +264,7 @@ def erase_person(sql: Execute, library: Library, name: str, held: PersonData) ->
     library.resolve_again(sql)
     # People without a face: this one, under every name.
     sql("DELETE FROM people WHERE id NOT IN (SELECT person FROM labels WHERE person IS NOT NULL)")
-    return len(gone)
+    return void + len(naming)
 
 
 def _naming(sql: Execute, name: str) -> set[int]:
@@ -299,17 +297,3 @@ def _spell_out(sql: Execute, rename: int, old: str, new: str) -> None:
     sql(f"UPDATE answers SET name = ? WHERE name = ? AND {before}", (new, old, rename))
     sql(f"UPDATE answers SET old = ? WHERE old = ? AND {before}", (new, old, rename))
     sql("DELETE FROM answers WHERE id = ?", (rename,))
-
-
-def _void(sql: Execute, answers: Collection[int]) -> set[int]:
-    """Return the answers that are void now: about no face, with one side gone, or `same` of one face alone."""
-    empty = set()
-    for answer in answers:
-        (kind,) = sql("SELECT kind FROM answers WHERE id = ?", (answer,)).fetchone()
-        sides = dict(
-            sql("SELECT side, count(*) FROM answer_faces WHERE answer = ? GROUP BY side", (answer,)).fetchall()
-        )
-        left, right = sides.get(0, 0), sides.get(1, 0)
-        if left < (2 if kind == "same" else 1) or (kind == "different" and not right):
-            empty.add(answer)
-    return empty

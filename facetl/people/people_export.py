@@ -20,6 +20,7 @@ from facetl.io.files import FULL, PARTIAL, csv_bytes, write_atomic
 from facetl.io.json import JsonFields
 from facetl.io.text import LONGEST_NAME, cut, no_device
 from facetl.people.library import Library
+from facetl.people.missing_photos import missing_photos
 from facetl.people.store.models import LibraryFace, LibraryPhoto
 
 KINDS = ("folders", "csv", "xmp")
@@ -39,9 +40,9 @@ class ExportReport(JsonFields):
     """Counts of what an export wrote.
 
     `people` and `photos` are those exported; `files` are links or copies in folders, `rows` of the table, `sidecars`
-    of XMP; `skipped` photos are counted by reason: `gone` where none lies at any path that is known,
+    of XMP; `skipped` photos are counted by reason: `gone` where no file lies at any path that is known,
     `on-another-disk` where hard links cannot lead, `not-written` for what else the system refuses of one photo alone,
-    and `sidecar-refused`.
+    and `sidecar-refused`. Of a photo whose file was deleted, the table has no row either.
     """
 
     folder: str
@@ -162,11 +163,13 @@ class _Export:
     sidecars: int = 0
     folders: dict[str, Path] = field(default_factory=dict)
     taken: dict[Path, set[str]] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
     confirmed: Mapping[int, str] = field(default_factory=dict)
     stacks: dict[int, tuple[int, float]] = field(default_factory=dict)
     refused: DataError | None = None
 
     def begin(self) -> None:
+        self.gone = {photo.id for photo in missing_photos(self.library).deleted}
         self.taken[self.folder] = {TABLE}
         # Two names that differ in what a folder cannot have must not share one.
         for name in sorted(set(self.shown.values())):
@@ -176,13 +179,13 @@ class _Export:
             self.stacks = _stacks(self.library)
 
     def take(self, photo: LibraryPhoto, faces: list[LibraryFace]) -> None:
-        path = next((path for path in photo.paths if path.is_file()), None)
+        path = photo.path if photo.id not in self.gone else None
         named = [face for face in faces if face.id in self.shown]
-        if "csv" in self.kinds:
-            self.tabulate(photo, faces if self.everybody else named, path or next(iter(photo.paths), Path()))
+        if path is not None and "csv" in self.kinds:
+            self.tabulate(photo, faces if self.everybody else named, path)
         if not named:
             return
-        if path is None:
+        if path is None or not photo.there:
             self.skipped["gone"] += 1
             return
         people = {self.shown[face.id] for face in named}

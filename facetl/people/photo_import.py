@@ -34,6 +34,7 @@ from facetl.io.json import JsonFields
 from facetl.people import ingest
 from facetl.people.ingest import SearchedPhoto
 from facetl.people.library import Library
+from facetl.people.missing_photos import missing_photos
 from facetl.people.store import photos as photos_module
 from facetl.people.store.models import LibraryPhoto, NewFace, NewPhoto
 
@@ -53,7 +54,9 @@ class ImportReport(JsonFields):
     rest in `skipped` (reason → count, with what the walk passed over). The photos added, changed and searched again
     show `faces`, `poor` ones among them, and in `without_face` of them there was none. `near_duplicates` were found to
     be nearly another photo. `named_from_regions` faces have a name by their photo's metadata since now; some of that
-    of `damaged_metadata` photos could not be read. `seconds` is all of it.
+    of `damaged_metadata` photos could not be read. `replaced` photos of the library were edited and saved over
+    themselves: `carried` of their faces are in the new version and keep their answers. No file is left of `missing`
+    photos of the library, `absent` of them below folders that are not there (folder → count). `seconds` is all of it.
     """
 
     photos: int
@@ -70,6 +73,10 @@ class ImportReport(JsonFields):
     skipped: dict[str, int]
     named_from_regions: int
     damaged_metadata: int
+    replaced: int
+    carried: int
+    missing: int
+    absent: dict[str, int]
     seconds: float
 
 
@@ -116,8 +123,11 @@ def import_photos(
         Counter(photos=len(album.paths)),
     )
     coming.run(album.paths)
+    missing = missing_photos(library)
+    coming.counted["missing"] = len(missing.deleted) + sum(missing.absent.values())
     return ImportReport(
         skipped=dict(sorted((+coming.skipped).items())),
+        absent=missing.absent,
         seconds=time.perf_counter() - began,
         **{one.name: coming.counted[one.name] for one in fields(ImportReport) if one.type == "int"},
     )
@@ -149,7 +159,11 @@ class _Import:
             for start in range(0, len(paths), _AT_ONCE):
                 self._some(store, paths[start : start + _AT_ONCE])
         with self.library.database.write() as sql:
+            carried = ingest.carry_replaced(sql, self.library)
             self.counted["near_duplicates"] = ingest.mark_near_duplicates(sql)
+        self.counted["replaced"], self.counted["carried"] = carried.photos, carried.faces
+        for key in carried.stale:
+            self.library.thumb(key).unlink(missing_ok=True)
 
     def _some(self, store: LandmarkStore, paths: Sequence[Path]) -> None:
         found: dict[str, list[Path]] = {}

@@ -386,7 +386,7 @@ class TestSchema:
             Library.open(tmp_path / "lib")
         connection = sqlite3.connect(tmp_path / "lib" / FILE_NAME)
         assert connection.execute("SELECT text FROM notes").fetchall() == [("kept",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
         connection.close()
 
     def test_a_newer_library_is_refused(self, tmp_path: Path) -> None:

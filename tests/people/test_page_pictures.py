@@ -98,6 +98,17 @@ def test_a_photo_that_is_gone_is_not_found(page: Page, library: Library, tmp_pat
     assert answer.status_code == 404
     with pytest.raises(PhotoError, match="moved or changed"):
         Pictures(library).photo(photo, SMALL)
+    assert page.get("/photos").text.count('class="missing"') == 1
+    assert "facetl people prune" in page.get(f"/photos/{photo}").text
+
+
+def test_of_a_face_whose_photo_is_gone_the_thumbnail_is_shown(page: Page, library: Library) -> None:
+    face = library.face(1)
+    with library.database.write() as sql:
+        sql("DELETE FROM paths WHERE photo = ?", (face.photo,))
+    assert page.get(f"/faces/1.jpg?v={face.key[:16]}").content == library.thumb(face.key).read_bytes()
+    assert "saved over this one" in page.get(f"/photos/{face.photo}").text
+    assert page.get(f"/stacks/{library.stack_of(1)}").status_code == 200
 
 
 def test_only_so_many_pictures_are_kept(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:

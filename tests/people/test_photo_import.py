@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -214,6 +215,95 @@ def test_a_photo_whose_metadata_changed_is_the_same_one(library: Library, album:
     report = bring(library, album)
     assert (report.added, report.changed) == (1, 0)
     assert not set(where(library)["both.png"]) & set(ids["both.png"])
+
+
+class TestEditedPhotos:
+    """A photo that is edited and saved over itself, and what only looks like it."""
+
+    @pytest.fixture
+    def named(self, library: Library, album: Path) -> dict[str, list[int]]:
+        bring(library, album)
+        ids = where(library)
+        ann, bob = ids["both.png"]
+        library.assign_name([ann], "Ann")
+        library.assign_name([bob], "Bob")
+        library.mark_different([ann], ids["bob.png"])
+        library.write_stacks([draft(ann, *ids["ann.png"]), draft(bob)])
+        return ids
+
+    def test_a_cropped_one_keeps_its_faces(self, library: Library, album: Path, named: dict[str, list[int]]) -> None:
+        ann, bob = named["both.png"]
+        before = library.face(ann).key
+        save(album / "2001" / "both.png", scene([(10, 20, 96, ANN), (150, 40, 104, BOB)], size=(200, 270), seed=2))
+        report = bring(library, album)
+        assert (report.added, report.replaced, report.carried, report.missing) == (1, 1, 2, 0)
+        assert where(library) == named
+        assert library.named() == {ann: "Ann", bob: "Bob"}
+        assert library.resolved().different == [((ann,), tuple(named["bob.png"]))]
+        assert library.face(ann).face.box == (10, 20, 105, 115)
+        assert stack_with(library, ann) == stack_with(library, named["ann.png"][0])
+        assert not library.thumb(before).exists()
+        assert library.thumb(library.face(ann).key).is_file()
+        assert library.counts()["photos"] == 5
+        report = bring(library, album)
+        assert (report.known, report.replaced, report.carried) == (5, 0, 0)
+
+    def test_a_face_that_was_cut_off_stays_missing_with_its_answers(
+        self, library: Library, album: Path, named: dict[str, list[int]]
+    ) -> None:
+        ann, bob = named["both.png"]
+        save(album / "2001" / "both.png", scene([(10, 20, 90, ANN)], size=(200, 150), seed=2))
+        report = bring(library, album)
+        assert (report.replaced, report.carried, report.missing, report.absent) == (0, 1, 1, {})
+        assert where(library)["both.png"] == [ann]
+        assert library.named() == {ann: "Ann", bob: "Bob"}
+        assert library.photo(library.face(bob).photo).path is None
+
+    def test_a_face_of_which_nothing_was_answered_goes_with_its_photo(self, library: Library, album: Path) -> None:
+        bring(library, album)
+        [bob] = where(library)["bob.png"]
+        save(album / "bob.png", scene([(20, 30, 120, CLEO)], seed=30))
+        report = bring(library, album)
+        assert (report.added, report.replaced, report.carried, report.missing) == (1, 1, 0, 0)
+        assert bob not in library.face_ids(None)
+        assert len(list(library.thumbs_folder.glob("*/*"))) == library.counts()["faces"] == 6
+
+    @pytest.mark.parametrize("name", ["a original.png", "z original.png"])
+    def test_an_original_that_is_kept_keeps_its_faces(
+        self, library: Library, album: Path, named: dict[str, list[int]], name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("facetl.people.photo_import._AT_ONCE", 1)
+        path = album / "2001" / "both.png"
+        path.rename(path.with_name(name))
+        save(path, scene([(10, 20, 96, ANN), (150, 40, 104, BOB)], size=(200, 270), seed=2))
+        report = bring(library, album)
+        assert (report.added, report.replaced, report.carried, report.missing) == (1, 0, 0, 0)
+        assert where(library)[name] == named["both.png"]
+        assert not set(where(library)["both.png"]) & set(named["both.png"])
+
+    def test_another_picture_under_the_name_takes_no_answers(
+        self, library: Library, album: Path, named: dict[str, list[int]]
+    ) -> None:
+        before = (album / "2001" / "both.png").read_bytes()
+        save(album / "2001" / "both.png", scene([(20, 40, 90, CLEO), (180, 60, 100, ANN + 8)], seed=2))
+        report = bring(library, album)
+        assert (report.replaced, report.carried, report.missing) == (0, 0, 1)
+        assert library.named() == {named["both.png"][0]: "Ann", named["both.png"][1]: "Bob"}
+        # It comes back under another name.
+        (album / "found.png").write_bytes(before)
+        assert bring(library, album).missing == 0
+        assert where(library)["found.png"] == named["both.png"]
+
+    def test_an_import_that_stopped_before_it_was_decided(
+        self, library: Library, album: Path, named: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save(album / "2001" / "both.png", scene([(10, 20, 96, ANN), (150, 40, 104, BOB)], size=(200, 270), seed=2))
+        with monkeypatch.context() as patch:
+            patch.setattr("facetl.people.ingest.carry_replaced", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                bring(library, album)
+        assert bring(library, album).carried == 2
+        assert where(library) == named
 
 
 def test_a_copy_that_is_changed_leaves_the_other(library: Library, album: Path) -> None:

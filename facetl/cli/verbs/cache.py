@@ -102,9 +102,10 @@ def verify(cache: options.Cache = None, json: options.Json = False) -> None:
 
 @app.command()
 def gc(cache: options.Cache = None, json: options.Json = False) -> None:
-    """Drop rows of photos that are gone, and compact."""
+    """Drop what was computed of photos that are gone, or that no library beside the cache holds, and compact."""
     folder = cache_folder(cache)
-    report = maintenance.gc(folder, faces=_faces_beside(folder))
+    faces, photos = _keys_beside(folder)
+    report = maintenance.gc(folder, faces=faces, photos=photos)
     if json:
         put_json(report.to_json())
         return
@@ -167,13 +168,13 @@ def export(
     put(f"file      {out}")
 
 
-def _faces_beside(folder: Path) -> frozenset[str]:
-    """Return the keys of the faces of the library that a cache belongs to; of none for a cache of its own."""
+def _keys_beside(folder: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the faces and photos of the library that a cache belongs to; of none for a cache of its own."""
     beside = folder.resolve().parent
     if not is_library(beside):
-        return frozenset()
+        return frozenset(), frozenset()
     with Library.open(beside) as library:
-        return frozenset(face.key for face in library.faces(library.face_ids(None).tolist()))
+        return library.cached_keys()
 
 
 def _size(count: int) -> str:

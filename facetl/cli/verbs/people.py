@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, 
 from facetl.errors import DataError
 from facetl.people.library import Library
 from facetl.people.library_settings import remember_folders, run_in_use, use_detector
+from facetl.people.missing_photos import prune as prune_library
 from facetl.people.people_export import export as export_people
 from facetl.people.photo_import import import_photos
 from facetl.people.store.models import LibraryAnswer, Stack
@@ -129,6 +131,10 @@ def import_(
         put(f"named     {report.named_from_regions:,} faces, by the photos' own metadata")
     if damaged:
         put(f"damaged   the metadata of {len(damaged):,} photos, in part or as a whole; the first: {damaged[0]}")
+    if report.replaced or report.carried:
+        put(f"edited    {report.replaced:,} photos, {report.carried:,} of their faces keep their answers")
+    if report.missing:
+        put(f"missing   {report.missing:,} photos{_below(report.absent)}: facetl people prune {library}")
     put(f"skipped   {counted(report.skipped)}")
     put(f"library   {counts['faces']:,} faces in {counts['photos']:,} photos, {counts['stacks']:,} stacks")
     put(f"seconds   {report.seconds:.1f}")
@@ -152,6 +158,35 @@ def cluster(library: LibraryFolder, json: options.Json = False, verbose: options
         return
     for name, value in report.to_json().items():
         put(f"{name:12s}{value:,.1f}" if isinstance(value, float) else f"{name:12s}{value:,}")
+
+
+@app.command()
+def prune(
+    library: LibraryFolder,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER…]", help="Drop photos below these, too, though the folders are not there."),
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Drop them; without it they are only counted.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Drop the photos whose files were deleted, with their faces and your answers about these.
+
+    Photos below a folder that is not there, or is empty, stay unless you name it: its disk may not be connected. What
+    is dropped cannot be undone; a photo that comes back later is a new one.
+    """
+    with Library.open(library) as opened:
+        report = prune_library(opened, dropped=folders or (), apply=apply)
+    if json:
+        put_json(report.to_json())
+        return
+    names = ", ".join(f"{name} {count:,}" for name, count in report.names.items())
+    put(f"photos    {report.photos:,} {'dropped' if apply else 'to drop'}, {report.places:,} paths")
+    put(f"faces     {report.faces:,}, {report.answered:,} with answers of yours{f' ({names})' if names else ''}")
+    for folder, count in report.kept.items():
+        put(f"kept      {count:,} below {folder}, which is not there: facetl people prune {library} {folder}")
+    if not apply and (report.photos or report.places):
+        notify(f"nothing is changed yet: facetl people prune {library} --apply")
 
 
 @app.command()
@@ -264,7 +299,7 @@ def stacks(
             found, members = opened.stack(stack)
             faces = [{**_face(opened, member.face), "confidence": member.confidence} for member in members]
             content: dict[str, Any] = {**found.to_json(), "faces": faces}
-            lines = [f"{face['face']}  {face['path']}  {_box(face)}  {face['confidence']:.2f}" for face in faces]
+            lines = [f"{face['face']}  {_where(face)}  {_box(face)}  {face['confidence']:.2f}" for face in faces]
         else:
             listed = opened.stacks(order=order, offset=offset, limit=limit)
             rows = [{**one.to_json(), "cover": _face(opened, one.cover)} for one in listed]
@@ -339,7 +374,7 @@ def questions(
         return
     for row in rows:
         first, second = row["first"], row["second"]
-        put(f"{first['face']} {first['path']}  {second['face']} {second['path']}  {row['probability']:.0%}")
+        put(f"{first['face']} {_where(first)}  {second['face']} {_where(second)}  {row['probability']:.0%}")
 
 
 @app.command()
@@ -380,9 +415,20 @@ def _face(library: Library, face: int) -> dict[str, Any]:
     photo = library.photo(found.photo)
     return {
         "face": face,
-        "path": str(photo.paths[0]) if photo.paths else None,
+        "path": None if photo.path is None else str(photo.path),
         "box": [round(edge, 1) for edge in found.face.box],
     }
+
+
+def _where(face: dict[str, Any]) -> str:
+    return face["path"] or "(replaced)"
+
+
+def _below(absent: Mapping[str, int]) -> str:
+    """Return how many photos lie below folders that are not there."""
+    if not absent:
+        return ""
+    return f", {sum(absent.values()):,} of them below folders that are not there ({', '.join(absent)})"
 
 
 def _box(face: dict[str, Any]) -> str:
@@ -392,7 +438,7 @@ def _box(face: dict[str, Any]) -> str:
 def _stack_line(stack: Stack, row: dict[str, Any]) -> str:
     who = stack.name or (f"{stack.suggestion}?" if stack.suggestion else "-")
     return (
-        f"{stack.id}  {stack.size} faces  {stack.confidence:.2f}  {who}  {row['cover']['path']}  {_box(row['cover'])}"
+        f"{stack.id}  {stack.size} faces  {stack.confidence:.2f}  {who}  {_where(row['cover'])}  {_box(row['cover'])}"
     )
 
 

@@ -11,7 +11,7 @@ from facetl.errors import LibraryError
 from facetl.io.sqlite_file import Execute
 from facetl.people.store.database import rows_of
 from facetl.people.store.models import LibraryAnswer, ResolvedAnswers
-from facetl.people.store.resolve import NAME, NOT_A_FACE, STRANGER, resolve_answers
+from facetl.people.store.resolve import DIFFERENT, NAME, NOT_A_FACE, SAME, STRANGER, resolve_answers
 
 # States of an answer: it holds; undone, and `redo` brings it back; undone, and another answer was given since.
 _HOLDS, _UNDONE, _GONE = 0, 1, 2
@@ -135,6 +135,34 @@ def names_by_metadata(sql: Execute, faces: Sequence[int]) -> dict[int, str]:
     query = """SELECT face, name FROM answers JOIN answer_faces ON answer = id
         WHERE origin = 'region' AND face IN ({marks}) ORDER BY id"""
     return dict(rows_of(sql, query, list(faces)))
+
+
+def answers_about(sql: Execute, faces: Collection[int]) -> list[int]:
+    """Return the answers in which some of these faces have a place."""
+    found = rows_of(sql, "SELECT DISTINCT answer FROM answer_faces WHERE face IN ({marks})", list(faces))
+    return list({answer for (answer,) in found})
+
+
+def answered_by_user(sql: Execute, faces: Collection[int]) -> set[int]:
+    """Return those of these faces of which an answer of the user holds."""
+    query = """SELECT face FROM answer_faces JOIN answers ON id = answer
+        WHERE origin = 'user' AND state = 0 AND face IN ({marks})"""
+    return {face for (face,) in rows_of(sql, query, list(faces))}
+
+
+def drop_void(sql: Execute, answers: Collection[int]) -> int:
+    """Delete those answers that are about no face, lack a side, or mark one face alone the same; return how many."""
+    dropped = 0
+    for answer in answers:
+        (kind,) = sql("SELECT kind FROM answers WHERE id = ?", (answer,)).fetchone()
+        sides = dict(
+            sql("SELECT side, count(*) FROM answer_faces WHERE answer = ? GROUP BY side", (answer,)).fetchall()
+        )
+        left, right = sides.get(0, 0), sides.get(1, 0)
+        if left < (2 if kind == SAME else 1) or (kind == DIFFERENT and not right):
+            sql("DELETE FROM answers WHERE id = ?", (answer,))
+            dropped += 1
+    return dropped
 
 
 def newest(sql: Execute, *, offset: int, limit: int) -> list[LibraryAnswer]:

@@ -101,7 +101,16 @@ CREATE VIEW shown AS
     WHERE stacks.person IS NOT NULL AND members.face NOT IN (SELECT face FROM labels)
 """
 
-MIGRATIONS: tuple[str, ...] = (_COLLECTION, _DERIVED)
+# Which photo lies now where another lay: the end of an import decides whether it is that one, edited.
+_REPLACED = """
+CREATE TABLE replaced (
+    photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE,
+    successor INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE
+);
+CREATE INDEX replaced_by_successor ON replaced (successor)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_COLLECTION, _DERIVED, _REPLACED)
 
 
 class Database:

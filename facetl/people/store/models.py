@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ class LibraryPhoto(JsonFields):
     phash: int | None
     duplicate_of: int | None
     paths: tuple[Path, ...]
+
+    @property
+    def path(self) -> Path | None:
+        """The first path at which a file lies, or else the first; None where others lie at all of its paths now."""
+        return next((path for path in self.paths if os.path.isfile(path)), next(iter(self.paths), None))
+
+    @property
+    def there(self) -> bool:
+        """Whether a file lies at one of the paths."""
+        return self.path is not None and os.path.isfile(self.path)
 
 
 @dataclass(frozen=True)

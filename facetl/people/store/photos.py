@@ -62,9 +62,14 @@ def put_photo(sql: Execute, photo: NewPhoto) -> int:
 
 
 def put_paths(sql: Execute, photo: int, paths: Collection[Path]) -> None:
-    """Record where a photo lies; what lay there before lies there no more."""
+    """Record where a photo lies; what lay there before lies there no more, and is noted as replaced."""
     for path in paths:
-        sql("INSERT OR REPLACE INTO paths VALUES (?, ?)", (os.fsencode(os.path.abspath(path)), photo))
+        place = os.fsencode(os.path.abspath(path))
+        sql(
+            "INSERT OR REPLACE INTO replaced SELECT photo, ?2 FROM paths WHERE path = ?1 AND photo != ?2",
+            (place, photo),
+        )
+        sql("INSERT OR REPLACE INTO paths VALUES (?, ?)", (place, photo))
 
 
 def drop_paths(sql: Execute, paths: Collection[Path]) -> None:

@@ -193,13 +193,15 @@ class StackEdit:
         return moves
 
     def revert(self, moves: Sequence[Sequence[Any]], rows: Mapping[str, Sequence[Any]]) -> None:
-        """Undo moves, of faces that still lie where the moves put them."""
-        self.load([face for face, *_ in moves])
+        """Undo moves, of faces that are there and still lie where the moves put them."""
+        listed = [face for face, *_ in moves]
+        living = {one for (one,) in rows_of(self._sql, "SELECT id FROM faces WHERE id IN ({marks})", listed)}
+        self.load(listed)
         stacks = list({stack for _, stack, *_ in moves if stack is not None})
         there = rows_of(self._sql, "SELECT id FROM stacks WHERE id IN ({marks})", stacks)
         self.load_stacks(one for (one,) in there)
         for face, stack, confidence, now in moves:
-            if self.stack_of.get(face) != now:
+            if face not in living or self.stack_of.get(face) != now:
                 continue
             if stack is None:
                 del self.stack_of[face]

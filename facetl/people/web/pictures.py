@@ -60,11 +60,20 @@ class Pictures:
         return self._keep(("photo", photo, side), lambda: as_jpeg(shrunk(self._read(photo), side)))
 
     def face(self, face: int) -> bytes:
-        """Return a face with some room around it, at most FACE pixels a side, cut from its photo. PhotoError too."""
+        """Return a face with some room around it, at most FACE pixels a side, cut from its photo.
+
+        Where the photo is gone or damaged it is the face's thumbnail; PhotoError where there is none either.
+        """
         found = self._library.face(face)
-        return self._keep(
-            ("face", face, FACE), lambda: as_jpeg(shrunk(around(self._read(found.photo), found.face.box), FACE))
-        )
+        try:
+            return self._keep(
+                ("face", face, FACE), lambda: as_jpeg(shrunk(around(self._read(found.photo), found.face.box), FACE))
+            )
+        except PhotoError:
+            picture = self.thumbnail(found.key)
+            if picture is None:
+                raise
+            return picture
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Return a photo that the user dropped, [height, width, 3] uint8 RGB. PhotoError as in `read_photo`."""
