@@ -41,10 +41,12 @@ def read_photo(source: Path | str | bytes) -> np.ndarray:
     """Decode a photo to upright RGB, [height, width, 3] uint8.
 
     The format is found by the content, never by the file's name. The EXIF orientation is applied; grey, palette
-    and CMYK become RGB; 16 bits become 8; transparency is dropped. A JPEG that ends too early is decoded where at most
-    5% of the picture lacks, or, of a progressive one, no more than the last bit of its coefficients. Raises PhotoError
-    with the reason `unreadable`, `empty-file`, `too-large`, `not-an-image`, `truncated`, `broken`, or, for HEIC and
-    AVIF where what reads them is missing, `needs-facetl[heic]` and `needs-pillow>=11.3`.
+    and CMYK become RGB; 16 bits become 8; transparency is dropped; of several pictures the first is taken. Colour
+    profiles are not applied, as they were not to what nets are trained on. A JPEG that ends too early is decoded where
+    at most 5% of the picture lacks, or, of a progressive one, no more than the last bit of its coefficients.
+
+    Raises PhotoError with the reason `unreadable`, `empty-file`, `too-large`, `not-an-image`, `truncated`, `broken`,
+    or, for HEIC and AVIF where what reads them is missing, `needs-facetl[heic]` and `needs-pillow>=11.3`.
     """
     data, name = _load(source)
     if not data:

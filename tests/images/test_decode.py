@@ -55,15 +55,22 @@ def reason(source: Path | bytes) -> str:
     return raised.value.reason
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims width × height pixels."""
+def png_of(
+    width: int, height: int, lines: bytes, *, depth: int = 8, colour: int = 2, transparent: bytes = b""
+) -> bytes:
+    """A PNG written by hand: `lines` have their filter before them, `colour` is its colour type."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    header += chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims width × height pixels."""
+    return png_of(width, height, bytes(1000))
 
 
 class TestKinds:
@@ -118,6 +125,33 @@ class TestKinds:
         pair = np.arange(6 * 7 * 2, dtype=np.uint8).reshape(6, 7, 2) * 3
         data = encoded(Image.merge("LA", _bands(pair)), "PNG")
         np.testing.assert_array_equal(read_photo(data), np.repeat(pair[..., :1], 3, axis=2))
+
+    @pytest.mark.parametrize(
+        ("depth", "colour", "transparent", "pixels", "expected"),
+        [
+            pytest.param(16, 4, b"", b"\x30\x31\x80\0\xf0\xf1\0\0", (0x30, 0xF0), id="16-bit grey with alpha"),
+            pytest.param(16, 0, b"\x30\x31", b"\x30\x31\xf0\xf1", (0x30, 0xF0), id="16-bit grey, one transparent"),
+            pytest.param(8, 0, b"\0\x30", b"\x30\xf0", (0x30, 0xF0), id="grey, one transparent"),
+            pytest.param(4, 0, b"", b"\x3f", (0x33, 0xFF), id="4-bit grey"),
+            pytest.param(2, 0, b"", b"\x70", (0x55, 0xFF), id="2-bit grey"),
+        ],
+    )
+    def test_rare_kinds_of_png(
+        self, depth: int, colour: int, transparent: bytes, pixels: bytes, expected: tuple[int, int]
+    ) -> None:
+        data = png_of(2, 1, b"\0" + pixels, depth=depth, colour=colour, transparent=transparent)
+        np.testing.assert_array_equal(read_photo(data), [[[grey] * 3 for grey in expected]])
+
+    def test_a_colour_profile_is_not_applied(self) -> None:
+        from PIL import ImageCms
+
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+        np.testing.assert_array_equal(read_photo(encoded(quarters(), "PNG", icc_profile=profile)), quarters())
+
+    @pytest.mark.parametrize(("width", "height"), [(65_500, 2), (2, 65_500)])
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+    def test_sides_as_long_as_a_jpeg_may_have(self, kind: str, width: int, height: int) -> None:
+        assert read_photo(encoded(np.zeros((height, width, 3), np.uint8), kind)).shape == (height, width, 3)
 
     @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("PPM", {}), ("TIFF", {"compression": "group4"})])
     def test_one_bit_is_black_and_white(self, kind: str, options: dict[str, str]) -> None:

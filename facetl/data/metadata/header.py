@@ -36,6 +36,7 @@ _TAKEN = {
     0x9011: "OffsetTimeOriginal",
     0x9012: "OffsetTimeDigitized",
 }
+_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _SIDEWAYS = (5, 6, 7, 8)
 # EXIF 2.32, section 4.6.5: "YYYY:MM:DD HH:MM:SS", where some programs write other marks between the numbers.
 _TIME = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d:\d\d:\d\d)(?!\d)", re.ASCII)
@@ -55,6 +56,7 @@ class PhotoHeader:
         orientation: EXIF's, 1 to 8; 1 where none, or none that exists, is given.
         xmp: the XMP packet inside the file, None without one.
         taken: EXIF's texts of when the photo was taken, by their tag's name; those that are there.
+        extended_xmp: the rest of the XMP inside a JPEG, a packet of its own where all takes more than 64 KiB.
     """
 
     width: int
@@ -62,6 +64,7 @@ class PhotoHeader:
     orientation: int
     xmp: bytes | None
     taken: Mapping[str, str]
+    extended_xmp: bytes | None = None
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -134,7 +137,7 @@ def _header(file: io.BufferedIOBase, formats: tuple[str, ...], name: str) -> Pho
             if image.format in (HEIF, "TIFF") and orientation in _SIDEWAYS:
                 # Their readers give the size of the upright photo.
                 width, height = height, width
-            return PhotoHeader(width, height, orientation, _packet(image), _taken(image))
+            return PhotoHeader(width, height, orientation, _packet(image), _taken(image), _extension(image))
     except Exception as error:  # on forged files Pillow's readers raise whatever they meet
         raise PhotoError("not-an-image", f"{name}: expected a photo ({' '.join(str(error).split())}).") from error
 
@@ -162,6 +165,17 @@ def _packet(image: Image.Image) -> bytes | None:
     # A TIFF keeps it under a tag of its own (XMP specification, part 3).
     found = image.info.get("xmp") or (getattr(image, "tag_v2", {}).get(700) if image.format == "TIFF" else None)
     return found if isinstance(found, bytes) else None
+
+
+def _extension(image: Image.Image) -> bytes | None:
+    """Put together the parts of extended XMP (XMP specification, part 3, section 1.1.3.1); None where some are missing.
+
+    Each names the packet that it belongs to in 32 bytes, then the length of that and its own place in it.
+    """
+    found = [data[len(_EXTENSION) :] for _, data in getattr(image, "applist", ()) if data.startswith(_EXTENSION)]
+    parts = {int.from_bytes(part[36:40], "big"): part[40:] for part in found if part[:36] == found[0][:36]}
+    whole = b"".join(part for _, part in sorted(parts.items()))
+    return whole if whole and len(whole) == int.from_bytes(found[0][32:36], "big") else None
 
 
 def taken_at(photo: Path | bytes | PhotoHeader) -> str | None:

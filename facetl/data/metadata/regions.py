@@ -233,8 +233,9 @@ def _packets(
     beside = xmp.sidecars_of(photo) if sidecar is None and isinstance(photo, Path) else []
     for path in beside if sidecar is None else [sidecar]:
         yield partial(xmp.read_sidecar, path), str(path)
-    if header.xmp is not None:
-        yield header.xmp, f"the XMP in {photo}" if isinstance(photo, Path) else "the XMP in the photo"
+    for packet in (header.xmp, header.extended_xmp):
+        if packet is not None:
+            yield packet, f"the XMP in {photo}" if isinstance(photo, Path) else "the XMP in the photo"
 
 
 def _region(name: str, box: Box, kind: str, frame: Frame, orientation: int) -> Region | None:

@@ -107,7 +107,7 @@ def router(site: Site) -> APIRouter:
     async def search(request: Request) -> JSONResponse:
         """Take a photo's bytes as the body; the guard has bounded them."""
         if not request.headers.get("content-type", "").startswith(("image/", "application/octet-stream")):
-            raise HTTPException(415, "Search takes a photo: JPEG, PNG, WebP, BMP or TIFF.")
+            raise HTTPException(415, "Search takes a photo: JPEG, PNG, WebP, GIF, BMP or TIFF.")
         data = await request.body()
         try:
             number = await run_in_threadpool(find, data)

@@ -107,6 +107,23 @@ class TestWhereItStands:
         pytest.importorskip("pillow_heif").register_heif_opener()
         assert read_regions(photo("HEIF", content=packet(MWG_ELEMENTS))) == [Region("Ada Lovelace", ADA)]
 
+    def test_in_the_parts_that_a_long_packet_is_cut_into(self) -> None:
+        rest, mark = packet(MWG_ELEMENTS), b"http://ns.adobe.com/xmp/extension/\0" + b"0123456789ABCDEF" * 2
+        parts = [
+            mark + len(rest).to_bytes(4, "big") + start.to_bytes(4, "big") + rest[start : start + 500]
+            for start in range(0, len(rest), 500)
+        ]
+        segments = [b"\xff\xe1" + (2 + len(part)).to_bytes(2, "big") + part for part in parts]
+        data = photo(content=packet(MICROSOFT))
+        # In any order, behind the first segment.
+        place = 4 + int.from_bytes(data[4:6], "big")
+        extended = data[:place] + b"".join(reversed(segments)) + data[place:]
+        assert [region.name for region in read_regions(extended)] == ["Ada Lovelace", "Grace"]
+        extended = photo()[:place] + b"".join(reversed(segments)) + photo()[place:]
+        assert read_regions(extended) == [Region("Ada Lovelace", ADA)]
+        torn = photo()[:place] + b"".join(segments[1:]) + photo()[place:]
+        assert read_regions(torn) == []
+
     @pytest.mark.parametrize("name", ["IMG_1.jpg.xmp", "IMG_1.xmp", "IMG_1.jpg.XMP"])
     def test_beside_it(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "IMG_1.jpg").write_bytes(photo())
