@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from facetl.errors import DataError
+from facetl.io.text import printable, unescaped
 
 SEE = "See docs/protocols."
 _SHOWN = 60  # characters of what was found that an error repeats
@@ -225,14 +226,17 @@ def lfw_photo(root: Path | str, name: str, number: int) -> Path:
 
 
 def listed_photo(root: Path | str, name: str) -> Path:
-    """Find ROOT/name for a path out of a list; names composed and decomposed find each other.
+    """Find ROOT/name for a path out of a list, escaped as by `printable` or not; NFC and NFD find each other.
 
     Raises DataError when the path leads out of ROOT, or there is no such file.
     """
     folder = Path(root)
     if not _stays_inside(name):
         raise DataError(f"a list names photos by paths below a folder, got {shown(name)}. {SEE}")
-    for spelling in _spellings(name):
+    meant = unescaped(name)
+    # Nothing else than what is escaped on the way out: ".." could be escaped, too.
+    spellings = [*_spellings(name), *(_spellings(meant) if printable(meant) == name else ())]
+    for spelling in spellings:
         if os.path.isfile(folder / spelling):
             return folder / spelling
     raise DataError(

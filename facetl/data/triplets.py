@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from facetl.data.manifest import Manifest, Photo, listed
-from facetl.data.pair_lists import SEE, is_plain, listed_photo, records, relative_path, shown, wrong_at
+from facetl.data.pair_lists import SEE, listed_photo, records, relative_path, shown, wrong_at
 from facetl.errors import DataError
 from facetl.io.files import csv_bytes, write_atomic
 from facetl.io.json import JsonFields
+from facetl.io.text import printable
 
 Ints = npt.NDArray[np.int64]
 
@@ -108,7 +109,7 @@ def make_triplets(manifest: Manifest, *, count: int, seed: int) -> list[Triplet]
     anchors = rng.permutation(np.repeat(np.arange(people), quota)).tolist()
     joined = [next(pairs[person]) for person in anchors]
     negatives = _Negatives(own, np.bincount(np.ravel(joined), minlength=photos), rng)
-    paths = manifest.relative_paths
+    paths = listed_names(manifest)
     return [
         Triplet(paths[anchor], paths[positive], paths[negatives.take(person, anchor, positive)])
         for person, (anchor, positive) in zip(anchors, joined, strict=True)
@@ -165,7 +166,7 @@ def coverage(manifest: Manifest, triplets: Sequence[Triplet]) -> Coverage:
 
 def _person_of(manifest: Manifest) -> dict[str, str]:
     """Return path below the root → person."""
-    return {path: photo.identity for path, photo in zip(manifest.relative_paths, manifest.photos, strict=True)}
+    return {path: photo.identity for path, photo in zip(listed_names(manifest), manifest.photos, strict=True)}
 
 
 class _Negatives:
@@ -252,10 +253,15 @@ def examples(sets: Sequence[TripletSet]) -> list[Example]:
 def write_triplets(path: Path | str, triplets: Sequence[Triplet]) -> None:
     """Write a CSV with the columns Anchor, Positive and Negative; the file appears when it is complete.
 
-    Raises DataError where something else lies under that name already (a test set is not written over), and for a
-    photo whose name is no UTF-8 or breaks a line.
+    A name that is no UTF-8 or breaks a line is escaped, and found again so. Raises DataError where something else lies
+    under that name already: a test set is not written over.
     """
     _write_table(path, COLUMNS, triplets, what="triplets")
+
+
+def listed_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the paths of a manifest's photos as a list of text has them."""
+    return tuple(map(printable, manifest.relative_paths))
 
 
 def file_of_test(out: Path) -> Path:
@@ -270,10 +276,7 @@ def write_examples(path: Path | str, rows: Sequence[Example]) -> None:
 
 def _write_table(path: Path | str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, what: str) -> None:
     path = Path(path)
-    odd = next((cell for cell in map(str, chain.from_iterable(rows)) if not _can_be_listed(cell)), None)
-    if odd is not None:
-        raise DataError(f"a list holds photos' names as plain UTF-8 text, got {odd!a}. Rename the photo.")
-    content = csv_bytes([columns, *rows])
+    content = csv_bytes([columns, *(map(printable, row) for row in rows)])
     if os.path.lexists(path):
         if path.is_file() and path.read_bytes() == content:
             return
@@ -326,7 +329,7 @@ def triplet_rows(manifest: Manifest, triplets: Sequence[Triplet]) -> Ints:
     Raises DataError for a photo that is not there, and where people are known and a row does not show two
     photos of one person and one of another.
     """
-    place = {unicodedata.normalize("NFC", path): row for row, path in enumerate(manifest.relative_paths)}
+    place = {unicodedata.normalize("NFC", path): row for row, path in enumerate(listed_names(manifest))}
     rows = np.empty((len(triplets), 3), np.int64)
     for number, triplet in enumerate(triplets):
         for column, name in enumerate(triplet):
@@ -354,8 +357,3 @@ def triplet_people(manifest: Manifest, rows: Ints) -> Ints | None:
     if "" in manifest.identities:
         return None
     return manifest.labels[rows[:, [0, 2]]].astype(np.int64)
-
-
-def _can_be_listed(cell: str) -> bool:
-    """Return whether a list with this text can be read again; a lone surrogate stands for a byte that is no text."""
-    return is_plain(cell) and not any(unicodedata.category(sign) == "Cs" for sign in cell)

@@ -34,16 +34,21 @@ def printable(text: object) -> str:
 
 def given_path(text: str) -> str:
     """Return the path that text stands for: as it is, or, where nothing is there, as `printable` escaped it."""
-    try:
-        # There and back, for bytes that make a character together.
-        meant = os.fsdecode(os.fsencode(_ESCAPED.sub(_unescape, text)))
-    except (UnicodeError, OverflowError, ValueError):
-        return text
+    meant = unescaped(text)
     if meant == text or os.path.lexists(text):
         return text
     # A file that is to be written is not there yet; its folder is.
     parents = [os.path.lexists(os.path.dirname(path) or os.curdir) for path in (text, meant)]
     return meant if os.path.lexists(meant) or parents == [False, True] else text
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `printable` escaped; text that it cannot have made, as it is."""
+    try:
+        # There and back, for bytes that make a character together.
+        return os.fsdecode(os.fsencode(_ESCAPED.sub(_unescape, text)))
+    except (UnicodeError, OverflowError, ValueError):
+        return text
 
 
 def cut(text: str, most: int) -> str:
