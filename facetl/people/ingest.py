@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,9 @@ import numpy as np
 
 from facetl.data.boxes import matched
 from facetl.data.metadata.regions import Region
+from facetl.data.metadata.xmp import sidecars_of
 from facetl.images.perceptual_hash import NEAR, near, same_pixels
+from facetl.io.files import digests
 from facetl.io.sqlite_file import Execute
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
@@ -67,6 +69,25 @@ def finished(library: Library, detector: str, shas: Sequence[str]) -> set[str]:
         faces = rows_of(sql, "SELECT photo, key FROM faces WHERE photo IN ({marks})", list(photos))
     lost = {photo for photo, key in faces if not is_there(library.thumb(key.hex()))}
     return {sha for number, sha in photos.items() if number not in lost}
+
+
+def copies(library: Library, found: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """Return where photos lie, those that an import has found now (sha256 → paths), sorted.
+
+    Among them are known paths elsewhere that have a sidecar beside them, and still hold the same bytes.
+    """
+    query = "SELECT sha, path FROM photos JOIN paths ON photo = id WHERE sha IN ({marks})"
+    with library.database.read() as sql:
+        known = [
+            (sha.hex(), Path(os.fsdecode(path))) for sha, path in rows_of(sql, query, [*map(bytes.fromhex, found)])
+        ]
+    elsewhere = [(sha, path) for sha, path in known if path not in found[sha] and sidecars_of(path)]
+    same = digests([path for _, path in elsewhere])
+    every = {sha: set(paths) for sha, paths in found.items()}
+    for (sha, path), now in zip(elsewhere, same, strict=True):
+        if now == sha:
+            every[sha].add(path)
+    return {sha: sorted(paths) for sha, paths in every.items()}
 
 
 def touch_known(

@@ -54,7 +54,8 @@ class ImportReport(JsonFields):
     rest in `skipped` (reason → count, with what the walk passed over). The photos added, changed and searched again
     show `faces`, `poor` ones among them, and in `without_face` of them there was none. `near_duplicates` were found to
     be nearly another photo. `named_from_regions` faces have a name by their photo's metadata since now; some of that
-    of `damaged_metadata` photos could not be read. `replaced` photos of the library were edited and saved over
+    of `damaged_metadata` photos could not be read, and the copies of `contradictory_names` photos give a face different
+    names. `replaced` photos of the library were edited and saved over
     themselves: `carried` of their faces are in the new version and keep their answers. No file is left of `missing`
     photos of the library, `absent` of them below folders that are not there (folder → count). `seconds` is all of it.
     """
@@ -73,6 +74,7 @@ class ImportReport(JsonFields):
     skipped: dict[str, int]
     named_from_regions: int
     damaged_metadata: int
+    contradictory_names: int
     replaced: int
     carried: int
     missing: int
@@ -148,6 +150,7 @@ class _Import:
     skipped: Counter[str]
     counted: Counter[str]
     seen: set[str] = field(default_factory=set)
+    copies: dict[str, list[Path]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     done: int = 0
     net: Detector | None = None
@@ -175,6 +178,7 @@ class _Import:
                 found.setdefault(sha, []).append(path)
         self.skipped["unreadable"] += unreadable
         self.counted["duplicates"] += len(paths) - unreadable - len(found.keys() - self.seen)
+        self.copies = ingest.copies(self.library, found)
         finished = ingest.finished(self.library, self.detector.fingerprint(), list(found))
         self._touch({sha: found[sha] for sha in found if sha in finished})
         self._advance(unreadable + sum(len(found[sha]) for sha in finished))
@@ -185,7 +189,7 @@ class _Import:
 
     def _touch(self, known: Mapping[str, list[Path]]) -> None:
         """Record where known photos lie, and the names in their sidecars."""
-        regions = {sha: self._regions(paths) for sha, paths in known.items() if any(map(sidecars_of, paths))}
+        regions = {sha: self._regions(sha) for sha in known if any(map(sidecars_of, self.copies[sha]))}
         with self.library.database.write() as sql:
             for sha, paths in known.items():
                 moved, named = ingest.touch_known(sql, self.library, sha, paths, regions.get(sha, ()))
@@ -226,7 +230,7 @@ class _Import:
         height, width = image.shape[:2]
         taken = None if header is None else taken_at(header)
         photo = NewPhoto(sha, width, height, taken, perceptual_hash(image))
-        return SearchedPhoto(photo, tuple(paths), tuple(found.values()), tuple(self._regions(paths)))
+        return SearchedPhoto(photo, tuple(paths), tuple(found.values()), tuple(self._regions(sha)))
 
     def _judged(self, key: str, image: NDArray[np.uint8], face: Face) -> NewFace:
         try:
@@ -238,17 +242,25 @@ class _Import:
         kind = self.rule.kind(quality)
         return NewFace(key, face, quality.size, quality.sharpness, pose.yaw, pose.pitch, pose.roll, kind)
 
-    def _regions(self, paths: Sequence[Path]) -> list[Region]:
-        """Read the named faces by the metadata of a photo and its copies, each of which may have a sidecar."""
+    def _regions(self, sha: str) -> list[Region]:
+        """Read the named faces by the metadata of a photo and its copies, each of which may have a sidecar.
+
+        Where copies give a face different names, that of the first path holds, in whatever order they are imported.
+        """
         found: list[Region] = []
         damaged: list[DataError] = []
-        for path in paths:
+        contradicted = False
+        for path in self.copies[sha]:
             try:
                 regions = read_regions(path, on_damaged=damaged.append)
             except PhotoError:
                 continue  # gone or replaced since its bytes were read: the next import sees it
             named = [region for region in regions if region.name and region.kind == "face"]
+            contradicted |= any(
+                found[place].name != region.name for region in named for place in same_face(region, found)
+            )
             found += [region for region in named if not same_face(region, found)]
+        self.counted["contradictory_names"] += contradicted
         if damaged:
             self.counted["damaged_metadata"] += 1
             self.on_damaged(damaged[0])

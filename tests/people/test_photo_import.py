@@ -409,6 +409,31 @@ class TestNamesInMetadata:
         assert library.named() == {where(library)["bob.png"][0]: "Bob"}
         assert [message.split(": ")[0] for message in messages] == [str(album / "bob.png.xmp")]
 
+    @pytest.mark.parametrize("at_once", [1, 256])
+    def test_of_contradictory_sidecars_of_copies_the_first_path_wins(
+        self, library: Library, album: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+    ) -> None:
+        monkeypatch.setattr("facetl.people.photo_import._AT_ONCE", at_once)
+        bring(library, album)
+        [bob] = where(library)["bob.png"]
+        for folder, name in (("z", "Zoe"), ("c", "Cleo"), ("d", "Dora")):
+            copy = album.parent / folder / "copy.png"
+            copy.parent.mkdir()
+            shutil.copy(album / "bob.png", copy)
+            write_sidecar(copy, [Region.of_pixels(name, (70, 80, 180, 190), width=320, height=240)])
+        report = bring(library, album.parent / "z")
+        assert (report.named_from_regions, report.contradictory_names) == (1, 0)
+        report = bring(library, album.parent / "c", album.parent / "d")
+        assert report.contradictory_names == (1 if at_once == 256 else 2)
+        assert library.named() == {bob: "Cleo"}
+        for folder in ("z", "d", "c"):
+            assert bring(library, album.parent / folder).named_from_regions == 0
+            assert library.named() == {bob: "Cleo"}
+        # What was saved over a copy has a sidecar of its own.
+        save(album.parent / "c" / "copy.png", scene([(20, 20, 150, CLEO)], seed=40))
+        bring(library, album.parent / "z")
+        assert library.named() == {bob: "Dora"}
+
     def test_the_sidecar_of_a_copy_counts(self, library: Library, album: Path) -> None:
         copy = album / "zzz.png"
         copy.write_bytes((album / "bob.png").read_bytes())

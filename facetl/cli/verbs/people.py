@@ -129,6 +129,8 @@ def import_(
         put(f"alike     {report.near_duplicates:,} photos are nearly another one")
     if report.named_from_regions:
         put(f"named     {report.named_from_regions:,} faces, by the photos' own metadata")
+    if report.contradictory_names:
+        put(f"named     {report.contradictory_names:,} photos by copies' sidecars that differ; the first path's holds")
     if damaged:
         put(f"damaged   the metadata of {len(damaged):,} photos, in part or as a whole; the first: {damaged[0]}")
     if report.replaced or report.carried:
