@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 _verbose = False
 
@@ -36,6 +37,21 @@ def start_tensorflow() -> None:
             # The first op initialises devices, which writes its own lines.
             tf.constant(0)
             tf.get_logger().setLevel("ERROR")
+
+
+@contextmanager
+def path_for_tensorflow(folder: Path) -> Iterator[str]:
+    """Give a path under which TensorFlow can read and write in a folder: a link to one whose path is no UTF-8."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as room:
+            link = Path(room, "folder")
+            link.symlink_to(folder.absolute(), target_is_directory=True)
+            yield str(link)
+    else:
+        yield str(folder)
 
 
 @contextmanager

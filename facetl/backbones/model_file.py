@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from facetl._tensorflow import path_for_tensorflow
 from facetl.backbones.photo_net import PhotoNet, TensorFlowNet, formed
 from facetl.backbones.spec import (
     AVERAGE,
@@ -104,7 +105,8 @@ def _saved_model(spec: ExtractorSpec, folder: Path) -> TensorFlowNet:
     import tensorflow as tf
 
     try:
-        loaded = tf.saved_model.load(str(folder))
+        with path_for_tensorflow(folder) as path:
+            loaded = tf.saved_model.load(path)
     except Exception as error:
         raise WeightsError(f"{folder}: expected a SavedModel. {first_line(error)}") from error
     signatures = loaded.signatures

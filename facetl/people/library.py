@@ -119,9 +119,11 @@ class Library:
         """Return a setting, `run` for the folder of the run in use; None where it was never set."""
         with self.database.read() as sql:
             found = sql("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
-            if found and not isinstance(found[0], str):
+            # A path that is no UTF-8 is stored as its bytes.
+            value = os.fsdecode(found[0]) if found and isinstance(found[0], bytes) else found and found[0]
+            if found and (not isinstance(value, str) or "\0" in value):
                 raise sqlite3.DatabaseError(f"the setting {name} is no text")
-        return found[0] if found else None
+        return value
 
     def set_setting(self, name: str, value: str | None) -> None:
         """Keep a setting; None forgets it."""
@@ -129,7 +131,8 @@ class Library:
             if value is None:
                 sql("DELETE FROM settings WHERE name = ?", (name,))
             else:
-                sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+                plain = value == value.encode(errors="replace").decode()
+                sql("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value if plain else os.fsencode(value)))
 
     def counts(self) -> dict[str, int]:
         """Return how many photos, faces, people, stacks and answers there are."""

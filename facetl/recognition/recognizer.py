@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from facetl._tensorflow import path_for_tensorflow
 from facetl.backbones.backbone import Backbone, Source
 from facetl.backbones.extractor import Extractor, make_extractor
 from facetl.backbones.photo_net import PhotoNet
@@ -298,7 +299,8 @@ def save_model(extractor: PhotoNet, head: keras.Model, folder: Path) -> None:
         serve = module.serve.get_concrete_function(tf.TensorSpec(photos, tf.float32, name="images"))
         bytewise = module.serve.get_concrete_function(tf.TensorSpec(photos, tf.uint8, name="images"))
         signatures |= {"serving_default": serve, "serve": serve, "serve_uint8": bytewise}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    with path_for_tensorflow(folder) as path:
+        tf.saved_model.save(module, path, signatures=signatures)
 
 
 class _Served(tf.Module):

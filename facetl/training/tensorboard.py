@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from facetl._tensorflow import path_for_tensorflow
 from facetl.io.files import write_atomic
 from facetl.io.text import printable
 from facetl.training.callbacks import VerifyPairs
@@ -45,10 +47,12 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.validate = validate
         self.plotted = plotted
         self.writer: Any = None
+        self._open = ExitStack()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the event file."""
-        self.writer = tf.summary.create_file_writer(str(self.folder))
+        # The writer looks for its file now and then.
+        self.writer = tf.summary.create_file_writer(self._open.enter_context(path_for_tensorflow(self.folder)))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch under its number, counted from 1."""
@@ -69,6 +73,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the event file."""
         self.writer.close()
+        self._open.close()
 
     def _graph(self) -> None:
         head = self.model.head

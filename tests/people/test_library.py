@@ -97,6 +97,8 @@ class TestFolder:
 
     def test_settings(self, library: Library) -> None:
         assert library.setting("run") is None
+        library.set_setting("run", "/models/caf\udce9")
+        assert library.setting("run") == "/models/caf\udce9"
         library.set_setting("run", "one")
         library.set_setting("run", "two é")
         assert library.setting("run") == "two é"

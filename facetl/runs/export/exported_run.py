@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from facetl._tensorflow import path_for_tensorflow
 from facetl.data.layouts import read_layout
 from facetl.data.manifest import Manifest
 from facetl.errors import DataError, RunError
@@ -259,7 +260,8 @@ def _parity(recognizer: Recognizer, written: Path, form: str, faces: Faces) -> P
 def _embedded(recognizer: Recognizer, written: Path, form: str, faces: Faces, width: int) -> np.ndarray:
     extractor = recognizer.backbone
     if form == "saved_model":
-        signatures: Any = tf.saved_model.load(str(written)).signatures
+        with path_for_tensorflow(written) as path:
+            signatures: Any = tf.saved_model.load(path).signatures
         if "serve" not in signatures:
             features = extractor.extract(faces.images)
             return np.asarray(signatures["head"](features=tf.constant(features))["embeddings"])
