@@ -84,8 +84,9 @@ def new_sidecar(photo: Path) -> Path:
 def sidecar_content(photo: Path, regions: Sequence[Region]) -> bytes:
     """Return what `write_sidecar` would write, and write nothing; errors as there."""
     path = next(iter(xmp.sidecars_of(photo)), None)
-    before = _EMPTY if path is None else xmp.read_sidecar(path)
-    return merged(before, regions, read_header(photo), name=str(path or photo))
+    # An empty file, as an interrupted program leaves it, holds nothing that could be lost.
+    before = b"" if path is None else xmp.read_sidecar(path)
+    return merged(before if before.strip() else _EMPTY, regions, read_header(photo), name=str(path or photo))
 
 
 def merged(packet: bytes, regions: Sequence[Region], header: PhotoHeader, *, name: str) -> bytes:

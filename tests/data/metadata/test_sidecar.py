@@ -99,6 +99,12 @@ class TestNew:
         assert write_sidecar(photo, [ADA, GRACE]).read_bytes() == content
         assert sidecar_content(photo, [ADA, GRACE]) == content
 
+    @pytest.mark.parametrize("content", [b"", b" \n"])
+    def test_an_empty_sidecar_is_as_none(self, photo: Path, content: bytes) -> None:
+        photo.with_name("IMG_1.jpg.xmp").write_bytes(content)
+        write_sidecar(photo, [ADA])
+        assert [region.name for region in read_regions(photo)] == [ADA.name]
+
     def test_no_regions(self, photo: Path) -> None:
         assert write_sidecar(photo, []).exists()
         assert read_regions(photo) == []
