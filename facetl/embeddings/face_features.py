@@ -58,7 +58,7 @@ def face_image(image: NDArray[np.uint8], face: Face, spec: ExtractorSpec) -> NDA
     """Return what an extractor is shown of a face, [height, width, 3] uint8.
 
     That is the aligned face where the extractor takes aligned ones, else a square about the face's box, with a margin,
-    as far as the photo goes.
+    as far as the photo goes, turned by quarters until the face is upright.
 
     Args:
         image: the photo, [height, width, 3] uint8 RGB, upright.
@@ -75,7 +75,13 @@ def face_image(image: NDArray[np.uint8], face: Face, spec: ExtractorSpec) -> NDA
     crop = image[rows, columns]
     if not crop.size:
         raise DataError(f"a face lies in its photo, got the box {face.box} outside. Detect the face again.")
-    return np.ascontiguousarray(crop)
+    return np.ascontiguousarray(np.rot90(crop, _quarters(face)))
+
+
+def _quarters(face: Face) -> int:
+    """Return by how many quarters, counterclockwise, a photo is turned to have a face more upright than sideways."""
+    across, down = (face.landmarks[3:].mean(axis=0) - face.landmarks[:2].mean(axis=0)).tolist()
+    return round(np.degrees(np.arctan2(-across, down)) / 90) % 4
 
 
 def missing_faces(keys: Sequence[str], spec: ExtractorSpec, weights: Weights, *, cache: Path) -> list[str]:

@@ -22,7 +22,7 @@ from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
-from facetl.faces.alignment import NO_FACE, aligned
+from facetl.faces.alignment import NO_FACE, aligned, read_cropped
 from facetl.faces.detection import detect_all
 from facetl.faces.detectors import MtcnnSpec
 from facetl.images.decode import Decode, read_batches, read_photo
@@ -203,7 +203,7 @@ def photo_features(
     Raises DataError when no photo can be read, CacheError.
     """
     photos, skipped = list(manifest.paths), dict(manifest.skipped)
-    decode: Decode = read_photo
+    decode: Decode = read_cropped
     if spec.align != "none":
         photos, decode, skipped = with_faces(manifest, cache, on_faces)
     fills = [

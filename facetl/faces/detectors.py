@@ -13,6 +13,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,11 @@ MODULES = ("yunet", "alignment")
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
 _CASCADE = 1
 
+# Of MTCNN, for AnyWayUp. Of LFW's faces 95% have a confidence from 0.989 on, and of those that it finds in photos
+# that are turned 68 of 69 less.
+_DOUBT, _SURE = 0.99, 0.95
+_GLANCE = 512  # longer side of a photo that is looked at in its other ways up, pixels
+
 
 @dataclass(frozen=True, eq=False)
 class Face(JsonFields):
@@ -34,7 +40,7 @@ class Face(JsonFields):
     Attributes:
         box: left, top, right and bottom edge, pixels, inside the photo.
         landmarks: [5, 2] float32, x and y in pixels of left eye, right eye, nose, left and right corner of the
-            mouth, where left is what lies left in the picture; may lie outside the photo.
+            mouth, where left is what lies left when the face is upright; may lie outside the photo.
         confidence: the detector's score in [0, 1].
     """
 
@@ -73,6 +79,59 @@ class DetectorSpec(Protocol):
     def make(self) -> Detector:
         """Build the detector."""
         ...
+
+
+class AnyWayUp:
+    """Looks once more, turned to its sides and upside down, at a photo in which a detector is sure of no face.
+
+    Cameras and scanners that write no orientation leave such photos. To bound the time, the three other ways up are
+    searched in a photo shrunk to `_GLANCE` pixels, and the way that shows the surest face then in the whole photo.
+
+    Args:
+        net: finds upright faces.
+        doubt: confidence below which the surest upright face is doubted; a face that stands on its head is often found,
+            with its mouth for its eyes. 0 doubts none.
+        sure: confidence that a turned face must reach, `doubt` where there is an upright one; three more ways up are
+            three more chances to see a face in leaves and clouds.
+    """
+
+    def __init__(self, net: Detector, *, doubt: float, sure: float) -> None:
+        self.net, self.doubt, self.sure = net, doubt, sure
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+        """Return the faces of each photo [height, width, 3] uint8 RGB, best first; DataError on anything else."""
+        found = self.net.detect(images)
+        return [self._surest(image, faces) for image, faces in zip(images, found, strict=True)]
+
+    def _surest(self, image: NDArray[np.uint8], upright: list[Face]) -> list[Face]:
+        if upright and _highest(upright) >= self.doubt:
+            return upright
+        least = self.doubt if upright else self.sure
+        height, width = image.shape[:2]
+        factor = min(1.0, _GLANCE / max(height, width, 1))
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        small = image if factor == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        found = self.net.detect([np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)])
+        turns = 1 + max(range(3), key=lambda way: _highest(found[way]))
+        if _highest(found[turns - 1]) < least:
+            return upright
+        faces = self.net.detect([np.ascontiguousarray(np.rot90(image, turns))])[0]
+        faces = [turned_back(face, turns, (height, width)) for face in faces if face.confidence >= self.sure]
+        return faces if _highest(faces) >= least else upright
+
+
+def _highest(faces: Sequence[Face]) -> float:
+    return max((face.confidence for face in faces), default=0.0)
+
+
+def turned_back(face: Face, turns: int, shape: tuple[int, int]) -> Face:
+    """Return a face of `np.rot90(photo, turns)` in the pixels of the photo, whose height and width are `shape`."""
+    points = np.concatenate([np.array(face.box).reshape(2, 2), face.landmarks.astype(np.float64)])
+    for turn in range(turns, 0, -1):
+        # A quarter less: the width of what was turned last is the photo's, or, every other time, its height.
+        points = np.stack([shape[turn % 2] - 1 - points[:, 1], points[:, 0]], axis=1)
+    (left, top), (right, bottom) = points[:2].min(axis=0).tolist(), points[:2].max(axis=0).tolist()
+    return Face((left, top, right, bottom), points[2:].astype(np.float32), face.confidence)
 
 
 @dataclass(frozen=True)
@@ -164,7 +223,7 @@ class MtcnnSpec(DetectorSpec):
         start_tensorflow()
         from facetl.faces.mtcnn import MtcnnDetector
 
-        return MtcnnDetector(self)
+        return AnyWayUp(MtcnnDetector(self), doubt=_DOUBT, sure=_SURE)
 
 
 @register_detector("mtcnn")

@@ -38,6 +38,8 @@ CREATE TABLE searched (
 _SCHEMA = Schema("found faces", 1, _TABLES)
 # Of a face: box, landmarks, confidence; exactly the numbers that the detector gave.
 _NUMBER, _NUMBERS = np.dtype("<f4"), 15
+# Of a photo without any. Where nothing is stored, facetl looked at photos upright alone: they are searched anew.
+_NONE = b"\0"
 
 Faces = tuple[Face, ...]
 
@@ -78,7 +80,8 @@ class LandmarkStore(PhotoPathsFile):
     def find(self, fingerprint: str, shas: Collection[str]) -> dict[str, Faces]:
         """Return the faces of those photos that this detector has searched, none found included.
 
-        What was changed on the disk since it was written counts as not searched.
+        What was changed on the disk since it was written counts as not searched, and so does a photo without a face
+        whose other ways up were not looked at, as facetl did once.
         """
         found: dict[str, Faces] = {}
         for part in parts(list(dict.fromkeys(shas))):
@@ -88,8 +91,8 @@ class LandmarkStore(PhotoPathsFile):
                 f"WHERE fingerprint = ? AND sha IN ({marks})"
             )
             for sha, content, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
-                if _sound(sha, content, stored):
-                    found[sha.hex()] = unpacked(content)
+                if content and _sound(sha, content, stored):
+                    found[sha.hex()] = () if content == _NONE else unpacked(content)
         return found
 
     def put(self, fingerprint: str, description: Mapping[str, object], faces: Mapping[str, Sequence[Face]]) -> None:
@@ -102,7 +105,7 @@ class LandmarkStore(PhotoPathsFile):
             sql("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
             detector = sql("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
             for name, found in faces.items():
-                sha, content = bytes.fromhex(name), b"".join(map(packed, found))
+                sha, content = bytes.fromhex(name), b"".join(map(packed, found)) or _NONE
                 values = (detector, sha, content, checksum(sha, content))
                 sql("INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)", values)
 
@@ -111,13 +114,11 @@ class LandmarkStore(PhotoPathsFile):
         infos = []
         query = "SELECT id, fingerprint, description FROM detectors ORDER BY id"
         for number, fingerprint, text in self._typed((int, str, str), query):
-            lengths = [
-                length for (length,) in self._all("SELECT length(faces) FROM searched WHERE detector = ?", number)
-            ]
+            lengths = self._all("SELECT length(faces) FROM searched WHERE detector = ?", number)
             with self._translate_damage(self.folder):
                 description = _settings(text)
-            faces = sum(lengths) // (_NUMBER.itemsize * _NUMBERS)
-            infos.append(DetectorInfo(fingerprint, description, len(lengths), lengths.count(0), faces))
+            faces = [length // (_NUMBER.itemsize * _NUMBERS) for (length,) in lengths]
+            infos.append(DetectorInfo(fingerprint, description, len(faces), faces.count(0), sum(faces)))
         return infos
 
     def damaged(self) -> int:
@@ -160,4 +161,5 @@ def _sound(sha: object, content: object, stored: object) -> bool:
     # A damaged file may answer with anything.
     if not isinstance(sha, bytes) or not isinstance(content, bytes):
         return False
-    return len(content) % (_NUMBER.itemsize * _NUMBERS) == 0 and checksum(sha, content) == stored
+    whole = content == _NONE or len(content) % (_NUMBER.itemsize * _NUMBERS) == 0
+    return whole and checksum(sha, content) == stored

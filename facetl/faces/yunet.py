@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError, WeightsError
-from facetl.faces.detectors import DetectorSpec, Face, check_photo, register_detector
+from facetl.faces.detectors import AnyWayUp, Detector, DetectorSpec, Face, check_photo, register_detector
 from facetl.io.files import sha256_of
 
 # Raise it when faces come out differently with the same settings: stored ones are then not reused.
@@ -59,9 +59,9 @@ class YunetSpec(DetectorSpec):
         settings = {"side": self.side, "score": self.score, "overlap": self.overlap}
         return {"name": "yunet", "version": _VERSION, "weights": sha256_of(self.content), **settings}
 
-    def make(self) -> YunetDetector:
+    def make(self) -> Detector:
         """Build the detector; WeightsError where the file is none of YuNet's."""
-        return YunetDetector(self)
+        return AnyWayUp(YunetDetector(self), doubt=0, sure=self.score)
 
     @cached_property
     def content(self) -> bytes:

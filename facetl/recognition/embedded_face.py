@@ -46,7 +46,10 @@ class EmbeddedPhoto:
         """The face that a photo of one person is about, large and near the centre; PhotoError where there is none."""
         found = choose([seen.face for seen in self.faces], self.shape)
         if found is None:
-            raise PhotoError("no-face", f"{self.path}: a face is needed, none was found. Give another photo.")
+            raise PhotoError(
+                "no-face",
+                f"{self.path}: a face is needed, none was found (nor in a blank or tiny photo). Give another.",
+            )
         return next(seen for seen in self.faces if seen.face is found)
 
     @property

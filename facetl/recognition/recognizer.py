@@ -22,7 +22,7 @@ from facetl.backbones.photo_net import PhotoNet
 from facetl.calibration.calibration import Calibration
 from facetl.embeddings.face_features import face_image
 from facetl.errors import DataError, PhotoError, RunError
-from facetl.faces.alignment import NO_FACE
+from facetl.faces.alignment import NO_FACE, check_cropped
 from facetl.faces.detectors import DetectorSpec, Face, choose
 from facetl.images.decode import read_photo
 from facetl.io.files import sha256_of_file
@@ -127,6 +127,7 @@ class Recognizer:
         """Return the box of the face that a photo is about, and what the extractor is shown of it."""
         spec = self.backbone.spec
         if self.detector is None and spec.align == "none":
+            check_cropped(image)
             height, width = image.shape[:2]
             # A net that finds the face itself gives no box.
             whole = (0.0, 0.0, width - 1.0, height - 1.0)

@@ -20,7 +20,8 @@ from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError
-from facetl.images.decode import Decode, ReadPhoto, read_batches, read_photo
+from facetl.faces.alignment import read_cropped
+from facetl.images.decode import Decode, ReadPhoto, read_batches
 from facetl.io.files import digests
 from facetl.io.json import JsonFields
 from facetl.metrics.baselines import ProbeScore, gain_stderr, probe
@@ -228,7 +229,7 @@ def _sample(
     chosen: Manifest, spec: ExtractorSpec, cache: Path, skipped: Counter[str], on_faces: Progress | None
 ) -> _Sample:
     photos = list(chosen.paths)
-    decode: Decode = read_photo
+    decode: Decode = read_cropped
     if spec.align != "none":
         photos, decode, reasons = with_faces(replace(chosen, skipped={}), cache, on_faces)
         skipped.update(reasons)

@@ -67,7 +67,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture
 def people(tmp_path: Path, make_people: Callable[..., Path]) -> Path:
     """Seven people with three photos each."""
-    return make_people(tmp_path / "people", people=7, photos=3, side=16)
+    return make_people(tmp_path / "people", people=7, photos=3, side=24)
 
 
 @pytest.fixture

@@ -83,6 +83,17 @@ def places(tmp_path: Path) -> dict[str, FacePlace]:
     return found
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_net_sees_a_face_upright_however_its_photo_lies(turns: int) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    upright, face = face_image(image, a_face(60, 60, 80), WHOLE), a_face(60, 60, 80)
+    for _ in range(turns):
+        image = np.ascontiguousarray(np.rot90(image))
+        x, y = face.landmarks.T
+        face = Face(face.box, np.stack([y, 199 - x], axis=1).astype(np.float32), 0.5)
+    np.testing.assert_array_equal(face_image(image, face, WHOLE), upright)
+
+
 def fill(
     places: Mapping[str, FacePlace], cache: Path, log: list[int], spec: ExtractorSpec = SPEC, **more: object
 ) -> FillReport:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from facetl.errors import DataError
-from facetl.faces.alignment import ARCFACE, CroppedSpec, align, similarity, template
+from facetl.errors import DataError, PhotoError
+from facetl.faces.alignment import ARCFACE, CroppedSpec, align, check_cropped, similarity, template
 from facetl.faces.detectors import MtcnnSpec
 
 RNG = np.random.default_rng(4)
@@ -158,11 +158,38 @@ class TestWholePhoto:
         np.testing.assert_allclose(face.landmarks, square.landmarks + np.array([left, top]), atol=1e-4)
 
     def test_the_landmarks_are_a_face_s(self) -> None:
-        [[face]] = CroppedSpec().make().detect([np.zeros((200, 200, 3), np.uint8)])
+        [[face]] = CroppedSpec().make().detect([RNG.integers(0, 256, (200, 200, 3), dtype=np.uint8)])
         left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
         assert left_eye[0] < nose[0] < right_eye[0]
         assert left_mouth[0] < right_mouth[0]
         assert left_eye[1] < nose[1] < left_mouth[1]
+
+    @pytest.mark.parametrize(
+        ("image", "reason"),
+        [
+            (np.zeros((300, 300, 3), np.uint8), "blank"),
+            (np.full((300, 300, 3), 255, np.uint8), "blank"),
+            (np.full((300, 300, 3), (250, 120, 60), np.uint8), "blank"),
+            (RNG.normal(3, 3, (300, 300, 3)).clip(0, 255).astype(np.uint8), "blank"),  # noise in the dark
+            (RNG.integers(0, 256, (1, 1, 3), dtype=np.uint8), "too-small"),
+            (RNG.integers(0, 256, (23, 2000, 3), dtype=np.uint8), "too-small"),
+            (RNG.integers(0, 256, (900, 1, 3), dtype=np.uint8), "too-small"),
+        ],
+    )
+    def test_what_cannot_be_a_face_is_none(self, image: np.ndarray, reason: str) -> None:
+        with pytest.raises(PhotoError) as refused:
+            check_cropped(image)
+        assert refused.value.reason == reason
+        assert CroppedSpec().make().detect([image]) == [[]]
+
+    def test_what_is_barely_enough_is_one(self) -> None:
+        # Half its pixels 10 grey values above the others: a spread of 5.
+        image = np.full((24, 24, 3), 100, np.uint8)
+        image[12:] = 110
+        check_cropped(image)
+        image[12:] = 109
+        with pytest.raises(PhotoError, match=r"spread by 5 or more, got 4\.5"):
+            check_cropped(image)
 
     def test_it_is_told_from_others(self) -> None:
         assert CroppedSpec().fingerprint() == CroppedSpec().fingerprint()

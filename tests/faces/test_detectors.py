@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from facetl.errors import DataError
 from facetl.faces import detectors
-from facetl.faces.detectors import Face, MtcnnSpec, choose, detector_spec, mtcnn_weights
+from facetl.faces.detectors import AnyWayUp, Face, MtcnnSpec, choose, detector_spec, mtcnn_weights
 
 
 def face(left: float, top: float, right: float, bottom: float, confidence: float = 0.9) -> Face:
@@ -44,6 +45,83 @@ class TestChoose:
 
     def test_no_face(self) -> None:
         assert choose([], (10, 10, 3)) is None
+
+
+class Corner:
+    """Takes a photo for upright if its brightest pixel lies in the left third of the upper half: there is the face."""
+
+    def __init__(self, confidence: float = 0.97) -> None:
+        self.confidence = confidence
+        self.shapes: list[tuple[int, ...]] = []
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        self.shapes += [image.shape[:2] for image in images]
+        return [self._faces(image) for image in images]
+
+    def _faces(self, image: np.ndarray) -> list[Face]:
+        grey = image.max(axis=2)
+        row, column = np.unravel_index(grey.argmax(), grey.shape)
+        if grey.max() < 100 or row * 2 >= grey.shape[0] or column * 3 >= grey.shape[1]:
+            return []
+        points = np.array([[0, 0], [4, 0], [2, 3], [1, 6], [3, 6]], np.float32) + np.float32([column, row])
+        return [Face((float(column), float(row), column + 4.0, row + 6.0), points, self.confidence)]
+
+
+def lit(shape: tuple[int, int], row: int, column: int) -> np.ndarray:
+    image = np.zeros((*shape, 3), np.uint8)
+    image[row, column] = 255
+    return image
+
+
+class TestAnyWayUp:
+    # Of a photo 40 high and 60 wide that shows its face upright at row 5, column 7: the box 7 5 11 11, the left eye at
+    # (7, 5), the right one at (11, 5). Turned by hand: counterclockwise once, (x, y) goes to (y, 59 − x).
+    @pytest.mark.parametrize(
+        ("turns", "box", "left_eye", "right_eye"),
+        [
+            (0, (7, 5, 11, 11), (7, 5), (11, 5)),
+            (1, (5, 48, 11, 52), (5, 52), (5, 48)),
+            (2, (48, 28, 52, 34), (52, 34), (48, 34)),
+            (3, (28, 7, 34, 11), (34, 7), (34, 11)),
+        ],
+    )
+    def test_a_turned_face_lies_where_it_is_in_the_photo(
+        self, turns: int, box: tuple[int, ...], left_eye: tuple[int, int], right_eye: tuple[int, int]
+    ) -> None:
+        photo = np.ascontiguousarray(np.rot90(lit((40, 60), 5, 7), turns))
+        [[found]] = AnyWayUp(Corner(), doubt=0, sure=0.9).detect([photo])
+        assert found.box == box
+        assert found.landmarks[:2].tolist() == [list(left_eye), list(right_eye)]
+        assert found.landmarks.dtype == np.float32
+        assert found.confidence == 0.97
+
+    def test_an_upright_face_costs_one_look_and_none_four(self) -> None:
+        corner = Corner()
+        found = AnyWayUp(corner, doubt=0, sure=0.9).detect([lit((40, 60), 5, 7), np.zeros((2000, 1000, 3), np.uint8)])
+        assert [len(faces) for faces in found] == [1, 0]
+        # The other ways up are looked at in a photo of 512 pixels.
+        assert corner.shapes == [(40, 60), (2000, 1000), (256, 512), (512, 256), (256, 512)]
+
+    def test_a_face_that_is_turned_must_be_sure(self) -> None:
+        sideways = np.ascontiguousarray(np.rot90(lit((40, 60), 5, 7)))
+        assert AnyWayUp(Corner(0.94), doubt=0, sure=0.95).detect([sideways]) == [[]]
+        assert len(AnyWayUp(Corner(0.94), doubt=0, sure=0.95).detect([lit((40, 60), 5, 7)])[0]) == 1
+
+    def test_an_upright_face_in_doubt_yields_to_a_surer_one_alone(self) -> None:
+        class Sideways(Corner):
+            """Is sure of the photo that is wider than high, in doubt of the other."""
+
+            def _faces(self, image: np.ndarray) -> list[Face]:
+                self.confidence = 0.97 if image.shape[1] > image.shape[0] else 0.9
+                return super()._faces(image)
+
+        both = lit((60, 40), 5, 7)
+        both[7, 36] = 255  # in the left third of the upper half once the photo is turned counterclockwise
+        assert [face.confidence for face in AnyWayUp(Sideways(), doubt=0.95, sure=0.95).detect([both])[0]] == [0.97]
+        assert [face.confidence for face in AnyWayUp(Sideways(), doubt=0.85, sure=0.95).detect([both])[0]] == [0.9]
+        assert [face.confidence for face in AnyWayUp(Corner(0.9), doubt=0.95, sure=0.9).detect([both])[0]] == [0.9]
+        [[upright]] = AnyWayUp(Corner(0.9), doubt=0.95, sure=0.9).detect([both])
+        assert upright.box == (7, 5, 11, 11)
 
 
 class TestMtcnnSpec:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from facetl.errors import CacheCorruptError, CacheError, PhotoError
 from facetl.faces.detection import Detection, detect_all
 from facetl.faces.detectors import Detector, Face
 from facetl.faces.landmark_store import FILE_NAME, LandmarkStore, MissingLandmarksError
+from facetl.io.files import checksum
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 EYES = "ee" * 32
@@ -127,6 +129,21 @@ class TestStore:
             assert plain(store.find(HATS, [A])[A]) == plain([a_face(5)])
             told = [(d.fingerprint, d.description, d.photos, d.without_face, d.faces) for d in store.detectors()]
         assert told == [(EYES, {"name": "eyes"}, 3, 2, 3), (HATS, {"name": "hats"}, 1, 0, 1)]
+
+    def test_no_face_upright_alone_is_looked_at_again(self, tmp_path: Path) -> None:
+        with LandmarkStore.open(tmp_path, write=True) as store:
+            store.put(EYES, {}, {A: [a_face(1)], B: (), C: ()})
+        with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as before:
+            # As facetl wrote it when it looked at photos upright alone.
+            sha, nothing = bytes.fromhex(B), b""
+            changed = (nothing, checksum(sha, nothing), sha)
+            before.execute("UPDATE searched SET faces = ?, checksum = ? WHERE sha = ?", changed)
+        with LandmarkStore.open(tmp_path, write=False) as store:
+            assert store.find(EYES, [A, B, C]).keys() == {A, C}
+            assert (store.damaged(), [(info.photos, info.without_face, info.faces) for info in store.detectors()]) == (
+                0,
+                [(3, 2, 1)],
+            )
 
     def test_many_photos_at_once(self, tmp_path: Path) -> None:
         shas = [hashlib.sha256(bytes([i % 251, i // 251])).hexdigest() for i in range(1203)]

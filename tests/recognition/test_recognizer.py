@@ -83,9 +83,17 @@ def test_bytes_arrays_and_paths_keep_the_order_in_which_they_are_given(recognize
 
 
 def test_cropped_faces_are_whole_photos(recognizer: Recognizer, album: Path) -> None:
-    found = replace(recognizer, detector=None).embed([album / "b/both.png", album / "c.png"])
+    cropped = replace(recognizer, detector=None)
+    found = cropped.embed([album / "b/both.png", album / "c.png", album / "a.png"])
     assert found.boxes.tolist() == [[0, 0, 4 * SIDE - 1, 2 * SIDE - 1], [0, 0, 2 * SIDE - 1, 2 * SIDE - 1]]
-    assert not found.skipped
+    assert found.photos.tolist() == [0, 2]
+    assert found.skipped == {"blank": 1}
+    # Nor is it anybody: no distance, no name, no verdict.
+    assert cropped.faces(album / "c.png") == ()
+    with pytest.raises(PhotoError, match="it is blank"):
+        cropped.distance(album / "a.png", album / "c.png")
+    with pytest.raises(PhotoError, match="none was found"):
+        cropped.verify(album / "a.png", album / "c.png")
 
 
 def test_nothing_to_embed_is_no_row(recognizer: Recognizer) -> None:

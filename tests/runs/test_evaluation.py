@@ -26,7 +26,7 @@ RUN_BASELINES = ["raw", "whitened", "lda", "untrained"]
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., Path]) -> Path:
-    return make_people(tmp_path_factory.mktemp("set"), people=8, photos=5, side=8, noise=90.0, seed=4)
+    return make_people(tmp_path_factory.mktemp("set"), people=8, photos=5, side=24, noise=90.0, seed=4)
 
 
 @pytest.fixture(scope="module")

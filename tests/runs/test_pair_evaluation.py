@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from corners import BASELINE_THRESHOLDS, THRESHOLD, embedded, make_evaluated_run
@@ -27,7 +28,12 @@ Row = tuple[str, str, int, int]
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., Path]) -> Path:
-    return make_people(tmp_path_factory.mktemp("set"), people=PEOPLE, photos=3, side=8, noise=90.0, seed=4)
+    root = make_people(tmp_path_factory.mktemp("set"), people=PEOPLE, photos=3, side=8, noise=90.0, seed=4)
+    for path in root.rglob("*.png"):
+        # Coarse, so that no method tells all people apart, but not too small for a face.
+        large = cv2.resize(cv2.imread(str(path)), (24, 24), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(path), large)
+    return root
 
 
 @pytest.fixture(scope="module")

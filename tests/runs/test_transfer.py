@@ -64,6 +64,7 @@ def backgrounds(tmp_path: Path) -> Path:
         colour = rng.uniform(40, 215, 3)
         for photo in range(5):
             image = np.full((40, 40, 3), colour) + rng.normal(0, 4, (40, 40, 3))
+            image[0], image[-1] = 0, 255  # a photo of one colour is no face
             image[9:31, 9:31] = rng.uniform(110, 140, 3) + rng.normal(0, 4, (22, 22, 3))
             cv2.imwrite(str(folder / f"{photo}.png"), np.clip(image, 0, 255).astype(np.uint8))
     return tmp_path / "photos"

@@ -28,7 +28,8 @@ from facetl.backbones.spec import AVERAGE, InputForm
 from facetl.data.manifest import Manifest
 from facetl.embeddings.fill import with_faces
 from facetl.errors import DataError, PhotoError, RunError, first_line
-from facetl.images.decode import Decode, read_photo
+from facetl.faces.alignment import read_cropped
+from facetl.images.decode import Decode
 from facetl.images.resize import in_grey, prepare
 from facetl.recognition.recognizer import Recognizer
 
@@ -59,7 +60,7 @@ class Faces:
         Raises DataError where none is left, CacheError.
         """
         paths: Sequence[Path] = manifest.paths
-        decode: Decode = read_photo
+        decode: Decode = read_cropped
         if align != "none":
             paths, decode, _ = with_faces(manifest, cache, on_progress)
         images, rows, readable = [], [], set(paths)
