@@ -87,7 +87,8 @@ class PeoplePairs:
         if self.people < 2 or not len(self._several):
             raise DataError(
                 "Calibrating needs at least 2 validation people, one of them with 2 photos. "
-                f"Received: {self.people} people, {len(self._several)} with 2 photos or more."
+                f"Received: {len(np.unique(labels)):,} people, {len(self._several)} with 2 photos or more; add "
+                "photos of people who are there."
             )
         chosen = rows[kept[order]].astype(np.float64)
         self._squared = euclidean_distances(chosen, squared=True)
@@ -201,12 +202,17 @@ def ascending(distances: Floats, shares: Floats) -> Distances:
 
 
 def _thinned(labels: npt.NDArray, seed: int) -> Ints:
-    """Return the rows to keep: all, or as many of each person as a common cap allows. int64 [kept], ascending."""
+    """Return the rows to keep: all, or as many of each person as a common cap allows. int64 [kept], ascending.
+
+    Of too many people those with one photo go first: only the others show how often one person is refused.
+    """
     rng = np.random.default_rng(seed)
     people, person = np.unique(labels, return_inverse=True)
     rows = np.arange(len(person))
     if len(people) > _MOST_PEOPLE:
-        rows = np.flatnonzero(np.isin(person, rng.choice(len(people), _MOST_PEOPLE, replace=False)))
+        drawn = rng.permutation(len(people))
+        several_first = np.argsort(np.bincount(person)[drawn] < 2, kind="stable")
+        rows = np.flatnonzero(np.isin(person, drawn[several_first[:_MOST_PEOPLE]]))
     if len(rows) <= _MOST_PHOTOS:
         return rows
     number = places(person[rows], rng)

@@ -109,7 +109,7 @@ class Gallery:
             raise DataError(
                 "A threshold from the gallery needs 2 people, and a photo that is nearer to another one of its person "
                 f"than to anybody else. Received: {len(self.people)} people, at most {self._counts.max()} photos each, "
-                "none that is; give a threshold."
+                "none that is; add photos, or give a threshold."
             )
         distances = np.concatenate([right, *others])
         return best_threshold(distances, np.arange(len(distances)) < len(right))

@@ -205,8 +205,9 @@ def evaluate_openset(
     """Ask a gallery folder for each photo of a probe folder; probe people without a gallery folder are strangers.
 
     Photos that stand under two people are left out, and so are probe photos that the gallery holds, too: they would
-    always be found. The threshold is learnt from the gallery; where nobody there has two photos, it is the method's
-    threshold for pairs. `unseen` leaves out people who took part in the training. Raises DataError, RunError.
+    always be found. The threshold is learnt from the gallery; where it shows one person, or nobody there has two
+    photos, it is the method's threshold for pairs. `unseen` leaves out people who took part in the training. Raises
+    DataError, RunError.
     """
     known, asked = (_folder(run, folder, unseen=unseen) for folder in (gallery, probe))
     in_gallery = run.embed(known, cache=cache, on_progress=on_progress)
@@ -217,11 +218,12 @@ def evaluate_openset(
     probes = probes.select(fresh)
     names = np.array([photo.identity for photo in in_gallery.manifest.photos])
     asked_names = np.array([photo.identity for photo in probes.manifest.photos])
-    single = max(in_gallery.manifest.counts().values()) < 2
+    counts = in_gallery.manifest.counts()
+    not_learnt = len(counts) < 2 or max(counts.values()) < 2
     paths = probes.manifest.relative_paths
     identify = partial(identify_openset, method=method, k=k, photos=paths)
     reports = {
-        name: identify(embeddings, names, of_probes, asked_names, threshold=threshold if single else None)
+        name: identify(embeddings, names, of_probes, asked_names, threshold=threshold if not_learnt else None)
         for (name, embeddings, threshold), (_, of_probes, _) in zip(
             run.methods(in_gallery), run.methods(probes), strict=True
         )

@@ -358,6 +358,21 @@ class TestRefusing:
         with pytest.raises(CollapseError, match=r"diverged in epoch 1: .*--learning-rate"):
             fitted_with(small_settings(learning_rate=1e30))
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"sampler": "neighbours", "candidates": 5000, "anchors_per_person": 5000, "batch_size": 10**6},
+            {"sampler": "pk", "people_per_batch": 5000, "photos_per_person": 5000},
+            {"sampler": "pairs", "loss": "contrastive", "most_pairs": 10**6, "batch_size": 10**6},
+        ],
+        ids=lambda changes: changes["sampler"],
+    )
+    def test_more_is_asked_for_than_two_people_have(self, changes: dict[str, Any]) -> None:
+        two = gaussian_people(2, 2, seed=0)
+        fitted = fit_head(*two, small_settings(epochs=2, **changes), validation=gaussian_people(2, 2, seed=1, first=9))
+        assert len(fitted.history) == 2
+        assert np.isfinite(fitted.history.to_numpy(float)).all()
+
     @pytest.mark.parametrize("front", ["none", "discriminant"])
     @pytest.mark.parametrize("side", ["train", "validation"])
     def test_features_that_are_no_numbers_are_refused_before_training(self, side: str, front: str) -> None:
