@@ -225,6 +225,24 @@ def test_the_export_takes_names_and_kinds(room: Path, library: Path) -> None:
     assert facetl("people", "export", library, room / "x", "--as", "csv", "--copy", "--link").exit_code == 2
 
 
+def test_prune_counts_first_and_drops_with_apply(room: Path, library: Path) -> None:
+    gone = next((room / "album").rglob("*.png"))
+    gone.unlink()
+    found = facetl("people", "import", room / "album", "--library", library, "--faces-only").stdout
+    assert f"missing   1 photos: facetl people prune {library}" in found
+    before = answer("people", "prune", library)
+    assert (before["photos"], before["places"], before["applied"]) == (1, 1, False)
+    text = facetl("people", "prune", library, "--apply").stdout
+    assert "photos    1 dropped, 1 paths" in text
+    assert answer("people", "prune", library)["photos"] == 0
+    assert facetl("cache", "gc", "--cache", library / "cache").exit_code == 0
+    assert str(gone) not in facetl("people", "stacks", library).stdout
+    (room / "album").rename(room / "away")
+    text = facetl("people", "prune", library, "--apply").stdout
+    assert "photos    0 dropped" in text
+    assert f"below {room / 'album'}, which is not there: facetl people prune {library} {room / 'album'}" in text
+
+
 # The page's service
 
 
@@ -236,6 +254,9 @@ def test_the_page_can_look_stack_and_find_likenesses(room: Path, library: Path) 
         photo(room / "album" / "later.png", (205, 65, 55), seed=80)
         assert service.look(lambda *at: seen.append(at)) == "1 new photos with 1 faces."
         assert seen
+        (room / "album" / "later.png").rename(room / "album" / "later.txt")
+        assert service.look(lambda *at: None).startswith("0 new photos with 0 faces. 1 photos are missing")
+        (room / "album" / "later.txt").rename(room / "album" / "later.png")
         assert service.stack(lambda *at: None) == "3 stacks of 9 faces."
         anns = next(stack.id for stack in opened.stacks() if stack.size == 5)
         opened.name_stack(anns, "Ann Lee")

@@ -133,7 +133,7 @@ class Database:
         except OSError as error:
             raise LibraryError(
                 f"A library must be on a disk that can be read and written; {path} gave: {error.strerror}. Check its "
-                "permissions and the disk."
+                "permissions and the disk, or copy the library's folder to where you may write."
             ) from error
         with self.translate_errors():
             self._writer = self._connect()

@@ -92,6 +92,8 @@ class PeopleService:
         stack_what_is_new(self.library, recognizer, on_progress=on_progress)
         damaged = report.damaged_metadata
         left = f" The metadata of {damaged:,} photos is damaged; names in it may be missing." if damaged else ""
+        if report.missing:
+            left += f" {report.missing:,} photos are missing: facetl people prune drops those that were deleted."
         return f"{report.added:,} new photos with {report.faces:,} faces.{left}"
 
     def stack(self, on_progress: OnProgress) -> str:
