@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,13 +15,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test away from the user's real caches, weights and settings."""
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep every test away from the user's real caches, weights and settings, and Ctrl-C with pytest."""
+    stops = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CACHE_HOME", "KERAS_HOME", "FACETL_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    return home
+    yield home
+    for sign, handler in stops.items():
+        signal.signal(sign, handler)
 
 
 @pytest.fixture(scope="session")

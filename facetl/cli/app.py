@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -37,6 +39,8 @@ COMMANDS = {
     "update": ("verbs.update:update", "Enrol people who arrive, and learn them."),
     "runs": ("verbs.update:app", "The versions of an updated run, and the way back."),
 }
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class CommandsOnDemand(TyperGroup):
@@ -97,23 +101,52 @@ def _arguments() -> list[str]:
 def main() -> None:
     """Run the command line and exit with its code."""
     use_any_terminal()
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        # What stops half-way in a thread or a destructor has nothing to add.
+        sys.unraisablehook = lambda _: None
+        threading.excepthook = lambda _: None
+        _end_at_once()
+        raise KeyboardInterrupt
+
+    for sign in _STOPS:
+        signal.signal(sign, interrupt)
     try:
         app(_arguments())
-    except FacetlError as error:
-        print(f"facetl: {printable(str(error).strip())}", file=sys.stderr)
-        sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as end:
-        # Typer turns Ctrl-C into an exit with 130 by itself, and prints nothing.
-        if isinstance(end, SystemExit) and end.code != 130:
-            raise
-        print("facetl: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        where = f"{printable(error.filename)}: " if error.filename else ""
-        reason = printable(error.strerror or error)
-        print(f"facetl: {where}{reason}. Check the path, its permissions and the disk.", file=sys.stderr)
-        sys.exit(1)
+    except BaseException as error:  # noqa: BLE001 - each becomes an exit code, or is raised again
+        # A library may have made another error of the interrupt.
+        code = _exit_code(KeyboardInterrupt() if interrupted and not isinstance(error, SystemExit) else error)
+        _end_at_once()
+        sys.exit(code)
+
+
+def _end_at_once() -> None:
+    """Let the next Ctrl-C or SIGTERM end the process as it is; files are whole or partial at any moment."""
+    for sign in _STOPS:
+        signal.signal(sign, signal.SIG_DFL)
+
+
+def _exit_code(error: BaseException) -> int | str | None:
+    """Return the exit code for what ended the command line, once the user has its line; raise what is a bug."""
+    match error:
+        case SystemExit() if error.code != 130:
+            return error.code
+        case SystemExit() | KeyboardInterrupt():
+            # Typer turns Ctrl-C into an exit with 130 by itself, and prints nothing.
+            print("facetl: interrupted; what was finished is kept", file=sys.stderr)
+            return 130
+        case FacetlError():
+            print(f"facetl: {printable(str(error).strip())}", file=sys.stderr)
+        case BrokenPipeError():
+            # The reader of a pipe (head, less) has gone.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        case OSError():
+            where = f"{printable(error.filename)}: " if error.filename else ""
+            reason = printable(error.strerror or error)
+            print(f"facetl: {where}{reason}. Check the path, its permissions and the disk.", file=sys.stderr)
+        case _:
+            raise error
+    return 1

@@ -158,9 +158,13 @@ def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[R
 
 def find_run(run: str, models: Path) -> Path:
     """Find a run by its folder, or by its name below `models`."""
-    for folder in (Path(run).expanduser(), models / run):
-        if RunFolder(folder).is_run:
-            return folder
+    places = [RunFolder(Path(run).expanduser()), RunFolder(models / run)]
+    if not any(place.is_run for place in places):
+        for place in places:
+            place.recover()
+    for place in places:
+        if place.is_run:
+            return place.path
     raise RunError(f"RUN: expected a run's folder, or its name below {models}, got {run!r}. Run facetl train first.")
 
 

@@ -187,6 +187,8 @@ def atomic_folder(
             os.replace(folder, old)
         os.replace(partial, folder)
     except BaseException:
+        if replace and old.exists() and not folder.exists():
+            os.replace(old, folder)
         if not keep:
             shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -48,6 +48,7 @@ GALLERY = "gallery.npz"
 METRICS = "metrics.json"
 MODEL_CARD = "MODEL_CARD.md"
 CHECKPOINT = "checkpoint.npz"
+LOGS = "logs"
 
 # Side → people.
 SplitPeople = Mapping[str, frozenset[str]]
@@ -88,8 +89,14 @@ class RunFolder:
             raise RunError(f"--resume: no interrupted run of {folder.name} was found. Train without --resume.")
         if not resume and partial.exists():
             shutil.rmtree(partial)
+        elif resume:
+            # What follows the training is written anew; the checkpoint stays until the run is complete.
+            for path in partial.iterdir():
+                if path.name not in (CHECKPOINT, LOGS):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
         with atomic_folder(folder, partial=partial, keep=keep, replace=True, mode=0o700):
             yield cls(partial)
+            (partial / CHECKPOINT).unlink(missing_ok=True)
             remove_partial(partial)
 
     def recover(self) -> None:

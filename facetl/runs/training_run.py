@@ -112,7 +112,6 @@ def train_run(
         baselines = Baselines.fit(features, labels, seed=settings.seed)
         evaluation = evaluate_split(collection, _methods(collection, baselines, fitted), seed=settings.seed)
         RunBaselines.of(baselines, fitted.untrained, evaluation.thresholds).save(partial.path)
-        (partial.path / CHECKPOINT).unlink(missing_ok=True)
         config = _config(collection, settings.to_json(), fallback=fitted.fallback, width=fitted.head.output_shape[-1])
         return _complete(
             folder,

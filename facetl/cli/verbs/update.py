@@ -13,7 +13,6 @@ from facetl.cli.inputs import Models, Run, cache_folder, find_run
 from facetl.cli.output import counted, notify, photo_progress, put, put_json, put_json_or_line, put_table
 from facetl.cli.settings_options import Given, takes_options
 from facetl.methods.continual.update_settings import DEFAULT, UpdateSettings
-from facetl.recognition.run_folder import RunFolder
 from facetl.runs.versions import history as versions_of
 from facetl.runs.versions import roll_back
 
@@ -122,7 +121,7 @@ app = typer.Typer(help="The versions of a run: what updates made of it, and the 
 @app.command()
 def history(run: Run, models: Models = Path("models"), json: options.Json = False) -> None:
     """List the versions of a run and what each update brought."""
-    folder = _folder(run, models)
+    folder = find_run(run, models)
     versions = versions_of(folder)
     if json:
         put_json({"run": str(folder), "versions": [version.to_json() for version in versions]})
@@ -146,17 +145,11 @@ def rollback(
     People stay enrolled as long as the version's head answers for the gallery; else their gallery waits with the
     version that made it.
     """
-    folder = _folder(run, models)
+    folder = find_run(run, models)
     done = roll_back(folder, to)
     put_json_or_line(json, {"run": str(folder), **done.to_json()}, f"version      {done.number} in use")
     if not json:
         put(f"run          {folder}")
-
-
-def _folder(run: str, models: Path) -> Path:
-    for folder in (Path(run).expanduser(), models / run):
-        RunFolder(folder).recover()
-    return find_run(run, models)
 
 
 def _made(update: dict[str, Any]) -> tuple[str, ...]:
