@@ -3,7 +3,7 @@
     python tests/fuzz/fuzz.py --inputs 1000000
 
 An input is known by its reader and its number: `--only READER --first NUMBER --inputs 1` reads it again. A process of
-its own reads them, so that a crash, 5 seconds of processor time and memory beyond the reader's bound are found and told
+its own reads them, so that a crash, 5 seconds of processor time and memory beyond its bound are found and counted
 as well as an error of another kind, a file written or opened to write outside, a connection, or a process started.
 """
 
@@ -100,12 +100,12 @@ def _in_child(reader: Reader, folder: Path, first: int, end: int, outcome: Outco
             os._exit(status)
     os.close(writing)
     with os.fdopen(reading) as stream:
-        told = stream.read()
+        answer = stream.read()
     status = os.waitpid(child, 0)[1]
     shutil.rmtree(room, ignore_errors=True)
     number = struct.unpack("<q", now[:])[0]
     if status == 0:
-        _merge(outcome, Outcome(**json.loads(told)))
+        _merge(outcome, Outcome(**json.loads(answer)))
         return end
     if not os.WIFSIGNALED(status):
         raise RuntimeError(f"{reader.name}: its process ended with {status} at input {number}")
@@ -174,9 +174,9 @@ class _Watch:
 
     def __init__(self, room: Path) -> None:
         self.on, self.seen, self._room = False, "", str(room)
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._note)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
         if event in _PASSIVE:
