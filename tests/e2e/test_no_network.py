@@ -32,7 +32,7 @@ def test_nothing_tries_to_leave(tmp_path: Path, make_people: Callable[..., Path]
     commands: tuple[tuple[object, ...], ...] = (
         ("cache", photos, *net),
         ("train", photos, *net, "--run", "family", "--models", run.parent, "--epochs", 2, "--components", 16),
-        ("evaluate", run, photos),
+        ("evaluate", "clusters", run, photos),
         ("enroll", run, "Ada", photos / "Person_00" / "00.png"),
         ("identify", run, photos / "Person_01" / "00.png"),
         ("export", run, "--out", tmp_path / "net.tflite", "--format", "litert"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from facetl.backbones.extractor import make_extractor
 from facetl.backbones.spec import ExtractorSpec
@@ -26,6 +28,7 @@ from facetl.runs.export.exported_run import Exported, compare, export, first_peo
 from facetl.runs.export.file_formats import (
     Faces,
     LiteRTNet,
+    OnnxNet,
     fixed_input,
     keras_model,
     layers_of_facetl,
@@ -139,6 +142,32 @@ def test_what_is_written(forms: dict[str, Exported]) -> None:
     assert "[n, 24, 24, 3]" in forms["net.keras"].takes
     assert "0.8 of the shorter side" in forms["net.tflite"].takes
     assert json.loads(json.dumps(forms["bytes.tflite"].to_json()))["quantise"] == "int8"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_any_number_of_photos_at_a_time(
+    forms: dict[str, Exported], recognizer: Recognizer, faces: Faces, count: int
+) -> None:
+    pixels = faces.pixels(*fixed_input(recognizer.backbone))[:count]
+    expected = recognizer.embed(faces.paths[:count]).embeddings
+    assert expected.shape == (count, WIDTH)
+    close = functools.partial(np.testing.assert_allclose, desired=expected, rtol=0)
+    close(keras.models.load_model(forms["net.keras"].path).predict(pixels, verbose=0), atol=2e-5)
+    close(OnnxNet(forms["net.onnx"].path)(pixels), atol=2e-5)
+    for name, tolerance in (("net.tflite", 2e-5), ("half.tflite", 5e-3), ("bytes.tflite", 0.5)):
+        close(LiteRTNet(forms[name].path)(pixels), atol=tolerance)
+        assert forms[name].takes.startswith("photos [1, 24, 24, 3]")
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (40, 40), (61, 35), (7, 90)])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_saved_model_takes_photos_of_any_size(
+    forms: dict[str, Exported], recognizer: Recognizer, height: int, width: int, count: int
+) -> None:
+    photos = np.random.default_rng(count).integers(0, 255, (count, height, width, 3), np.uint8)
+    serve = tf.saved_model.load(str(forms["saved_model"].path)).signatures["serve_uint8"]
+    expected = recognizer.embed(list(photos)).embeddings
+    np.testing.assert_allclose(serve(images=tf.constant(photos))["embeddings"], expected, rtol=0, atol=2e-5)
 
 
 PLAIN = """
