@@ -169,7 +169,7 @@ def test_many_people_are_a_random_part(monkeypatch):
 
 def test_of_many_people_those_with_several_photos_are_kept(monkeypatch):
     monkeypatch.setattr(error_rates, "_MOST_PEOPLE", 4)
-    embeddings, _ = scattered(30, 1)
+    embeddings = scattered(30, 1)[0][:30]
     # Persons 7 and 20 have two photos each, all others one.
     labels = np.where(np.arange(30) == 8, 7, np.where(np.arange(30) == 21, 20, np.arange(30)))
     for seed in range(6):
@@ -179,7 +179,7 @@ def test_of_many_people_those_with_several_photos_are_kept(monkeypatch):
 
 def test_too_few_photos_are_counted_over_all_people(monkeypatch):
     monkeypatch.setattr(error_rates, "_MOST_PEOPLE", 4)
-    embeddings, _ = scattered(30, 1)
+    embeddings = scattered(30, 1)[0][:30]
     with pytest.raises(DataError, match="Received: 30 people, 0 with 2 photos or more; add photos"):
         PeoplePairs(embeddings, np.arange(30), seed=0)
 

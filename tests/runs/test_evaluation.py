@@ -181,6 +181,16 @@ def test_a_gallery_of_single_photos_takes_the_threshold_of_pairs(
     assert told["baselines"]["lda"]["threshold"] == BASELINE_THRESHOLDS["lda"]
 
 
+def test_a_gallery_of_one_person_takes_the_threshold_of_pairs(
+    run: EvaluatedRun, openset: tuple[Path, Path], cache: Path
+) -> None:
+    gallery, probe = openset
+    for folder in sorted(gallery.iterdir())[1:]:
+        shutil.rmtree(folder)
+    told = evaluate_openset(run, gallery, probe, cache=cache).to_json()
+    assert (told["people"], told["threshold"], told["threshold_from"]) == (1, THRESHOLD, "given")
+
+
 def test_an_open_set_is_written_privately_and_without_what_it_knows(
     run: EvaluatedRun, openset: tuple[Path, Path], cache: Path, tmp_path: Path
 ) -> None:
