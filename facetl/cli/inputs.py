@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder
 from facetl.errors import LibraryError, RunError
 from facetl.faces.detectors import DetectorSpec, detector_spec
+from facetl.io.text import LONGEST_NAME
 from facetl.people.library import Library
 from facetl.people.library_settings import library_detector, run_in_use, use_run
 from facetl.recognition.embedded_face import EmbeddedPhoto
@@ -170,8 +172,10 @@ def find_run(run: str, models: Path) -> Path:
 
 def new_run(run: str, models: Path) -> Path:
     """Return the folder of a run that is to be made; RunError for what is no plain name."""
-    if not run or Path(run).name != run or run.startswith("."):
-        raise RunError(f"--run: expected a plain name, got {run!r}. The folder above it is --models.")
+    if not run or Path(run).name != run or run.startswith(".") or len(os.fsencode(run)) > LONGEST_NAME:
+        raise RunError(
+            f"--run: expected a plain name, at most {LONGEST_NAME} bytes, got {run!r}. The folder above it is --models."
+        )
     return models / run
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from facetl.errors import DataError
 from facetl.io.files import atomic_file, csv_bytes
+from facetl.io.text import LONGEST_NAME
 
 _GROUP_BYTES = 32 * 2**20  # of numbers in a row group of a Parquet file, which is held in memory
 
@@ -34,6 +35,9 @@ def check_vector_path(path: Path) -> None:
     """Raise DataError unless a file of vectors can be written under this name."""
     if path.suffix not in _WRITERS:
         raise DataError(f"--out: expected a name that ends in {', '.join(_WRITERS)}, got {path}.")
+    longest = max(path.name, _rows_of(path).name if path.suffix == ".npy" else "", key=len)
+    if len(os.fsencode(longest)) > LONGEST_NAME:
+        raise DataError(f"--out: a name has at most {LONGEST_NAME} bytes, got {longest}. Choose a shorter one.")
     if not path.parent.is_dir():
         raise DataError(f"--out: {path.parent} is no folder. Make it first, or choose another one.")
 
@@ -73,7 +77,7 @@ class _CsvWriter(VectorWriter):
 class _NpyWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self._stream = stack.enter_context(atomic_file(path))
-        self._rows = _CsvWriter(path.with_suffix(".rows.csv"), stack, vectors=False)
+        self._rows = _CsvWriter(_rows_of(path), stack, vectors=False)
         self._count = 0
         self._like = np.zeros((0, 0), np.float32)
 
@@ -134,6 +138,10 @@ _WRITERS: dict[str, Callable[[Path, ExitStack], VectorWriter]] = {
     ".parquet": _ParquetWriter,
     ".csv": _CsvWriter,
 }
+
+
+def _rows_of(path: Path) -> Path:
+    return path.with_suffix(".rows.csv")
 
 
 def _names(dim: int) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from facetl.cli import app as app_module
+from facetl.cli.output import put_table
 from facetl.errors import FacetlError
 
 VERBS = (
@@ -247,3 +248,14 @@ def test_cache_info_verify_and_gc_agree(tmp_path: Path) -> None:
     collected = json.loads(run("cache", "gc", "--cache", folder, "--json").stdout)
     assert (collected["dropped"], collected["kept"]) == (1, 1)
     assert "net" in run("cache", "info", "--cache", folder).stdout
+
+
+def test_a_table_is_never_cut_and_shows_text_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    cells = ["[bold]x:smile:" + "y" * 60, "1,234,567.8901", "a\x1bb\n\udce9"]
+    put_table([["name", "number", "odd"], cells], title="[red]t")
+    table = capsys.readouterr().out
+    assert any(line.split() == [*cells[:2], r"a\x1bb\n\xe9"] for line in table.splitlines())
+    assert "[red]t" in table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from facetl.errors import DataError
 from facetl.io import vector_file as vector_file_module
-from facetl.io.vector_file import vector_file
+from facetl.io.vector_file import check_vector_path, vector_file
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
 PATHS = [f"a/{name}.jpg" for name in ("one", "tw,o", 'th"ree', "fo\nur", "fünf", "s\udcffx", "seven")]
@@ -74,3 +75,11 @@ def test_files_are_the_owners_and_appear_only_when_complete(tmp_path: Path, name
 def test_another_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="--out"), vector_file(tmp_path / name):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("x" * 246 + ".npy", True), ("x" * 247 + ".npy", False), ("é" * 126 + ".csv", False)]
+)
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path, name: str, fits: bool) -> None:
+    with nullcontext() if fits else pytest.raises(DataError, match="at most 255 bytes"):
+        check_vector_path(tmp_path / name)
