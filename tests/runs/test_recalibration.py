@@ -102,7 +102,7 @@ def test_the_model_card_changes_in_one_place(made):
         done = recalibrate(made.folder, target, cache=made.cache)
         card = (made.folder / "MODEL_CARD.md").read_text()
         assert f"Threshold {done.calibration.threshold:.4f}" in card
-        assert target.reached_by in card
+        assert target.reached_on("validation people") in card
         assert "old words" not in card
         assert card.startswith("# family\n\nA card.\n\n## Calibration\n\n")
         assert card.endswith("\n\n## Data\n\n- people\n")
