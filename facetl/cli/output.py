@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from facetl.data.manifest import Manifest
     from facetl.runs.training_run import RunReport
 
+_BAR_NEEDS = 70  # columns of a terminal
 _WIDEST = 1000  # columns of a table, however narrow the terminal: it wraps a line, Rich would cut a number
 
 
@@ -113,11 +114,14 @@ def put_run(report: RunReport, *notes: str) -> None:
 @contextmanager
 def photo_progress(what: str, *, unit: str = "photos") -> Iterator[Callable[[int, int], None]]:
     """Show a bar with photos, photos a second and time left; yields a function of (done, total)."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
 
-    photos = ("{task.description}", BarColumn(), MofNCompleteColumn(), unit)
-    columns = (*photos, "{task.fields[rate]}", "left", TimeRemainingColumn())
-    with Progress(*columns, console=notes(), transient=True) as progress:
+    console = notes()
+    # Rich would cut numbers to keep the bar.
+    wide = console.width >= _BAR_NEEDS
+    columns: list[str | ProgressColumn] = ["{task.description}", *([BarColumn()] if wide else []), MofNCompleteColumn()]
+    columns += [unit, "{task.fields[rate]}", "left", TimeRemainingColumn()] if wide else []
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None, rate="")
 
         def update(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from facetl.cli import app as app_module
+from facetl.cli import output
 from facetl.cli.output import put_table
 from facetl.errors import FacetlError
 
@@ -259,3 +262,12 @@ def test_a_table_is_never_cut_and_shows_text_as_it_is(
     table = capsys.readouterr().out
     assert any(line.split() == [*cells[:2], r"a\x1bb\n\xe9"] for line in table.splitlines())
     assert "[red]t" in table
+
+
+@pytest.mark.parametrize("width", [20, 40, 70, 120])
+def test_a_bar_of_progress_shows_its_numbers_on_any_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(output, "notes", lambda: Console(file=shown, force_terminal=True, width=width))
+    with output.photo_progress("faces") as progress:
+        progress(1204, 5678)
+    assert "1204/5678" in shown.getvalue()
