@@ -317,12 +317,16 @@ class WriterLock:
                 f"process {self._holder()}. Wait until it ends, or stop it, then run this again."
             ) from error
         # A full disk keeps nobody from writing over what is there.
-        with suppress(OSError):
-            descriptor = open_private(holder_of(self.path), os.O_WRONLY | os.O_TRUNC)
-            try:
-                write_fully(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
-            finally:
-                os.close(descriptor)
+        try:
+            with suppress(OSError):
+                descriptor = open_private(holder_of(self.path), os.O_WRONLY | os.O_TRUNC)
+                try:
+                    write_fully(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+                finally:
+                    os.close(descriptor)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
