@@ -168,3 +168,16 @@ def test_it_can_be_interrupted_as_soon_as_it_starts(sign: signal.Signals, tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "facetl: interrupted; nothing was begun\n")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_no_file_takes_the_number_of_a_closed_stream(number: int, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from facetl import __main__ as facetl, _tensorflow; from facetl.cli import app\n"
+        "def verb(_):\n"
+        "    with _tensorflow.held_back_stderr(): os._exit(min(os.open(os.devnull, 0), 9))\n"
+        "app.app = verb; facetl.main()"
+    )
+    command = f'exec "$0" -c "$1" {number}>&-'
+    done = subprocess.run(["sh", "-c", command, sys.executable, code], capture_output=True, text=True, check=False)
+    assert done.returncode > 2, done.stderr
