@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ def notify(line: str) -> None:
 def put(line: str) -> None:
     """Print a line of the result, one whatever is in it."""
     print(printable(line), flush=True)
+
+
+def command(*words: object) -> str:
+    """Return a facetl command as a shell takes it, names with spaces and the like in quotes."""
+    return shlex.join(["facetl", *map(str, words)])
 
 
 def put_json(content: Mapping[str, Any]) -> None:

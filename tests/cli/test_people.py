@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,9 @@ def test_prune_counts_first_and_drops_with_apply(room: Path, library: Path) -> N
     text = facetl("people", "prune", library, "--apply").stdout
     assert "photos    0 dropped" in text
     assert f"below {room / 'album'}, which is not there: facetl people prune {library} {room / 'album'}" in text
+    moved = library.rename(room / "Ann's photos")
+    printed = next(line for line in facetl("people", "prune", moved).stdout.splitlines() if line.startswith("kept"))
+    assert shlex.split(printed.partition("facetl ")[2]) == ["people", "prune", str(moved), str(room / "album")]
 
 
 # The page's service

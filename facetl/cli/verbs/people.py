@@ -13,7 +13,7 @@ from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import DetectorWeights, Models, choose_run, open_run
 from facetl.cli.options import group_with_default
-from facetl.cli.output import EpochTable, counted, notify, photo_progress, put, put_json, put_json_or_line
+from facetl.cli.output import EpochTable, command, counted, notify, photo_progress, put, put_json, put_json_or_line
 from facetl.errors import DataError
 from facetl.people.library import Library
 from facetl.people.library_settings import remember_folders, run_in_use, use_detector
@@ -136,14 +136,14 @@ def import_(
     if report.replaced or report.carried:
         put(f"edited    {report.replaced:,} photos, {report.carried:,} of their faces keep their answers")
     if report.missing:
-        put(f"missing   {report.missing:,} photos{_below(report.absent)}: facetl people prune {library}")
+        put(f"missing   {report.missing:,} photos{_below(report.absent)}: {command('people', 'prune', library)}")
     put(f"skipped   {counted(report.skipped)}")
     put(f"library   {counts['faces']:,} faces in {counts['photos']:,} photos, {counts['stacks']:,} stacks")
     put(f"seconds   {report.seconds:.1f}")
     if faces_only:
         put("next      the same command without --faces-only, which stacks them")
     else:
-        put(f"next      facetl people {library}")
+        put(f"next      {command('people', library)}")
 
 
 @app.command()
@@ -186,9 +186,10 @@ def prune(
     put(f"photos    {report.photos:,} {'dropped' if apply else 'to drop'}, {report.places:,} paths")
     put(f"faces     {report.faces:,}, {report.answered:,} with answers of yours{f' ({names})' if names else ''}")
     for folder, count in report.kept.items():
-        put(f"kept      {count:,} below {folder}, which is not there: facetl people prune {library} {folder}")
+        drop = command("people", "prune", library, folder)
+        put(f"kept      {count:,} below {folder}, which is not there: {drop}")
     if not apply and (report.photos or report.places):
-        notify(f"nothing is changed yet: facetl people prune {library} --apply")
+        notify(f"nothing is changed yet: {command('people', 'prune', library, '--apply')}")
 
 
 @app.command()
@@ -466,4 +467,4 @@ def _put_proposal(proposal: Proposal, library: Path, *, applied: bool) -> None:
     put(f"faces     {changes.moved:,} move, {changes.named:,} get a name suggested")
     put(f"run       {proposal.run}" + (" in use" if applied else ""))
     if not applied:
-        notify(f"nothing is changed yet: facetl people learn {library} --apply")
+        notify(f"nothing is changed yet: {command('people', 'learn', library, '--apply')}")
