@@ -62,9 +62,15 @@ def forget_in_run(
         layout: how the people lie in `photos`; see `facetl.data.layouts.read_layout`.
 
     Photos are not touched. Returns None where nothing in the run names the person. Raises RunError where it is
-    damaged, DataError for what is no name, CacheLockedError while another process fills the cache.
+    damaged or another process changes it, DataError for what is no name, CacheLockedError while another process fills
+    the cache.
     """
     name = person_name(name)
+    with RunFolder(folder).changing_gallery():
+        return _forget(folder, name, photos, cache, layout)
+
+
+def _forget(folder: Path, name: str, photos: Path | None, cache: Path | None, layout: str) -> RunForgotten | None:
     run = RunFolder(folder)
     gallery, people = run.stored_gallery(), run.people()
     rows = [] if gallery is None else [row for row, own in enumerate(gallery.names) if own == name]
@@ -76,15 +82,13 @@ def forget_in_run(
     kept = exemplars is not None and name in exemplars.people
     # What an update replaced is a run like any other, kept within the run.
     versions = [path.parent for path in sorted((folder / VERSIONS).glob(f"*/{CONFIG}"))]
-    earlier = [one for one in (forget_in_run(path, name, photos=None, cache=None) for path in versions) if one]
+    earlier = [one for one in (_forget(path, name, None, None, layout) for path in versions) if one]
     if not (rows or side or shown or known or earlier or kept):
         return None
     if exemplars is not None and kept:
         exemplars.without([name]).write(folder)
     if rows:
-        with run.changing_gallery():
-            stored = run.stored_gallery() or GalleryFile.empty("")
-            run.write_gallery(stored.without(name))
+        run.write_gallery((gallery or GalleryFile.empty("")).without(name))
     if people is not None and side is not None:
         kept_photos = run.held_out_photos()
         run.write_people(

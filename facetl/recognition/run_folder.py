@@ -308,8 +308,12 @@ class RunFolder:
         gallery.write(self.path / GALLERY)
 
     @contextmanager
-    def changing_gallery(self) -> Iterator[None]:
-        """Keep other processes from changing the gallery meanwhile; RunError where one does."""
+    def changing_gallery(self, *, head: str | None = None) -> Iterator[None]:
+        """Keep other processes from changing the gallery, or exchanging the head, meanwhile; RunError where one does.
+
+        head: digest of the head that made what is enrolled; RunError where the run has one by now that cannot be
+        compared with it.
+        """
         # Beside the folder, which an update renames meanwhile: Windows renames none that a file is open in.
         place = self.path.resolve()
         lock = WriterLock(beside(place, ".lock"))
@@ -321,6 +325,10 @@ class RunFolder:
                 "it ends."
             ) from error
         try:
+            if head is not None and head not in {self.head_digest(), *self.compatible_heads()}:
+                raise RunError(
+                    f"{self.path}: the run was changed by another process meanwhile. Nobody was enrolled; try again."
+                )
             yield
         finally:
             lock.release()

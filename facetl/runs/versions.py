@@ -85,7 +85,14 @@ def roll_back(folder: Path, to: int | None = None) -> Version:
 
     Any version can be asked for, a later one, too. RunError for one that is not there.
     """
-    versions = history(folder)
+    run = RunFolder(folder)
+    run.recover()
+    with run.changing_gallery():
+        return _roll_back(run, to)
+
+
+def _roll_back(run: RunFolder, to: int | None) -> Version:
+    folder, versions = run.path, history(run.path)
     now = next(version for version in versions if version.in_use)
     before = [version.number for version in versions if version.number < now.number]
     wanted = to if to is not None else (before[-1] if before else None)
@@ -96,11 +103,11 @@ def roll_back(folder: Path, to: int | None = None) -> Version:
             f"{folder}: version {now.number} is in use, and can be exchanged for another one: {others}; got "
             f"{'none before it' if wanted is None else wanted}."
         )
-    with RunFolder(folder).changing_gallery(), RunFolder.new(folder) as partial:
+    with RunFolder.new(folder) as partial:
         _copy(chosen.folder, partial.path)
         _answer_for(partial, folder)
         _keep(folder, partial.path, without=chosen.number)
-        _take_gallery(RunFolder(folder), partial)
+        _take_gallery(run, partial)
     return _version(folder, in_use=True)
 
 

@@ -26,6 +26,7 @@ from facetl.methods.continual.exemplars import Exemplars
 from facetl.methods.continual.run_update import update_run
 from facetl.methods.continual.update_report import Gain
 from facetl.methods.continual.update_settings import UpdateSettings
+from facetl.people.run_erasure import forget_in_run
 from facetl.recognition import recognizer
 from facetl.recognition.recognizer import Recognizer
 from facetl.recognition.run_folder import PEOPLE, RunFolder
@@ -330,6 +331,21 @@ def test_a_run_whose_replacement_was_cut_short_comes_back(room: Room) -> None:
     assert [version.number for version in history(room.folder)] == [1]
 
 
+def test_who_is_forgotten_meanwhile_does_not_come_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibrate_pairs = run_update.calibrate_pairs
+    forgotten = sorted(RunFolder(room.folder).people_of("")["train"])[0]
+
+    def meanwhile(*arguments, **options):
+        forget_in_run(room.folder, forgotten, photos=None, cache=None)
+        return calibrate_pairs(*arguments, **options)
+
+    monkeypatch.setattr(run_update, "calibrate_pairs", meanwhile)
+    with pytest.raises(RunError, match="forgotten by another process"):
+        room.update(force=True)
+    assert not (room.folder / "versions").exists()
+    assert Exemplars.read(room.folder) is None
+
+
 def test_a_run_that_changes_meanwhile_is_not_replaced(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     gains = run_update.gains
 
@@ -373,7 +389,7 @@ def test_what_cannot_be_updated_is_reported(room: Room, tmp_path: Path) -> None:
 
 def test_damaged_exemplars_are_reported(room: Room) -> None:
     (room.folder / "exemplars.npz").write_bytes(b"nothing")
-    with pytest.raises(RunError, match=r"exemplars.npz: it cannot be read.*Delete the file"):
+    with pytest.raises(RunError, match=r"exemplars.npz: the memory cannot be read.*Delete the file"):
         room.update()
 
 

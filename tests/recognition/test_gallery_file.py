@@ -138,6 +138,18 @@ def test_no_other_process_changes_it_meanwhile(run: Path) -> None:
         pass
 
 
+def test_nobody_is_enrolled_by_a_head_that_was_replaced_meanwhile(run: Path) -> None:
+    folder, head = RunFolder(run), RunFolder(run).head_digest()
+    with folder.changing_gallery(head=head):
+        pass
+    (run / "head.keras").write_bytes(b"another")
+    with pytest.raises(RunError, match="changed by another process"), folder.changing_gallery(head=head):
+        pass
+    folder.write_config(folder.config() | {"compatible_heads": [head]})
+    with folder.changing_gallery(head=head):
+        pass
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb\x07", "x" * 201, "Unknown", "\udcff"])
 def test_what_cannot_be_a_name_is_refused(run: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"name|called"):

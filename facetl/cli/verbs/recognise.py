@@ -83,6 +83,8 @@ def enroll(
     folder = find_run(run, models)
     # Before minutes are spent on photos.
     person_name(name)
+    in_run = RunFolder(folder)
+    head = in_run.head_digest()
     recognizer = open_recognizer(folder, chosen_detector(detector, detector_weights))
     skipped: Counter[str] = Counter()
     chosen: list[tuple[str, EmbeddedFace]] = []
@@ -94,8 +96,7 @@ def enroll(
     if not chosen:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no photo"
         raise DataError(f"enrolling {name} needs photos that show a face, got {reasons}. Give others.")
-    in_run = RunFolder(folder)
-    with in_run.changing_gallery():
+    with in_run.changing_gallery(head=head):
         gallery, done = in_run.gallery().with_faces(name, chosen)
         in_run.write_gallery(gallery)
     counts = gallery.counts()

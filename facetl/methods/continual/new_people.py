@@ -218,7 +218,7 @@ class NewPeople:
         """Return which photos are of people on a side, bool [photos]."""
         return np.isin(self.names, sorted(self.sides[which]))
 
-    def enrol(self, folder: Path, head: keras.Model, *, cache: Path) -> Enrolment:
+    def enrol(self, folder: Path, head: keras.Model, *, digest: str, cache: Path) -> Enrolment:
         """Put the photos, one person each, into the gallery of a run: all, or none where it cannot be written.
 
         A person's mean in the gallery is what a face is compared with (nearest class mean; Rebuffi et al., CVPR 2017),
@@ -226,6 +226,7 @@ class NewPeople:
 
         Args:
             head: what embeds the photos.
+            digest: of the head; see `RunFolder.head_digest`.
             cache: where faces that were found are kept.
 
         Raises RunError for a gallery of another head, or one that is being changed; DataError for a folder's name that
@@ -252,7 +253,7 @@ class NewPeople:
             else:
                 faces[photo.identity].append((sha, EmbeddedFace(face, row, None)))
         run = RunFolder(folder)
-        with run.changing_gallery():
+        with run.changing_gallery(head=digest):
             gallery = run.gallery()
             before, new, known = gallery.counts(), 0, 0
             for name, own in sorted(faces.items()):

@@ -24,7 +24,7 @@ import numpy as np
 from facetl import __version__
 from facetl.calibration.calibration import Calibrated, Target, calibrate_pairs
 from facetl.data.splits import SIDES
-from facetl.errors import DataError
+from facetl.errors import DataError, RunError
 from facetl.io.files import write_atomic
 from facetl.io.json import write_json
 from facetl.methods.continual.exemplars import first_of_each
@@ -74,7 +74,7 @@ def update_run(
     TrainingError for too few people, WeightsError, CacheError.
     """
     job = _Job(folder, photos, update, cache=cache, data=data, on_progress=on_progress, notify=notify)
-    enrolment = job.arrivals.enrol(folder, job.recognizer.head, cache=cache)
+    enrolment = job.arrivals.enrol(folder, job.recognizer.head, digest=job.digest, cache=cache)
     report = job.began(method, enrolment)
     if method == NONE:
         return report
@@ -130,7 +130,7 @@ class _Job:
     ) -> None:
         self.folder, self.update, self.cache, self.photos, self.notify = folder, update, cache, photos, notify
         RunFolder(folder).recover()
-        self.digest = RunFolder(folder).head_digest()
+        self.digest, self.people = RunFolder(folder).head_digest(), RunFolder(folder).people()
         self.recognizer = Recognizer.load(folder)
         self.known = Known.of(folder, cache=cache, data=data, on_progress=on_progress, notify=notify)
         self.arrivals = NewPeople.of(
@@ -215,12 +215,16 @@ class _Job:
         }
 
         def write(partial: Path) -> None:
+            # The memory may hold somebody who was forgotten since it was read.
+            if RunFolder(self.folder).people() != self.people:
+                raise RunError(f"{self.folder}: people were forgotten by another process meanwhile. Update it again.")
             self._write(partial, recognizer, calibrated, memory, config)
 
         kept = put_in_place(self.folder, write, head=self.digest)
         if not kept:
             # Its rows mean nothing to the new head: the new people can be named by it at least.
-            self.arrivals.enrol(self.folder, candidate.head, cache=self.cache)
+            digest = RunFolder(self.folder).head_digest()
+            self.arrivals.enrol(self.folder, candidate.head, digest=digest, cache=self.cache)
         return replace(report, gallery_kept=kept)
 
     def _write(
