@@ -30,10 +30,12 @@ class Backbone:
         crop: central square as a fraction of the shorter side, or several; by default 0.5, ArcFace's crop, of aligned
             faces and 1, the whole photo, else.
         weights: weights file of a net of keras.applications; by default Keras' own.
-        on_notice: called with a line when other weights than Keras' own are used.
+        on_notice: called with a line when other weights than Keras' own are used, or when faces are not as a search
+            would find them now.
 
     Attributes:
         spec: the settings.
+        notify: `on_notice`, or what passes lines over.
 
     Raises FacetlError for settings that do not fit together.
     """
@@ -53,7 +55,7 @@ class Backbone:
     ) -> None:
         self.spec = ExtractorSpec.of(name, tap=tap, grid=grid, crop=crop, align=align, mirror=mirror, grey=grey)
         self._given = weights
-        self._on_notice = on_notice
+        self.notify: Callable[[str], None] = on_notice or (lambda line: None)
         self._views: dict[ExtractorSpec, PhotoNet] = {}
 
     @classmethod
@@ -81,7 +83,7 @@ class Backbone:
     def weights(self) -> Weights:
         """The weights, downloaded when they are needed for the first time; WeightsError when there are none."""
         given = None if self._given is None else Path(self._given).expanduser()
-        return resolve(self.spec, given=given, notify=self._on_notice or (lambda line: None))
+        return resolve(self.spec, given=given, notify=self.notify)
 
     @cached_property
     def _detector(self) -> Detector:

@@ -76,6 +76,7 @@ def stack_album(
     skipped: Mapping[str, int] | None = None,
     on_faces: Callable[[int, int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> AlbumStacks:
     """Find the faces of photos, embed them, and group them; two faces of one photo are two people's.
 
@@ -83,6 +84,7 @@ def stack_album(
         cache: where faces and features are kept, so that a second call computes nothing.
         skipped: what was passed over before, by reason.
         on_faces, on_progress: called with photos, or faces, done and in all.
+        on_notice: called with a line where faces are not as a search would find them now.
 
     Raises DataError where no photo shows a face, RunError when the run's weights have changed, CacheError.
     """
@@ -92,7 +94,14 @@ def stack_album(
     shas = {path: sha for path, sha in zip(paths, digests(paths), strict=True) if sha}
     reasons["unreadable"] += len(paths) - len(shas)
     detector = recognizer.detector or own_detector(spec)
-    found = detect_all(shas, cache_folder=cache, detector=detector, decode=read_photo, on_progress=on_faces)
+    found = detect_all(
+        shas,
+        cache_folder=cache,
+        detector=detector,
+        decode=read_photo,
+        on_progress=on_faces,
+        on_notice=on_notice,
+    )
     reasons.update(found.report.skipped)
     from_left = attrgetter("box")
     seen = {

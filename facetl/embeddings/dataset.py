@@ -143,6 +143,7 @@ def embed(
         batch_size=batch_size,
         on_progress=on_progress,
         on_faces=on_faces,
+        on_notice=backbone.notify,
     )
     return Collection.of(every, backbone.spec, backbone.weights)
 

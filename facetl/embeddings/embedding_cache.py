@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facetl.embeddings.index import CachedExtractor, Index
+from facetl.embeddings.index import CachedExtractor, Index, turned_key
 from facetl.embeddings.shards import DTYPE, CachedRows, Shard, Slot, Tail
 from facetl.errors import CacheError
 from facetl.io.files import WriterLock, checksum, make_private_folder, translate_disk_errors
@@ -330,9 +330,14 @@ def export_features(folder: Path, out: Path, *, fingerprint: str | None = None) 
         chosen = _chosen(index.extractors(), folder, fingerprint or "")
     rows = with_path = 0
     with EmbeddingCache.open(folder, fingerprint=chosen.fingerprint, write=False) as cache, vector_file(out) as file:
-        paths = cache.remembered_paths()
+        remembered = cache.remembered_paths()
+        paths = {
+            key: [(path, sha) for path in places]
+            for sha, places in remembered.items()
+            for key in (sha, turned_key(sha))
+        }
         for shas, features in cache.batches(_EXPORTED):
-            lines = [(place, path, sha) for place, sha in enumerate(shas) for path in paths.get(sha, ("",))]
+            lines = [(place, path, sha) for place, key in enumerate(shas) for path, sha in paths.get(key, [("", key)])]
             places, named, digests = zip(*lines, strict=True)
             file.append({"path": named, "sha256": digests}, features[list(places)])
             rows += len(lines)

@@ -23,7 +23,7 @@ from facetl.embeddings.fill import FillReport, stored_layout
 from facetl.embeddings.index import MissingCacheError
 from facetl.errors import DataError
 from facetl.faces.alignment import aligned
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import Face, quarters
 from facetl.faces.landmark_store import packed
 from facetl.images.decode import ReadPhoto, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
@@ -75,13 +75,7 @@ def face_image(image: NDArray[np.uint8], face: Face, spec: ExtractorSpec) -> NDA
     crop = image[rows, columns]
     if not crop.size:
         raise DataError(f"a face lies in its photo, got the box {face.box} outside. Detect the face again.")
-    return np.ascontiguousarray(np.rot90(crop, _quarters(face)))
-
-
-def _quarters(face: Face) -> int:
-    """Return by how many quarters, counterclockwise, a photo is turned to have a face more upright than sideways."""
-    across, down = (face.landmarks[3:].mean(axis=0) - face.landmarks[:2].mean(axis=0)).tolist()
-    return round(np.degrees(np.arctan2(-across, down)) / 90) % 4
+    return np.ascontiguousarray(np.rot90(crop, quarters(face)))
 
 
 def missing_faces(keys: Sequence[str], spec: ExtractorSpec, weights: Weights, *, cache: Path) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,11 +20,11 @@ from facetl.backbones.photo_net import FeatureMap, PhotoNet, maps_of
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings.embedding_cache import EmbeddingCache
-from facetl.embeddings.index import MissingCacheError
+from facetl.embeddings.index import MissingCacheError, turned_key
 from facetl.errors import DataError
 from facetl.faces.alignment import NO_FACE, aligned, read_cropped
 from facetl.faces.detection import detect_all
-from facetl.faces.detectors import MtcnnSpec
+from facetl.faces.detectors import MtcnnSpec, quarters
 from facetl.images.decode import Decode, read_batches, read_photo
 from facetl.io.arrays import RowView, concat_columns
 from facetl.io.files import digests, sha256_of
@@ -71,13 +71,15 @@ def fill(
     batch_size: int = 32,
     on_progress: Progress | None = None,
     skipped: Mapping[str, int] | None = None,
+    turned: Collection[str] = (),
 ) -> Fill:
     """Give every readable photo a row in the cache, computing only what is missing.
 
     `make_net` is called only if a row is missing. `decode` turns a photo's bytes into uint8 RGB
     [h, w, 3] or raises `PhotoError`, whose reason is counted; such photos are tried again on every run. Each
     batch is durable when it is done: an interrupted fill (Ctrl-C, kill, full disk) goes on where it stopped.
-    `on_progress(done, total)` counts photos; its first call has those that need no work.
+    `on_progress(done, total)` counts photos; its first call has those that need no work. `turned` are the sha256 of
+    photos whose row has the key `turned_key`.
 
     Raises `CacheLockedError` where rows are missing and another process writes, `CacheFullError` where the
     disk is, `CacheError`.
@@ -85,10 +87,10 @@ def fill(
     began = time.perf_counter()
     unique = list(dict.fromkeys(photos))
     shas = {photo: sha for photo, sha in zip(unique, digests(unique), strict=True) if sha is not None}
-    work = _Work(shas, len(unique), on_progress or (lambda done, total: None), Counter(dict(skipped or {})))
+    work = _Work(shas, len(unique), on_progress or (lambda done, total: None), Counter(dict(skipped or {})), turned)
     work.skipped["unreadable"] += len(unique) - len(shas)
     fingerprint = spec.fingerprint(weights_sha256)
-    if _all_there(cache_folder, fingerprint, shas):
+    if _all_there(cache_folder, fingerprint, shas, turned):
         work.advance(len(unique))
     else:
         description = {**asdict(spec), "weights_sha256": weights_sha256}
@@ -115,6 +117,7 @@ class _Work:
     total: int
     on_progress: Progress
     skipped: Counter[str]
+    turned: Collection[str]
     done: int = 0
     computed: int = 0
     rate: float = 0.0
@@ -122,8 +125,9 @@ class _Work:
 
     def run(self, cache: EmbeddingCache, make_net: Callable[[], PhotoNet], decode: Decode, batch_size: int) -> None:
         waiting: dict[str, list[Path]] = {}
-        for (photo, sha), there in zip(self.shas.items(), cache.has(list(self.shas.values())), strict=True):
-            if not there:
+        there = cache.has(_keys(self.shas.values(), self.turned))
+        for (photo, sha), is_there in zip(self.shas.items(), there, strict=True):
+            if not is_there:
                 waiting.setdefault(sha, []).append(photo)
         self.advance(self.total - sum(map(len, waiting.values())))
         if not waiting:
@@ -143,7 +147,7 @@ class _Work:
                             del self.shas[path]
                         self.advance(len(paths))
                 if images:
-                    cache.append(list(images), net.extract(list(images.values())))
+                    cache.append(_keys(images, self.turned), net.extract(list(images.values())))
                     self.computed += len(images)
                     self.advance(sum(len(waiting[sha]) for sha in images))
         self.flagged = dict(net.flagged)
@@ -154,14 +158,19 @@ class _Work:
         self.on_progress(self.done, self.total)
 
 
-def _all_there(folder: Path, fingerprint: str, shas: Mapping[Path, str]) -> bool:
+def _keys(shas: Iterable[str], turned: Collection[str]) -> list[str]:
+    """Return the keys of photos' rows."""
+    return [turned_key(sha) if sha in turned else sha for sha in shas]
+
+
+def _all_there(folder: Path, fingerprint: str, shas: Mapping[Path, str], turned: Collection[str]) -> bool:
     """Return whether nothing has to be written; then a fill needs no lock, and works beside another one."""
     try:
         cache = EmbeddingCache.open(folder, fingerprint=fingerprint, write=False)
     except MissingCacheError:
         return False
     with cache:
-        return bool(cache.has(list(shas.values())).all()) and cache.remembers(shas)
+        return bool(cache.has(_keys(shas.values(), turned)).all()) and cache.remembers(shas)
 
 
 @dataclass(frozen=True)
@@ -193,30 +202,32 @@ def photo_features(
     batch_size: int = 32,
     on_progress: Progress | None = None,
     on_faces: Progress | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> PhotoFeatures:
     """Give every photo that can be read its feature, from the cache where it is there.
 
     Args:
         make_net: builds the net of a view of `spec`; called only if a feature is missing.
         on_progress, on_faces: called with photos done and photos in all, of features and of finding faces.
+        on_notice: called with a line where faces are not as a search would find them now.
 
     Raises DataError when no photo can be read, CacheError.
     """
-    photos, skipped = list(manifest.paths), dict(manifest.skipped)
-    decode: Decode = read_cropped
+    shown = Shown(list(manifest.paths), read_cropped, dict(manifest.skipped))
     if spec.align != "none":
-        photos, decode, skipped = with_faces(manifest, cache, on_faces)
+        shown = with_faces(manifest, cache, on_faces, on_notice)
     fills = [
         fill(
-            photos,
+            shown.photos,
             cache_folder=cache,
             spec=view,
             weights_sha256=weights.sha256,
             make_net=lambda view=view: make_net(view),  # type: ignore[misc]
-            decode=decode,
+            decode=shown.decode,
             batch_size=batch_size,
             on_progress=on_progress,
-            skipped=skipped,
+            skipped=shown.skipped,
+            turned=shown.turned,
         )
         for view in spec.views
     ]
@@ -230,18 +241,45 @@ def photo_features(
     parts, layouts = [], []
     for view in spec.views:
         with EmbeddingCache.open(cache, fingerprint=view.fingerprint(weights.sha256), write=False) as rows:
-            parts.append(rows.gather(contents))
+            parts.append(rows.gather(_keys(contents, shown.turned)))
             layouts.append(stored_layout(rows.stored_description, parts[-1].shape[1]))
     features = concat_columns(parts)
     return PhotoFeatures(kept, features, FeatureMap.joined(layouts), contents, report)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The photos that an extractor is shown.
+
+    Attributes:
+        photos: those that show a face or cannot be read.
+        decode: a photo's bytes to what the extractor is shown.
+        skipped: reason → count of the others.
+        turned: the sha256 of those whose face is upright only with the photo turned.
+    """
+
+    photos: Sequence[Path]
+    decode: Decode
+    skipped: Mapping[str, int]
+    turned: frozenset[str] = frozenset()
+
+
 def with_faces(
-    manifest: Manifest, cache: Path, on_progress: Progress | None
-) -> tuple[list[Path], Decode, dict[str, int]]:
-    """Return the photos that show a face or cannot be read, how to decode them aligned, and what is skipped, why."""
+    manifest: Manifest,
+    cache: Path,
+    on_progress: Progress | None,
+    on_notice: Callable[[str], None] | None = None,
+) -> Shown:
+    """Return the photos that show a face, decoded aligned; faces are looked for where the cache has none of a photo."""
     shas = {path: sha for path, sha in zip(manifest.paths, digests(list(manifest.paths)), strict=True) if sha}
-    found = detect_all(shas, cache_folder=cache, detector=MtcnnSpec(), decode=read_photo, on_progress=on_progress).faces
+    found = detect_all(
+        shas,
+        cache_folder=cache,
+        detector=MtcnnSpec(),
+        decode=read_photo,
+        on_progress=on_progress,
+        on_notice=on_notice,
+    ).faces
     faceless = {path for path, sha in shas.items() if sha in found and not found[sha]}
     skipped = Counter(dict(manifest.skipped))
     if faceless:
@@ -250,7 +288,8 @@ def with_faces(
     def decode(data: bytes) -> NDArray[np.uint8]:
         return aligned(read_photo(data), found.get(sha256_of(data), ()))
 
-    return [path for path in manifest.paths if path not in faceless], decode, dict(skipped)
+    turned = frozenset(sha for sha, faces in found.items() if faces and all(map(quarters, faces)))
+    return Shown([path for path in manifest.paths if path not in faceless], decode, skipped, turned)
 
 
 def _report(fills: list[Fill], photos: int) -> FillReport:

@@ -11,6 +11,7 @@ from typing import Any
 
 from facetl.embeddings.shards import LARGEST_SHARD, ShardFormat, Slot, Tail, capacity
 from facetl.errors import CacheCorruptError, CacheError
+from facetl.io.files import sha256_of
 from facetl.io.json import parse_json
 from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
 
@@ -58,6 +59,14 @@ class MissingCacheError(CacheError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"A cache must be filled before it is read; {folder} holds none. Run `facetl cache`.")
+
+
+def turned_key(sha: str) -> str:
+    """Return the key of an aligned photo's row where its face was found with the photo turned.
+
+    An earlier facetl looked at photos upright alone, and may have left a row of another face under the photo's sha256.
+    """
+    return sha256_of(bytes.fromhex(sha) + b"turned")
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,9 @@ class Index(PhotoPathsFile):
 
     def count_photos(self) -> int:
         """Count the remembered photos that have a row of at least one extractor."""
-        return int(self._all("SELECT count(*) FROM photos WHERE sha IN (SELECT sha FROM rows)")[0][0])
+        keys = {key for (key,) in self._all("SELECT DISTINCT sha FROM rows")}
+        shas = [sha for _, sha in self.photos()]
+        return sum(sha in keys or bytes.fromhex(turned_key(sha.hex())) in keys for sha in shas)
 
     def sound(self) -> bool:
         """Return whether SQLite finds no damage in its own file."""

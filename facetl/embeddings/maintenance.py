@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError
+from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError, turned_key
 from facetl.embeddings.shards import Shard, Slot, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
 from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
@@ -151,10 +151,11 @@ def gc(folder: Path, *, faces: Collection[str] = (), photos: Collection[str] = (
         if landmarks:
             landmarks.forget(gone[1])
             faces_dropped = landmarks.keep(living)
+        wanted = living | {bytes.fromhex(turned_key(sha.hex())) for sha in living} | {*map(bytes.fromhex, faces)}
         dropped = kept = corrupt = torn = 0
         for extractor in index.extractors():
             rows = index.count(extractor.id)
-            found = _gc_extractor(index, extractor, living | {*map(bytes.fromhex, faces)})
+            found = _gc_extractor(index, extractor, wanted)
             corrupt, torn = corrupt + found[0], torn + found[1]
             left = index.count(extractor.id)
             dropped, kept = dropped + rows - left, kept + left

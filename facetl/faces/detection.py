@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facetl.errors import CacheError
 from facetl.faces.detectors import DetectorSpec
 from facetl.faces.landmark_store import Faces, LandmarkStore, MissingLandmarksError
 from facetl.images.decode import Decode, read_batches
@@ -51,11 +52,13 @@ def detect_all(
     decode: Decode,
     batch_size: int = 32,
     on_progress: Callable[[int, int], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> Detection:
     """Find the faces of photos, looking only at those that this detector has not searched yet.
 
     Each batch is durable when it is done: an interrupted search (Ctrl-C, kill, full disk) goes on where it stopped.
-    The detector is made only if a photo has to be searched, and nothing is written if none has.
+    The detector is made only if a photo has to be searched, and nothing is written if none has. Where nothing can be
+    written, what an earlier facetl found in photos upright alone is used.
 
     Args:
         shas: the photos, and the sha256 of the bytes of each.
@@ -65,18 +68,26 @@ def detect_all(
             entry in the result, and are tried again by the next search.
         batch_size: photos that become durable together.
         on_progress: called with photos done and photos in all; first with those that need no work.
+        on_notice: called with a line where faces that would be searched again are used as they are stored.
 
     Raises CacheFullError where the disk takes no more, CacheError.
     """
     began = time.perf_counter()
     search = _Search(shas, on_progress or (lambda done, total: None))
-    known = _known(cache_folder, detector.fingerprint(), shas)
+    known = _known(cache_folder, detector, shas)
+    if known is None:
+        try:
+            store = LandmarkStore.open(cache_folder, write=True)
+        except CacheError:
+            known = _stored(cache_folder, detector, shas, on_notice or (lambda line: None))
+            if known is None:
+                raise
+        else:
+            with store:
+                search.run(store, detector, decode, batch_size)
     if known is not None:
         search.faces = known
         search.advance(len(shas))
-    else:
-        with LandmarkStore.open(cache_folder, write=True) as store:
-            search.run(store, detector, decode, batch_size)
     return Detection(search.faces, search.report(time.perf_counter() - began))
 
 
@@ -94,7 +105,7 @@ class _Search:
 
     def run(self, store: LandmarkStore, detector: DetectorSpec, decode: Decode, batch_size: int) -> None:
         store.remember(self.shas)
-        self.faces = store.find(detector.fingerprint(), self.shas.values())
+        self.faces = store.find(detector.fingerprint(), self.shas.values(), doubt=detector.doubt)
         waiting: dict[str, list[Path]] = {}
         for path, sha in self.shas.items():
             if sha not in self.faces:
@@ -134,13 +145,35 @@ class _Search:
         )
 
 
-def _known(cache_folder: Path, fingerprint: str, shas: Mapping[Path, str]) -> dict[str, Faces] | None:
+def _known(cache_folder: Path, detector: DetectorSpec, shas: Mapping[Path, str]) -> dict[str, Faces] | None:
     """Return all photos' faces when nothing has to be written; that works on a read-only disk, too."""
     try:
         store = LandmarkStore.open(cache_folder, write=False)
     except MissingLandmarksError:
         return None
     with store:
-        faces = store.find(fingerprint, shas.values())
+        faces = store.find(detector.fingerprint(), shas.values(), doubt=detector.doubt)
         complete = len(faces) == len(set(shas.values())) and store.remembers(shas)
     return faces if complete else None
+
+
+def _stored(
+    cache_folder: Path, detector: DetectorSpec, shas: Mapping[Path, str], notify: Callable[[str], None]
+) -> dict[str, Faces] | None:
+    """Return all photos' faces as they are stored, those that would be searched again too, None where some lack."""
+    try:
+        store = LandmarkStore.open(cache_folder, write=False)
+    except CacheError:
+        return None
+    with store:
+        faces = store.find(detector.fingerprint(), shas.values())
+        old = len(faces) - len(store.find(detector.fingerprint(), shas.values(), doubt=detector.doubt))
+    if len(faces) < len(set(shas.values())):
+        return None
+    if old:
+        notify(
+            f"{cache_folder} cannot be written: {old:,} photos that an earlier facetl searched upright alone keep what "
+            "it found. To have their other ways up searched, copy the folder to a disk that can, and name it by "
+            "--cache."
+        )
+    return faces

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -66,7 +66,14 @@ class Detector(Protocol):
 
 
 class DetectorSpec(Protocol):
-    """A detector's settings: what it finds depends on nothing else."""
+    """A detector's settings: what it finds depends on nothing else.
+
+    Attributes:
+        doubt: confidence below which the surest face of a photo has the photo's other ways up looked at, 0 where only a
+            photo without a face has.
+    """
+
+    doubt: ClassVar[float] = 0.0
 
     def fingerprint(self) -> str:
         """Return the hex digest that tells what this detector finds from what any other one finds."""
@@ -104,7 +111,7 @@ class AnyWayUp:
         return [self._surest(image, faces) for image, faces in zip(images, found, strict=True)]
 
     def _surest(self, image: NDArray[np.uint8], upright: list[Face]) -> list[Face]:
-        if upright and _highest(upright) >= self.doubt:
+        if upright and highest(upright) >= self.doubt:
             return upright
         least = self.doubt if upright else self.sure
         height, width = image.shape[:2]
@@ -112,16 +119,25 @@ class AnyWayUp:
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         small = image if factor == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         found = self.net.detect([np.ascontiguousarray(np.rot90(small, turns)) for turns in (1, 2, 3)])
-        turns = 1 + max(range(3), key=lambda way: _highest(found[way]))
-        if _highest(found[turns - 1]) < least:
+        turns = 1 + max(range(3), key=lambda way: highest(found[way]))
+        if highest(found[turns - 1]) < least:
             return upright
         faces = self.net.detect([np.ascontiguousarray(np.rot90(image, turns))])[0]
         faces = [turned_back(face, turns, (height, width)) for face in faces if face.confidence >= self.sure]
-        return faces if _highest(faces) >= least else upright
+        # So that a face tells by itself that it was not found upright: what was computed of one that was is not its.
+        faces = [face for face in faces if quarters(face)]
+        return faces if highest(faces) >= least else upright
 
 
-def _highest(faces: Sequence[Face]) -> float:
+def highest(faces: Sequence[Face]) -> float:
+    """Return the confidence of the surest face, 0 of none."""
     return max((face.confidence for face in faces), default=0.0)
+
+
+def quarters(face: Face) -> int:
+    """Return by how many quarters, counterclockwise, a photo is turned to have a face more upright than sideways."""
+    across, down = (face.landmarks[3:].mean(axis=0) - face.landmarks[:2].mean(axis=0)).tolist()
+    return round(np.degrees(np.arctan2(-across, down)) / 90) % 4
 
 
 def turned_back(face: Face, turns: int, shape: tuple[int, int]) -> Face:
@@ -197,6 +213,7 @@ class MtcnnSpec(DetectorSpec):
     min_face: int = 20
     max_side: int = 1024
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+    doubt: ClassVar[float] = _DOUBT
 
     def __post_init__(self) -> None:
         if not 12 <= self.min_face <= self.max_side:
@@ -223,7 +240,7 @@ class MtcnnSpec(DetectorSpec):
         start_tensorflow()
         from facetl.faces.mtcnn import MtcnnDetector
 
-        return AnyWayUp(MtcnnDetector(self), doubt=_DOUBT, sure=_SURE)
+        return AnyWayUp(MtcnnDetector(self), doubt=self.doubt, sure=_SURE)
 
 
 @register_detector("mtcnn")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from facetl.errors import CacheError
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import Face, highest
 from facetl.io.files import checksum
 from facetl.io.json import JsonFields, parse_json
 from facetl.io.sqlite_file import PHOTO_TABLE, PhotoPathsFile, Schema, parts
@@ -38,8 +38,8 @@ CREATE TABLE searched (
 _SCHEMA = Schema("found faces", 1, _TABLES)
 # Of a face: box, landmarks, confidence; exactly the numbers that the detector gave.
 _NUMBER, _NUMBERS = np.dtype("<f4"), 15
-# Of a photo without any. Where nothing is stored, facetl looked at photos upright alone: they are searched anew.
-_NONE = b"\0"
+# After the faces of a photo. Where it lacks, facetl looked at photos upright alone.
+_ANY_WAY_UP = b"\0"
 
 Faces = tuple[Face, ...]
 
@@ -77,11 +77,14 @@ class LandmarkStore(PhotoPathsFile):
     def _missing(cls, folder: Path) -> CacheError:
         return MissingLandmarksError(folder / FILE_NAME)
 
-    def find(self, fingerprint: str, shas: Collection[str]) -> dict[str, Faces]:
+    def find(self, fingerprint: str, shas: Collection[str], *, doubt: float | None = None) -> dict[str, Faces]:
         """Return the faces of those photos that this detector has searched, none found included.
 
-        What was changed on the disk since it was written counts as not searched, and so does a photo without a face
-        whose other ways up were not looked at, as facetl did once.
+        What was changed on the disk since it was written counts as not searched.
+
+        Args:
+            doubt: the detector's; then a photo that was searched upright alone, as facetl did once, counts as not
+                searched where a search has its other ways up looked at. None returns what is stored.
         """
         found: dict[str, Faces] = {}
         for part in parts(list(dict.fromkeys(shas))):
@@ -91,8 +94,11 @@ class LandmarkStore(PhotoPathsFile):
                 f"WHERE fingerprint = ? AND sha IN ({marks})"
             )
             for sha, content, stored in self._all(query, fingerprint, *map(bytes.fromhex, part)):
-                if content and _sound(sha, content, stored):
-                    found[sha.hex()] = () if content == _NONE else unpacked(content)
+                if not _sound(sha, content, stored):
+                    continue
+                faces = unpacked(content[:-1] if _is_marked(content) else content)
+                if doubt is None or _is_marked(content) or (faces and highest(faces) >= doubt):
+                    found[sha.hex()] = faces
         return found
 
     def put(self, fingerprint: str, description: Mapping[str, object], faces: Mapping[str, Sequence[Face]]) -> None:
@@ -105,7 +111,7 @@ class LandmarkStore(PhotoPathsFile):
             sql("INSERT OR IGNORE INTO detectors (fingerprint, description) VALUES (?, ?)", (fingerprint, text))
             detector = sql("SELECT id FROM detectors WHERE fingerprint = ?", (fingerprint,)).fetchone()[0]
             for name, found in faces.items():
-                sha, content = bytes.fromhex(name), b"".join(map(packed, found)) or _NONE
+                sha, content = bytes.fromhex(name), b"".join(map(packed, found)) + _ANY_WAY_UP
                 values = (detector, sha, content, checksum(sha, content))
                 sql("INSERT OR REPLACE INTO searched VALUES (?, ?, ?, ?)", values)
 
@@ -161,5 +167,9 @@ def _sound(sha: object, content: object, stored: object) -> bool:
     # A damaged file may answer with anything.
     if not isinstance(sha, bytes) or not isinstance(content, bytes):
         return False
-    whole = content == _NONE or len(content) % (_NUMBER.itemsize * _NUMBERS) == 0
+    whole = _is_marked(content) or len(content) % (_NUMBER.itemsize * _NUMBERS) == 0
     return whole and checksum(sha, content) == stored
+
+
+def _is_marked(content: bytes) -> bool:
+    return len(content) % (_NUMBER.itemsize * _NUMBERS) == 1 and content.endswith(_ANY_WAY_UP)

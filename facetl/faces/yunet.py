@@ -61,7 +61,7 @@ class YunetSpec(DetectorSpec):
 
     def make(self) -> Detector:
         """Build the detector; WeightsError where the file is none of YuNet's."""
-        return AnyWayUp(YunetDetector(self), doubt=0, sure=self.score)
+        return AnyWayUp(YunetDetector(self), doubt=self.doubt, sure=self.score)
 
     @cached_property
     def content(self) -> bytes:

@@ -132,7 +132,9 @@ def _clean_landmarks(library: Library, held: PersonData) -> None:
         for detector in store.detectors():
             found = store.find(detector.fingerprint, shared)
             left = {sha: _without(faces, shared[sha]) for sha, faces in found.items()}
-            store.put(detector.fingerprint, detector.description, left)
+            # What is put anew is never searched again; a photo that loses no face stays as it was searched.
+            fewer = {sha: faces for sha, faces in left.items() if len(faces) < len(found[sha])}
+            store.put(detector.fingerprint, detector.description, fewer)
         living = {bytes.fromhex(sha) for sha in shas}
         store.forget([path for path, sha in store.photos() if sha not in living])
         store.keep(living)

@@ -202,7 +202,7 @@ class _Import:
         with closing(read_batches(waiting, read_photo, batch_size=self.batch_size)) as batches:
             for batch in batches:
                 images = {photo.sha: photo.image for photo in batch if photo.image is not None}
-                faces = dict(store.find(fingerprint, images))
+                faces = dict(store.find(fingerprint, images, doubt=self.detector.doubt))
                 strange = {sha: image for sha, image in images.items() if sha not in faces}
                 if strange:
                     self.net = self.net or self.detector.make()

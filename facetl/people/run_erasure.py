@@ -9,7 +9,7 @@ from pathlib import Path
 
 from facetl.data.layouts import FOLDERS, read_layout
 from facetl.data.manifest import person_name
-from facetl.embeddings.index import Index, MissingCacheError
+from facetl.embeddings.index import Index, MissingCacheError, turned_key
 from facetl.embeddings.maintenance import keep
 from facetl.errors import DataError
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
@@ -180,7 +180,8 @@ def _drop_features(gone: Collection[bytes], cache: Path | None) -> int:
         }
         # Photos that are remembered and have no row, being unreadable, stay remembered.
         keys |= {sha for _, sha in index.photos()}
-    return dropped + keep(cache, {key.hex() for key in keys - set(gone)})
+    of_gone = {*gone, *(bytes.fromhex(turned_key(sha.hex())) for sha in gone)}
+    return dropped + keep(cache, {key.hex() for key in keys - of_gone})
 
 
 def _advice(folder: Path, name: str, side: str | None, photos: Path | None, remains: Collection[Trace]) -> list[str]:

@@ -231,8 +231,9 @@ def _sample(
     photos = list(chosen.paths)
     decode: Decode = read_cropped
     if spec.align != "none":
-        photos, decode, reasons = with_faces(replace(chosen, skipped={}), cache, on_faces)
-        skipped.update(reasons)
+        shown = with_faces(replace(chosen, skipped={}), cache, on_faces)
+        photos, decode = list(shown.photos), shown.decode
+        skipped.update(shown.skipped)
     identity = {photo.path: photo.identity for photo in chosen.photos}
     found: dict[str, list[Path]] = defaultdict(list)
     for path, sha in zip(photos, digests(photos), strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +16,15 @@ from facetl.backbones.photo_net import FeatureMap
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.data.manifest import Manifest
 from facetl.embeddings import fill as module
-from facetl.embeddings.fill import photo_features
+from facetl.embeddings.embedding_cache import export_features
+from facetl.embeddings.fill import PhotoFeatures, photo_features
+from facetl.embeddings.maintenance import gc, info
 from facetl.errors import DataError
 from facetl.faces.alignment import SIZE
 from facetl.faces.detectors import Face
+from facetl.faces.landmark_store import FILE_NAME as LANDMARKS_FILE
+from facetl.faces.landmark_store import packed
+from facetl.io.files import checksum, digests
 
 WEIGHTS = Weights("file", "ab" * 32, Path("weights"))
 LANDMARKS = np.array([[20, 24], [44, 24], [32, 36], [24, 48], [40, 48]], np.float32)
@@ -107,6 +115,52 @@ def test_photos_are_aligned_and_those_without_a_face_counted(
     again = photo_features(people, net.spec, WEIGHTS, make_net=unused, cache=tmp_path / "cache")
     np.testing.assert_array_equal(again.features.array(), found.features.array())
     assert again.report.skipped == {"no-face": 1}
+
+
+def test_rows_of_faces_that_were_seen_upright_alone_are_not_taken_for_those_of_turned_ones(
+    people: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upside_down = Face((10.0, 10.0, 54.0, 58.0), 63 - LANDMARKS, 0.995)
+    upright = Face((10.0, 10.0, 54.0, 58.0), LANDMARKS, 0.98)
+    net = Net(ExtractorSpec.of(align="mtcnn", crop=0.5))
+    shas = digests(people.paths)
+
+    def features(cache: str, face: Face) -> PhotoFeatures:
+        monkeypatch.setattr(module.MtcnnSpec, "make", lambda self: Always(face))
+        return photo_features(people, net.spec, WEIGHTS, make_net=lambda view: net, cache=tmp_path / cache)
+
+    before, fresh = features("old", upright), features("fresh", upside_down)
+    assert not np.array_equal(before.features.array(), fresh.features.array())
+    with closing(sqlite3.connect(tmp_path / "old" / LANDMARKS_FILE, isolation_level=None)) as store:
+        for sha in map(bytes.fromhex, shas):
+            # As facetl wrote it when it looked at photos upright alone.
+            content = packed(upright)
+            values = (content, checksum(sha, content), sha)
+            store.execute("UPDATE searched SET faces = ?, checksum = ? WHERE sha = ?", values)
+    after = features("old", upside_down)
+    np.testing.assert_array_equal(after.features.array(), fresh.features.array())
+    assert (after.report.computed, features("old", upright).report.computed) == (4, 0)
+    assert after.contents == tuple(shas)
+
+    # Upkeep knows whose rows they are.
+    assert (info(tmp_path / "fresh").photos, gc(tmp_path / "fresh").kept) == (4, 4)
+    export_features(tmp_path / "fresh", tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert {(row["path"], row["sha256"]) for row in csv.DictReader(file)} == {
+            (str(path), sha) for path, sha in zip(people.paths, shas, strict=True)
+        }
+    people.paths[0].unlink()
+    assert gc(tmp_path / "fresh").dropped == 1
+
+
+class Always:
+    """Finds one face in every photo."""
+
+    def __init__(self, face: Face) -> None:
+        self.face = face
+
+    def detect(self, images: list[np.ndarray]) -> list[list[Face]]:
+        return [[self.face] for _ in images]
 
 
 def test_nothing_but_broken_photos(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from facetl.errors import CacheLockedError, DataError
 from facetl.faces import aligned_album
 from facetl.faces.aligned_album import AlignReport, AlignSettings, align_album
 from facetl.faces.alignment import CroppedSpec, align, template
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import DetectorSpec, Face
 from facetl.faces.quality import QualityRule, face_quality
 from facetl.io.files import WriterLock
 
@@ -30,7 +30,7 @@ from facetl.io.files import WriterLock
 RULE = QualityRule(min_size=40, min_sharpness=5)
 
 
-class Marks:
+class Marks(DetectorSpec):
     """A detector, and its settings: a face, 100 pixels large or 30, at each red or green corner pixel of a photo."""
 
     def __init__(self, name: str = "marks") -> None:

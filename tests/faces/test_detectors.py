@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,16 @@ import pytest
 
 from facetl.errors import DataError
 from facetl.faces import detectors
-from facetl.faces.detectors import AnyWayUp, Face, MtcnnSpec, choose, detector_spec, mtcnn_weights
+from facetl.faces.detectors import (
+    AnyWayUp,
+    Face,
+    MtcnnSpec,
+    choose,
+    detector_spec,
+    mtcnn_weights,
+    quarters,
+    turned_back,
+)
 
 
 def face(left: float, top: float, right: float, bottom: float, confidence: float = 0.9) -> Face:
@@ -106,6 +116,19 @@ class TestAnyWayUp:
         sideways = np.ascontiguousarray(np.rot90(lit((40, 60), 5, 7)))
         assert AnyWayUp(Corner(0.94), doubt=0, sure=0.95).detect([sideways]) == [[]]
         assert len(AnyWayUp(Corner(0.94), doubt=0, sure=0.95).detect([lit((40, 60), 5, 7)])[0]) == 1
+
+    def test_a_face_that_was_upright_is_not_found_turned(self) -> None:
+        class Lying(Corner):
+            """Finds in a turned photo a face that lies on its side there, as it would stand upright in the photo."""
+
+            def _faces(self, image: np.ndarray) -> list[Face]:
+                found = super()._faces(image)
+                return [replace(face, landmarks=face.landmarks[:, ::-1] * [1, -1]) for face in found]
+
+        sideways = np.ascontiguousarray(np.rot90(lit((40, 60), 5, 7), -1))
+        [[upright]] = Lying().detect([np.ascontiguousarray(np.rot90(sideways))])
+        assert quarters(turned_back(upright, 1, (60, 40))) == 0
+        assert AnyWayUp(Lying(), doubt=0, sure=0.9).detect([sideways]) == [[]]
 
     def test_an_upright_face_in_doubt_yields_to_a_surer_one_alone(self) -> None:
         class Sideways(Corner):

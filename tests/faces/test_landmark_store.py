@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.maintenance import gc, info, verify
 from facetl.errors import CacheCorruptError, CacheError, PhotoError
 from facetl.faces.detection import Detection, detect_all
-from facetl.faces.detectors import Detector, Face
+from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.faces.landmark_store import FILE_NAME, LandmarkStore, MissingLandmarksError
 from facetl.io.files import checksum
 
-A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 EYES = "ee" * 32
 HATS = "ff" * 32
 
@@ -48,11 +49,20 @@ def a_face(seed: int) -> Face:
     return Face((left, top, right, bottom), numbers[4:14].reshape(5, 2), float(numbers[14]))
 
 
+def as_before(cache: Path, *shas: str) -> None:
+    """Make of photos what facetl stored of them when it looked at photos upright alone."""
+    with closing(sqlite3.connect(cache / FILE_NAME, isolation_level=None)) as store:
+        for key in map(bytes.fromhex, shas):
+            [(content,)] = store.execute("SELECT faces FROM searched WHERE sha = ?", (key,)).fetchall()
+            old = content[: len(content) // 60 * 60]
+            store.execute("UPDATE searched SET faces = ?, checksum = ? WHERE sha = ?", (old, checksum(key, old), key))
+
+
 def plain(faces: Sequence[Face]) -> list[dict[str, object]]:
     return [face.to_json() for face in faces]
 
 
-class Counting:
+class Counting(DetectorSpec):
     """A detector, and its settings: as many faces as the photo's first byte says, told apart by its second."""
 
     def __init__(self, *, fingerprint: str = EYES, interrupt_at: int | None = None) -> None:
@@ -130,20 +140,24 @@ class TestStore:
             told = [(d.fingerprint, d.description, d.photos, d.without_face, d.faces) for d in store.detectors()]
         assert told == [(EYES, {"name": "eyes"}, 3, 2, 3), (HATS, {"name": "hats"}, 1, 0, 1)]
 
-    def test_no_face_upright_alone_is_looked_at_again(self, tmp_path: Path) -> None:
+    def test_a_photo_seen_upright_alone_is_looked_at_again_where_its_face_is_in_doubt(self, tmp_path: Path) -> None:
+        sure, unsure = (replace(a_face(1), confidence=confidence) for confidence in (0.75, 0.5))
         with LandmarkStore.open(tmp_path, write=True) as store:
-            store.put(EYES, {}, {A: [a_face(1)], B: (), C: ()})
-        with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as before:
-            # As facetl wrote it when it looked at photos upright alone.
-            sha, nothing = bytes.fromhex(B), b""
-            changed = (nothing, checksum(sha, nothing), sha)
-            before.execute("UPDATE searched SET faces = ?, checksum = ? WHERE sha = ?", changed)
+            store.put(EYES, {}, {A: [unsure, sure], B: (), C: [unsure], D: [unsure]})
+        as_before(tmp_path, A, B, C)
         with LandmarkStore.open(tmp_path, write=False) as store:
-            assert store.find(EYES, [A, B, C]).keys() == {A, C}
-            assert (store.damaged(), [(info.photos, info.without_face, info.faces) for info in store.detectors()]) == (
-                0,
-                [(3, 2, 1)],
-            )
+            assert store.find(EYES, [A, B, C, D], doubt=0.0).keys() == {A, C, D}
+            assert store.find(EYES, [A, B, C, D], doubt=0.75).keys() == {A, D}
+            assert store.find(EYES, [A, B, C, D], doubt=0.76).keys() == {D}
+            every = store.find(EYES, [A, B, C, D])
+            assert {sha: plain(faces) for sha, faces in every.items()} == {
+                A: plain([unsure, sure]),
+                B: [],
+                C: plain([unsure]),
+                D: plain([unsure]),
+            }
+            assert store.damaged() == 0
+            assert [(info.photos, info.without_face, info.faces) for info in store.detectors()] == [(4, 1, 4)]
 
     def test_many_photos_at_once(self, tmp_path: Path) -> None:
         shas = [hashlib.sha256(bytes([i % 251, i // 251])).hexdigest() for i in range(1203)]
@@ -285,6 +299,40 @@ class TestDetectAll:
         detector = Counting()
         search(tmp_path / "c", shas, detector)
         assert (path.read_bytes(), path.stat().st_mtime_ns, detector.made) == (*before, 0)
+
+    def test_what_was_seen_upright_alone_is_searched_once_more(self, tmp_path: Path) -> None:
+        shas = photos_in(tmp_path / "p", 6)
+        search(tmp_path / "c", shas, Counting())
+        as_before(tmp_path / "c", *shas.values())
+        # Photos 0 and 3 have no face.
+        assert search(tmp_path / "c", shas, Counting()).report.searched == 2
+        assert search(tmp_path / "c", shas, Counting()).report.searched == 0
+
+    def test_a_disk_that_cannot_be_written_gives_what_it_holds(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shas = photos_in(tmp_path / "p", 6)
+        search(tmp_path / "c", shas, Counting())
+        as_before(tmp_path / "c", *list(shas.values())[:4])
+        opened = LandmarkStore.open
+
+        def reading(folder: Path, *, write: bool) -> LandmarkStore:
+            if write:
+                raise CacheError("read-only")
+            return opened(folder, write=False)
+
+        monkeypatch.setattr(LandmarkStore, "open", reading)
+        lines: list[str] = []
+        moved = {tmp_path / "elsewhere" / path.name: sha for path, sha in shas.items()}
+        found = search(tmp_path / "c", moved, Counting(), on_notice=lines.append)
+        assert {sha: plain(faces) for sha, faces in found.faces.items()} == expected(shas)
+        assert (found.report.reused, found.report.searched, found.report.without_face) == (6, 0, 2)
+        assert len(lines) == 1
+        assert "2 photos that an earlier facetl searched upright alone" in lines[0]
+        search(tmp_path / "c", dict(list(moved.items())[4:]), Counting(), on_notice=lines.append)
+        assert len(lines) == 1
+        with pytest.raises(CacheError, match="read-only"):
+            search(tmp_path / "c", {**shas, tmp_path / "new.jpg": A}, Counting())
 
     def test_changed_bytes_are_searched_again(self, tmp_path: Path) -> None:
         shas = photos_in(tmp_path / "p", 9)

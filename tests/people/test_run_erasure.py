@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from facetl.cli.app import app
 from facetl.embeddings.embedding_cache import EmbeddingCache
+from facetl.embeddings.index import turned_key
 from facetl.errors import DataError, RunError
 from facetl.faces.detectors import Face, MtcnnSpec
 from facetl.faces.landmark_store import LandmarkStore
@@ -113,7 +114,8 @@ def test_features_of_the_persons_photos_alone_leave_the_cache(run: Path, tmp_pat
     seen = {path: shas[name] for name, path in paths.items()} | {photos / "Bob" / "2.jpg": shas["shared"]}
     rows = np.arange(12, dtype=np.float32).reshape(3, 4) + 1
     with EmbeddingCache.open(cache, fingerprint=FINGERPRINT, write=True) as opened:
-        opened.append([shas["own"], shas["shared"], shas["other"]], rows)
+        # The person lies on their side: the row has a key of its own.
+        opened.append([turned_key(shas["own"]), shas["shared"], turned_key(shas["other"])], rows)
         opened.remember_paths(seen)
     detector = MtcnnSpec()
     face = Face((1.0, 2.0, 3.0, 4.0), np.ones((5, 2), np.float32), 0.5)
@@ -124,8 +126,9 @@ def test_features_of_the_persons_photos_alone_leave_the_cache(run: Path, tmp_pat
     assert done is not None
     assert done.rows == 2
     with EmbeddingCache.open(cache, fingerprint=FINGERPRINT, write=False) as opened:
-        assert opened.has([shas["own"], shas["shared"], shas["other"]]).tolist() == [False, True, True]
-        np.testing.assert_array_equal(opened.rows([shas["shared"], shas["other"]]), rows[1:])
+        keys = [turned_key(shas["own"]), shas["shared"], turned_key(shas["other"])]
+        assert opened.has(keys).tolist() == [False, True, True]
+        np.testing.assert_array_equal(opened.rows(keys[1:]), rows[1:])
     with LandmarkStore.open(cache, write=False) as store:
         assert set(store.find("f" * 64, shas.values())) == {shas["shared"], shas["other"]}
     everything = b"".join(path.read_bytes() for path in cache.rglob("*") if path.is_file())

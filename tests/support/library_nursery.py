@@ -24,7 +24,7 @@ import numpy as np
 from forking import serve
 
 from facetl.faces.alignment import template
-from facetl.faces.detectors import Detector, Face
+from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.people.library import Library
 from facetl.people.photo_import import import_photos
 from facetl.people.store.models import LibraryAnswer, LibraryPhoto, StackDraft
@@ -33,7 +33,7 @@ SIDE = 40
 PEOPLE = ("Ann", "Bob", "Cleo", "Dora")
 
 
-class Quick:
+class Quick(DetectorSpec):
     """A detector, and its settings: two faces where the photo's first byte is odd, else one."""
 
     def fingerprint(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.calibration.calibration import Calibration, Target, calibrate_pairs
 from facetl.faces.alignment import template
-from facetl.faces.detectors import Face
+from facetl.faces.detectors import DetectorSpec, Face
 from facetl.recognition import recognizer as recognizer_module
 
 SIDE = 40  # of a patch, pixels
@@ -39,7 +39,7 @@ def photo(path: Path, *colours: tuple[int, int, int], seed: int = 0, shift: int 
 
 
 @dataclass(frozen=True)
-class PatchSpec:
+class PatchSpec(DetectorSpec):
     """The settings of the detector of patches."""
 
     name: str = "patches"

@@ -12,7 +12,7 @@ import numpy as np
 
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.faces.alignment import template
-from facetl.faces.detectors import Detector, Face
+from facetl.faces.detectors import Detector, DetectorSpec, Face
 from facetl.people.library import Library
 from facetl.people.store import photos as photos_module
 from facetl.people.store.models import NewFace, NewPhoto, StackDraft
@@ -51,7 +51,7 @@ def save(path: Path, image: np.ndarray) -> Path:
     return path
 
 
-class Reader:
+class Reader(DetectorSpec):
     """A detector, and its settings: takes the first row's word, with a shift of its own, from the face `skip` on."""
 
     def __init__(self, name: str = "eyes", *, shift: float = 0.0, skip: int = 0) -> None:

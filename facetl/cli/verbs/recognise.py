@@ -238,6 +238,7 @@ def cluster(
             skipped=album.skipped,
             on_faces=faces,
             on_progress=progress,
+            on_notice=notify,
         )
     done.write(out)
     if json:

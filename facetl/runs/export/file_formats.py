@@ -62,7 +62,8 @@ class Faces:
         paths: Sequence[Path] = manifest.paths
         decode: Decode = read_cropped
         if align != "none":
-            paths, decode, _ = with_faces(manifest, cache, on_progress)
+            shown = with_faces(manifest, cache, on_progress)
+            paths, decode = shown.photos, shown.decode
         images, rows, readable = [], [], set(paths)
         for row, path in enumerate(manifest.paths):
             if path in readable:

@@ -1,0 +1,124 @@
+"""Faces in photos that lie on their side, and in photos without a face: what looking four ways up finds, and its cost.
+
+Run: python benchmarks/faces.py [PHOTOS] [--photos 300] [--detector mtcnn] [--detector-weights FILE]. PHOTOS is a folder
+of upright photos of one person each, at any depth, by default FACETL_LFW_DEV; so many are drawn, but the spread of
+grey values is of all. The rival, in the same run, is the same detector
+that looks at photos upright alone. Landmarks are right where all five lie within half the distance of the eyes of those
+in the upright photo. Background is the upper corners of each photo, a quarter of its sides, doubled. Costs are seconds
+of processor time a photo of 1600 × 1067. Prints a table and a JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from facetl.faces.detectors import AnyWayUp, Detector, Face, choose, detector_spec, turned_back
+from facetl.images.decode import read_photo
+
+TIMED = 20
+WIDE, HIGH = 1600, 1067
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("FACETL_LFW_DEV"))
+    parser.add_argument("--photos", type=int, default=300)
+    parser.add_argument("--detector", default="mtcnn")
+    parser.add_argument("--detector-weights", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.folder is None:
+        print("faces: needs photos; give their folder or set FACETL_LFW_DEV")
+        return
+    paths = sorted(path for path in Path(given.folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    drawn = np.random.default_rng(given.seed).permutation(len(paths))[: given.photos]
+    photos = [read_photo(paths[place]) for place in drawn]
+    every = detector_spec(given.detector, given.detector_weights).make()
+    assert isinstance(every, AnyWayUp)
+    upright = every.net
+    spread = min(float(cv2.cvtColor(read_photo(path), cv2.COLOR_RGB2GRAY).std()) for path in paths)
+    before, after = ([net.detect([photo])[0] for photo in photos] for net in (upright, every))
+    shown = [(photo, face) for photo, found in zip(photos, before, strict=True) if (face := choose(found, photo.shape))]
+    turned = {
+        str(90 * turns): [sum(right(net, photo, face, turns) for photo, face in shown) for net in (upright, every)]
+        for turns in (1, 2, 3)
+    }
+    background = [piece for photo in photos for piece in corners(photo)]
+    result: dict[str, Any] = {
+        "benchmark": "faces",
+        "of": len(paths),
+        "least_spread": spread,
+        "photos": len(photos),
+        "with_a_face": len(shown),
+        "turned_right": turned,
+        "other_faces": sum(not same(*pair) for pair in zip(before, after, strict=True)),
+        "background": len(background),
+        "false": [sum(bool(net.detect([piece])[0]) for piece in background) for net in (upright, every)],
+        "seconds": {
+            "face": cost([large(photo) for photo, _ in shown[:TIMED]], upright, every),
+            "none": cost([large(piece) for piece in background[:TIMED]], upright, every),
+        },
+    }
+    print(f"{len(photos)} of {len(paths):,} photos; the least spread of grey values of all {spread:.1f}")
+    print(f"{'':44s}{'upright alone':>16s}{'any way up':>16s}")
+    for degrees, (alone, any_way) in turned.items():
+        print(f"{f'landmarks right of {len(shown)} turned by {degrees}':44s}{alone:16d}{any_way:16d}")
+    print(f"{f'upright photos of {len(photos)} with other faces':44s}{'':>16s}{result['other_faces']:16d}")
+    alone, any_way = result["false"]
+    print(f"{f'faces in {len(background)} pieces of background':44s}{alone:16d}{any_way:16d}")
+    for what, (first, second) in result["seconds"].items():
+        print(f"{f'processor s, {what}':44s}{first:16.3f}{second:16.3f}  x {second / first:.2f}")
+    print(json.dumps(result))
+
+
+def right(net: Detector, photo: np.ndarray, face: Face, turns: int) -> bool:
+    """Return whether a detector finds a face's landmarks where they are in the turned photo."""
+    turned = np.ascontiguousarray(np.rot90(photo, turns))
+    found = choose(net.detect([turned])[0], turned.shape)
+    if found is None:
+        return False
+    there = turned_back(found, turns, photo.shape[:2])
+    eyes = float(np.linalg.norm(face.landmarks[0] - face.landmarks[1]))
+    return float(np.linalg.norm(there.landmarks - face.landmarks, axis=1).max()) <= eyes / 2
+
+
+def same(first: list[Face], second: list[Face]) -> bool:
+    """Return whether two searches found the same faces."""
+    return [face.to_json() for face in first] == [face.to_json() for face in second]
+
+
+def corners(photo: np.ndarray) -> list[np.ndarray]:
+    """Return the upper left and right corner of a photo, doubled."""
+    high, wide = (side // 4 for side in photo.shape[:2])
+    return [cv2.resize(part, (2 * wide, 2 * high)) for part in (photo[:high, :wide], photo[:high, -wide:])]
+
+
+def large(photo: np.ndarray) -> np.ndarray:
+    """Return a photo stretched to WIDE × HIGH pixels."""
+    return np.asarray(cv2.resize(photo, (WIDE, HIGH), interpolation=cv2.INTER_CUBIC))
+
+
+def cost(photos: list[np.ndarray], *nets: Detector) -> list[float]:
+    """Return the seconds of processor time that each detector takes for a photo, one after the other."""
+    seconds = [0.0] * len(nets)
+    for net in nets:
+        net.detect(photos[:1])  # what is traced or allocated once
+    for photo in photos:
+        for place, net in enumerate(nets):
+            began = time.process_time()
+            net.detect([photo])
+            seconds[place] += time.process_time() - began
+    return [total / len(photos) for total in seconds]
+
+
+if __name__ == "__main__":
+    main()
