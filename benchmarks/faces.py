@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from facetl.data.walk import walk
 from facetl.faces.detectors import AnyWayUp, Detector, Face, choose, detector_spec, turned_back
 from facetl.images.decode import read_photo
 
@@ -39,7 +40,7 @@ def main() -> None:
     if given.folder is None:
         print("faces: needs photos; give their folder or set FACETL_LFW_DEV")
         return
-    paths = sorted(path for path in Path(given.folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = walk(Path(given.folder)).paths
     drawn = np.random.default_rng(given.seed).permutation(len(paths))[: given.photos]
     photos = [read_photo(paths[place]) for place in drawn]
     every = detector_spec(given.detector, given.detector_weights).make()

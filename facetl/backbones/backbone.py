@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facetl.backbones.photo_net import PhotoNet
 from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.backbones.weights import resolve
-from facetl.faces.alignment import aligned
+from facetl.faces.alignment import aligned, check_cropped
 from facetl.faces.detectors import Detector, MtcnnSpec
 from facetl.images.decode import read_photo
 
@@ -127,17 +127,23 @@ class Backbone:
     def embed(self, photos: Sequence[Source], *, batch_size: int = 32) -> NDArray[np.float32]:
         """Return the features [photos, dim] float32 of photos, each a path, a file's bytes or [h, w, 3] uint8 RGB.
 
-        Faces are found and aligned where `align` asks for it. Only `batch_size` photos are held in memory.
+        Faces are found and aligned where `align` asks for it, else each photo is one cropped face. Only `batch_size`
+        photos are held in memory.
 
-        Raises PhotoError for a photo that cannot be read, or that shows no face where faces are aligned.
+        Raises PhotoError for a photo that cannot be read, that shows no face where faces are aligned, or that is blank
+        or tiny where they are not; see `facetl.faces.alignment.check_cropped`.
         """
         found = [self.extract(images) for images in self._batches(photos, batch_size)]
         return np.concatenate(found) if found else np.zeros((0, self.dim), np.float32)
 
     def _batches(self, photos: Sequence[Source], batch_size: int) -> Iterator[list[NDArray[np.uint8]]]:
         for start in range(0, len(photos), batch_size):
-            images = [_image(photo) for photo in photos[start : start + batch_size]]
-            if self.spec.align != "none":
+            part = photos[start : start + batch_size]
+            images = [_image(photo) for photo in part]
+            if self.spec.align == "none":
+                for place, (photo, image) in enumerate(zip(part, images, strict=True), start=start):
+                    check_cropped(image, str(photo) if isinstance(photo, Path | str) else f"photo {place}")
+            else:
                 found = self._detector.detect(images)
                 images = [aligned(image, faces) for image, faces in zip(images, found, strict=True)]
             yield images

@@ -135,30 +135,31 @@ def aligned(image: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8
     return align(image, face.landmarks, size=SIZE, zoom=_ZOOM)
 
 
-def check_cropped(image: NDArray[np.uint8]) -> None:
+def check_cropped(image: NDArray[np.uint8], name: str = "photo") -> None:
     """Raise PhotoError unless a photo [height, width, 3] uint8 RGB can be a cropped face.
 
     The reason is `too-small` below MIN_SIDE pixels, `blank` where the standard deviation of its grey values is below
-    MIN_SPREAD: any net gives those an embedding, too, and all of one colour the same.
+    MIN_SPREAD: any net gives those an embedding, too, and all of one colour the same. The message begins with `name`.
     """
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise PhotoError(
-            TOO_SMALL, f"a photo of a face has {MIN_SIDE} pixels a side, got {width}×{height}. Give a larger one."
+            TOO_SMALL,
+            f"{name}: a photo of a face has {MIN_SIDE} pixels a side, got {width}×{height}. Give a larger one.",
         )
     spread = float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std())
     if spread < MIN_SPREAD:
         raise PhotoError(
             BLANK,
-            f"a photo of a face has grey values that spread by {MIN_SPREAD:g} or more, got {spread:.1f}: it is blank. "
-            "Give another photo.",
+            f"{name}: a photo of a face has grey values that spread by {MIN_SPREAD:g} or more, got {spread:.1f}: "
+            "it is blank. Give another photo.",
         )
 
 
 def read_cropped(source: Path | str | bytes) -> NDArray[np.uint8]:
     """Decode a photo that is a cropped face; PhotoError as from `read_photo` and `check_cropped`."""
     image = read_photo(source)
-    check_cropped(image)
+    check_cropped(image, "photo" if isinstance(source, bytes) else str(source))
     return image
 
 

@@ -48,8 +48,16 @@ def mean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def photo(path: Path, colour: tuple[int, int, int]) -> Path:
-    cv2.imwrite(str(path), np.full((12, 9, 3), colour, np.uint8)[:, :, ::-1])
+    cv2.imwrite(str(path), striped(colour)[:, :, ::-1])
     return path
+
+
+def striped(colour: tuple[int, int, int]) -> np.ndarray:
+    """Return a photo of stripes, 10 brighter and 10 darker than the colour."""
+    image = np.full((30, 24, 3), colour, np.uint8)
+    image[::2] += 10
+    image[1::2] -= 10
+    return image
 
 
 @pytest.mark.usefixtures("mean")
@@ -57,14 +65,14 @@ class TestEmbed:
     def test_a_path_a_name_bytes_and_pixels(self, weights: Path, tmp_path: Path) -> None:
         red = photo(tmp_path / "red.png", RED)
         green = photo(tmp_path / "green.png", GREEN)
-        pixels = np.full((4, 4, 3), 7, np.uint8)
+        pixels = striped((70, 70, 70))
         found = Backbone("resnet50", weights=weights).embed([red, str(green), green.read_bytes(), pixels])
-        np.testing.assert_array_equal(found, np.array([RED, GREEN, GREEN, (7, 7, 7)], np.float32))
+        np.testing.assert_array_equal(found, np.array([RED, GREEN, GREEN, (70, 70, 70)], np.float32))
 
     def test_goes_by_batches(self, weights: Path) -> None:
         backbone = Backbone("resnet50", weights=str(weights))
-        found = backbone.embed([np.full((2, 2, 3), number, np.uint8) for number in range(5)], batch_size=2)
-        np.testing.assert_array_equal(found[:, 0], np.arange(5))
+        found = backbone.embed([striped((number, number, number)) for number in range(10, 15)], batch_size=2)
+        np.testing.assert_array_equal(found[:, 0], np.arange(10, 15))
         assert backbone.net.batches == [2, 2, 1]
 
     def test_no_photo(self, weights: Path) -> None:
@@ -76,13 +84,22 @@ class TestEmbed:
                 return self
 
             def detect(self, images: list[np.ndarray]) -> list[list[int]]:
-                return [[int(image[0, 0, 0]) // 40] for image in images]
+                return [[int(image[0, 0, 0]) // 45] for image in images]
 
         monkeypatch.setattr(module, "MtcnnSpec", Finding)
         monkeypatch.setattr(module, "aligned", lambda image, faces: image // faces[0])
-        pixels = np.full((4, 4, 3), 80, np.uint8)
-        assert Backbone("resnet50", weights=weights, align="mtcnn").embed([pixels])[0, 0] == 40
+        pixels = striped((80, 80, 80))
+        assert Backbone("resnet50", weights=weights, align="mtcnn").embed([pixels])[0, 0] == 40  # of 90 and 70, half
         assert Backbone("resnet50", weights=weights).embed([pixels])[0, 0] == 80
+
+    def test_a_photo_that_can_be_no_cropped_face(self, weights: Path, tmp_path: Path) -> None:
+        backbone, face, blank = Backbone("resnet50", weights=weights), striped(RED), np.full((30, 24, 3), RED, np.uint8)
+        with pytest.raises(PhotoError, match=r"photo 2: .* it is blank"):
+            backbone.embed([face, face, blank], batch_size=2)
+        cv2.imwrite(str(tmp_path / "tiny.png"), face[:23])
+        with pytest.raises(PhotoError, match=r"tiny\.png: a photo of a face has 24 pixels a side, got 24×23"):
+            backbone.embed([tmp_path / "tiny.png"])
+        assert backbone.extract([blank])[0].tolist() == list(RED)
 
     def test_a_photo_that_cannot_be_read(self, weights: Path, tmp_path: Path) -> None:
         (tmp_path / "broken.png").write_bytes(b"no photo")
