@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facetl.errors import DataError
-from facetl.io.files import atomic_file, csv_bytes
+from facetl.io.files import atomic_file, csv_bytes, sync_folder
 from facetl.io.text import LONGEST_NAME
 
 _GROUP_BYTES = 32 * 2**20  # of numbers in a row group of a Parquet file, which is held in memory
@@ -35,9 +35,12 @@ def check_vector_path(path: Path) -> None:
     """Raise DataError unless a file of vectors can be written under this name."""
     if path.suffix not in _WRITERS:
         raise DataError(f"--out: expected a name that ends in {', '.join(_WRITERS)}, got {path}.")
-    longest = max(path.name, _rows_of(path).name if path.suffix == ".npy" else "", key=len)
-    if len(os.fsencode(longest)) > LONGEST_NAME:
-        raise DataError(f"--out: a name has at most {LONGEST_NAME} bytes, got {longest}. Choose a shorter one.")
+    names = [path, _rows_of(path)] if path.suffix == ".npy" else [path]
+    for one in names:
+        if len(os.fsencode(one.name)) > LONGEST_NAME:
+            raise DataError(f"--out: a name has at most {LONGEST_NAME} bytes, got {one.name}. Choose a shorter one.")
+        if one.is_dir():
+            raise DataError(f"--out: {one} is a folder. Choose another name, or move it away.")
     if not path.parent.is_dir():
         raise DataError(f"--out: {path.parent} is no folder. Make it first, or choose another one.")
 
@@ -47,7 +50,8 @@ def vector_file(path: Path) -> Iterator[VectorWriter]:
     """Open a file of vectors, for its owner alone; it appears under its name when all are written.
 
     `.csv` and `.parquet` hold the columns and e0, e1, …; `.npy` holds the vectors [n, dim] alone, in the dtype of the
-    first, and the columns lie beside it in `NAME.rows.csv`, a line a vector. Memory holds one batch, or one row group.
+    first, and the columns lie beside it in `NAME.rows.csv`, a line a vector: that file takes its name first, and an old
+    `.npy` is gone by then. Memory holds one batch, or one row group.
 
     Raises DataError for another ending.
     """
@@ -60,7 +64,7 @@ def vector_file(path: Path) -> Iterator[VectorWriter]:
 
 class _CsvWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack, *, vectors: bool = True) -> None:
-        self._stream = stack.enter_context(atomic_file(path))
+        self.stream = stack.enter_context(atomic_file(path))
         self._vectors = vectors
         self._begun = False
 
@@ -71,12 +75,13 @@ class _CsvWriter(VectorWriter):
         if not self._begun:
             rows.insert(0, [*columns, *_names(numbers.shape[1])])
             self._begun = True
-        self._stream.write(csv_bytes(rows))
+        self.stream.write(csv_bytes(rows))
 
 
 class _NpyWriter(VectorWriter):
     def __init__(self, path: Path, stack: ExitStack) -> None:
-        self._stream = stack.enter_context(atomic_file(path))
+        # Entered first, so that it takes its name last.
+        self._path, self._stream = path, stack.enter_context(atomic_file(path))
         self._rows = _CsvWriter(_rows_of(path), stack, vectors=False)
         self._count = 0
         self._like = np.zeros((0, 0), np.float32)
@@ -92,6 +97,13 @@ class _NpyWriter(VectorWriter):
     def finish(self) -> None:
         self._stream.seek(0)
         self._header()
+        # What can fail for want of room is done before the old vectors go; then at no moment do vectors lie beside
+        # another file's rows, wherever this process is killed.
+        for stream in (self._stream, self._rows.stream):
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._path.unlink(missing_ok=True)
+        sync_folder(self._path.parent)
 
     def _header(self) -> None:
         # NumPy leaves room in the header for the first axis to grow, so that the second header is as long as the first.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import stat
 from contextlib import nullcontext
 from pathlib import Path
@@ -83,3 +85,39 @@ def test_another_name_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path, name: str, fits: bool) -> None:
     with nullcontext() if fits else pytest.raises(DataError, match="at most 255 bytes"):
         check_vector_path(tmp_path / name)
+
+
+def test_vectors_never_lie_beside_the_rows_of_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "x.npy")
+    rows = (tmp_path / "x.rows.csv").read_bytes()
+    seen = []
+    replace = os.replace
+
+    def watch(source: str, target: Path) -> None:
+        seen.append((target.name, (tmp_path / "x.npy").exists(), (tmp_path / "x.rows.csv").read_bytes() == rows))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watch)
+    with vector_file(tmp_path / "x.npy") as file:
+        file.append({"path": ["other"]}, ROWS[:1])
+    assert seen == [("x.rows.csv", False, True), ("x.npy", False, False)]
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), ROWS[:1])
+
+
+def test_old_vectors_stay_where_there_is_no_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(tmp_path / "x.npy")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "x.npy", -ROWS)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("taken", ["x.npy", "x.rows.csv"])
+def test_a_folder_of_that_name_is_refused_first(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).mkdir()
+    with pytest.raises(DataError, match=f"{taken} is a folder"):
+        check_vector_path(tmp_path / "x.npy")

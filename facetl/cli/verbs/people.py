@@ -113,9 +113,9 @@ def import_(
         remember_folders(opened, [path for path in photos if path.is_dir()])
         stacked = None
         if not faces_only:
+            recognizer = open_run(opened)
             from facetl.people.library_clusters import stack_what_is_new
 
-            recognizer = open_run(opened)
             with photo_progress("stacking faces", unit="faces") as progress:
                 stacked = stack_what_is_new(opened, recognizer, on_progress=progress)
         counts = opened.counts()
