@@ -20,6 +20,7 @@ from facetl.calibration.probability import Platt
 from facetl.embeddings.dataset import Collection
 from facetl.images.decode import read_photo
 from facetl.io.files import write_atomic
+from facetl.io.text import printable
 from facetl.metrics.bootstrap import Interval
 from facetl.metrics.verification import hardest_mistakes
 from facetl.recognition.run_folder import MODEL_CARD
@@ -180,35 +181,35 @@ def _model_card(
     split = [
         f"- {side}: {len(manifest.identities):,} people, {len(manifest):,} photos" for side, manifest in sides.items()
     ]
-    return "\n".join(
-        [
-            f"# {name}",
-            "",
-            f"A face embedding: photo → {evaluation.embeddings.shape[1]} numbers of unit length; two photos show one "
-            "person when their squared distance is at most the threshold of the calibration below.",
-            "",
-            "## What it is",
-            "",
-            *(f"- {item}" for item in card.what),
-            f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
-            "",
-            "## How good it is",
-            "",
-            *_results(evaluation, collection.manifest.held_out),
-            "",
-            *calibration_section(calibration),
-            "## Data",
-            "",
-            *split,
-            "",
-            "## Limits",
-            "",
-            *card.limits,
-            "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
-            "people.",
-            "",
-        ]
-    )
+    lines = [
+        f"# {name}",
+        "",
+        f"A face embedding: photo → {evaluation.embeddings.shape[1]} numbers of unit length; two photos show one "
+        "person when their squared distance is at most the threshold of the calibration below.",
+        "",
+        "## What it is",
+        "",
+        *(f"- {item}" for item in card.what),
+        f"- Made by facetl {config['facetl']}, seed {config['settings']['seed']}; all settings in config.json.",
+        "",
+        "## How good it is",
+        "",
+        *_results(evaluation, collection.manifest.held_out),
+        "",
+        *calibration_section(calibration),
+        "## Data",
+        "",
+        *split,
+        "",
+        "## Limits",
+        "",
+        *card.limits,
+        "The figures hold for people and photos like those above. Do not use it to grant access or to decide about "
+        "people.",
+        "",
+    ]
+    # A run's name may be no UTF-8.
+    return "\n".join(map(printable, lines))
 
 
 def _results(evaluation: SplitEvaluation, held_out: Mapping[str, str | None]) -> list[str]:

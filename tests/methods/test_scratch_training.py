@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -199,7 +200,11 @@ def test_the_baselines_are_of_pixels_and_of_the_net_before_training(crops: Crops
 def test_a_run_folder_is_written_and_embeds_what_the_net_does(manifest: Manifest, cache: Path, tmp_path: Path) -> None:
     epochs = []
     report = train_from_scratch(
-        manifest, PLAIN, tmp_path / "mine", cache=cache, on_epoch=lambda epoch, logs: epochs.append(epoch)
+        manifest,
+        PLAIN,
+        tmp_path / os.fsdecode(b"min\xe9"),
+        cache=cache,
+        on_epoch=lambda epoch, logs: epochs.append(epoch),
     )
     assert epochs == [0, 1, 2]
     assert list(report.verifications) == ["raw", "whitened", "lda", "untrained", "trained"]
@@ -209,7 +214,9 @@ def test_a_run_folder_is_written_and_embeds_what_the_net_does(manifest: Manifest
         SIDE,
         "softmax",
     )
-    assert "from scratch" in (report.folder / "MODEL_CARD.md").read_text()
+    card = (report.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# min\\xe9\n")
+    assert "from scratch" in card
     assert list((report.folder / "logs").glob("events.out.tfevents.*"))
     recognizer = Recognizer.load(report.folder)
     assert isinstance(recognizer.backbone, Extractor)
