@@ -99,16 +99,16 @@ def prune(library: Library, *, dropped: Sequence[Path] = (), apply: bool = False
     found = missing_photos(library, dropped=dropped)
     gone = {photo.id: photo for photo in found.deleted}
     with library.database.write() as sql:
-        # Another process may have found a photo elsewhere meanwhile.
+        # Another process may have found a photo elsewhere meanwhile, or put it back.
         there = [one for (one,) in rows_of(sql, "SELECT id FROM photos WHERE id IN ({marks})", list(gone))]
         now = photos_module.photos_of(sql, there)
-        photos = [photo.id for photo in now if photo.paths == gone[photo.id].paths]
+        photos = [photo.id for photo in now if photo.paths == gone[photo.id].paths and not photo.there]
         faces = photos_module.faces_by(sql, "photo", photos)
         ids = [face.id for face in faces]
         answered = answered_by_user(sql, ids)
         names = Counter(library.ledger.resolved(sql).names.get(face, "") for face in ids)
         if apply:
-            photos_module.drop_paths(sql, found.places)
+            photos_module.drop_paths(sql, [path for path in found.places if not os.path.isfile(path)])
             library.drop_photos(sql, photos)
     if apply:
         for face in faces:

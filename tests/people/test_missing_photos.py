@@ -99,3 +99,19 @@ def test_the_cache_keeps_what_the_library_has(library: Library) -> None:
     assert report.faces_dropped == 0
     with LandmarkStore.open(library.cache_folder, write=False) as store:
         assert store.detectors()[0].photos == 4
+
+
+def test_what_comes_back_meanwhile_stays(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo, away = tmp_path / "album/a/0.png", tmp_path / "0.png"
+    photo.rename(away)
+
+    def meanwhile(*arguments, **options):
+        found = missing_photos(*arguments, **options)
+        away.rename(photo)
+        return found
+
+    monkeypatch.setattr("facetl.people.missing_photos.missing_photos", meanwhile)
+    report = prune(library, apply=True)
+    assert report.photos == 0
+    assert len(faces_of(library, "0.png")) == 1
+    assert library.counts()["photos"] == 4
