@@ -40,7 +40,7 @@ def main() -> None:
     if given.folder is None:
         print("faces: needs photos; give their folder or set FACETL_LFW_DEV")
         return
-    paths = walk(Path(given.folder)).paths
+    paths = walk([Path(given.folder)]).paths
     drawn = np.random.default_rng(given.seed).permutation(len(paths))[: given.photos]
     photos = [read_photo(paths[place]) for place in drawn]
     every = detector_spec(given.detector, given.detector_weights).make()

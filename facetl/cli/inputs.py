@@ -20,17 +20,23 @@ from facetl.data.walk import walk
 from facetl.embeddings import dataset
 from facetl.embeddings.dataset import Collection, default_cache_folder
 from facetl.errors import LibraryError, RunError
+from facetl.faces.alignment import CroppedSpec
 from facetl.faces.detectors import DetectorSpec, detector_spec
+from facetl.images.decode import read_photo
 from facetl.io.text import LONGEST_NAME
 from facetl.people.library import Library
 from facetl.people.library_settings import library_detector, run_in_use, use_run
-from facetl.recognition.embedded_face import EmbeddedPhoto
+from facetl.recognition.embedded_face import EmbeddedPhoto, own_detector, shows_more_than_one_face
 from facetl.recognition.run_folder import CONFIG, RunFolder
 from facetl.runs.transfer import TransferReport, transfer_report
 
 if TYPE_CHECKING:
     from facetl.recognition.identifier import Identifier
     from facetl.recognition.recognizer import Recognizer
+
+# Of photos that are taken for cropped faces, so many with a side of so many pixels are looked at for faces: whole
+# photos are large, and looking at all would take as long as a detector.
+_LOOKED_AT, _LARGE = 3, 1000
 
 
 def run_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -74,11 +80,28 @@ def open_recognizer(folder: Path, detector: DetectorSpec | None) -> Recognizer:
 
 
 def embedded_photos(recognizer: Recognizer, photos: Sequence[Path], skipped: Counter[str]) -> Iterator[EmbeddedPhoto]:
-    """Yield photos, and all those in folders, with their faces and a progress bar; what cannot be read is counted."""
+    """Yield photos, and all those in folders, with their faces and a progress bar; what cannot be read is counted.
+
+    A line tells where they seem to be whole photos and are taken for cropped faces, or the other way round.
+    """
     album = walk(photos)
     skipped.update(album.skipped)
+    cropped = isinstance(recognizer.detector or own_detector(recognizer.backbone.spec), CroppedSpec)
+    seen = faces = large = 0
     with photo_progress("finding faces") as progress:
-        yield from recognizer.embed_photos(album.paths, skipped=skipped, on_progress=progress)
+        for photo in recognizer.embed_photos(album.paths, skipped=skipped, on_progress=progress):
+            seen, faces = seen + 1, faces + len(photo.faces)
+            if cropped and large < _LOOKED_AT and photo.faces and max(photo.shape) >= _LARGE:
+                large += 1
+                if shows_more_than_one_face(read_photo(photo.path)):
+                    large = _LOOKED_AT
+                    notify(
+                        f"{photo.path} is taken for one cropped face and shows more: to have faces looked for, "
+                        "pass --detector mtcnn"
+                    )
+            yield photo
+    if seen and not faces and not cropped:
+        notify("no photo shows a face; if each is cropped to one, pass --detector none")
 
 
 def choose_run(library: Library, run: str | None, extractor: str | None, models: Path) -> Path:

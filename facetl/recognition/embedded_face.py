@@ -79,6 +79,16 @@ def own_detector(spec: ExtractorSpec) -> DetectorSpec:
     return MtcnnSpec() if spec.align != "none" or spec.family.finds_faces else CroppedSpec()
 
 
+def shows_more_than_one_face(image: NDArray[np.uint8]) -> bool:
+    """Return whether a photo [height, width, 3] uint8 RGB is surely no cropped face.
+
+    That is where MTCNN is sure of several faces, or of one that is less than a third as high as the photo.
+    """
+    spec = MtcnnSpec()
+    sure = [face for face in spec.make().detect([image])[0] if face.confidence >= spec.doubt]
+    return len(sure) > 1 or any(3 * face.height < min(image.shape[:2]) for face in sure)
+
+
 def quality_of(image: NDArray[np.uint8], face: Face) -> FaceQuality | None:
     """Return the quality of a face of a photo, None where its landmarks do not span a face."""
     try:

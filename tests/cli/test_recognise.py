@@ -81,6 +81,32 @@ def test_verify_takes_the_face_a_photo_is_about_and_says_so(room: Path) -> None:
     assert "cannot be read" in refused(room, "verify", "family", room / "gone.png", room / "ann/1.png")
 
 
+def test_whole_photos_that_are_taken_for_cropped_faces_get_a_line(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facetl.recognition.embedded_face.MtcnnSpec", PatchSpec)
+    answer_of(room, "enroll", "family", "Ann", room / "ann")
+
+    def notes(*photos: str) -> str:
+        given = ["identify", "family", *(str(room / name) for name in photos), "--models", str(room / "models")]
+        result = CliRunner().invoke(app, given)
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    assert "taken for one cropped face" not in notes("both.png")  # small, as cropped faces are
+    monkeypatch.setattr(inputs, "_LARGE", 80)
+    line = "both.png is taken for one cropped face and shows more: to have faces looked for, pass --detector mtcnn"
+    assert notes("stranger.png", "both.png", "both.png").replace("\n", " ").count(line) == 1
+    assert "taken for one cropped face" not in notes("ann/0.png")
+    monkeypatch.setattr(inputs, "_LOOKED_AT", 1)
+    assert "taken for one cropped face" not in notes("ann/0.png", "both.png")
+
+
+def test_cropped_faces_in_which_none_is_found_get_a_line(room: Path) -> None:
+    answer_of(room, "enroll", "family", "Ann", room / "ann")
+    line = "no photo shows a face; if each is cropped to one, pass --detector none"
+    assert line in facetl(room, "identify", "family", room / "nobody.png").stderr
+    assert line not in facetl(room, "identify", "family", room / "nobody.png", room / "both.png").stderr
+
+
 def test_enroll_then_identify_names_known_people_and_nobody_else(room: Path) -> None:
     first = answer_of(room, "enroll", "family", "Ann", room / "ann", room / "nobody.png")
     assert (first["name"], first["faces"], first["total"], first["people"]) == ("Ann", 3, 3, 1)
