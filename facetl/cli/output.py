@@ -88,9 +88,7 @@ def put_held_out(manifest: Manifest) -> None:
 def put_verification(report: RunReport, titles: Mapping[str, str] | None = None) -> None:
     """Print how each method verifies a run's test side, by its own name or by that of `titles`."""
     if not report.verifications:
-        put(
-            "not measured: too few people, and photos of each, to hold any out; the threshold is of the validation side"
-        )
+        put("not measured: too few people, and photos of each, to hold any out")
         return
     heading, *rows = results_table(report.verifications)
     names = list(report.verifications)
@@ -109,7 +107,7 @@ def put_verification(report: RunReport, titles: Mapping[str, str] | None = None)
 
 def put_run(report: RunReport, *notes: str) -> None:
     """Print which epoch a training kept, notes on it, and where the run lies."""
-    start = " (the start: no epoch was better on validation people)" if report.best_epoch == 0 else ""
+    start = " (the start: no epoch was better on the validation side)" if report.best_epoch == 0 else ""
     put(f"best epoch {report.best_epoch} of {report.epochs}{start}, {report.seconds:.0f} s")
     for note in notes:
         put(note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -131,22 +132,18 @@ class Manifest:
                 "got 0. Try 0.2."
             )
         listed_sides = any(photo.split for photo in self.photos)
+        placed = list(zip(self.photos, self.relative_paths, strict=True))
         own: dict[str, list[str]] = {identity: [] for identity in self.identities}
-        for photo, path in zip(self.photos, self.relative_paths, strict=True):
+        for photo, path in placed:
             own[photo.identity].append(path)
         for share in dict.fromkeys((test, 0.0)):
-            try:
-                split = self.with_splits(seed=seed, validation=validation, test=share)
-                return replace(split, shares={"validation": validation, "test": test})
-            except splits.TooFewPeopleError:
-                dealt = (
-                    None if listed_sides else splits.assign_photos(own, seed=seed, validation=validation, test=share)
-                )
-            if dealt is not None:
-                photos = tuple(
-                    replace(photo, split=dealt[path])
-                    for photo, path in zip(self.photos, self.relative_paths, strict=True)
-                )
+            photos: tuple[Photo, ...] = ()
+            with suppress(splits.TooFewPeopleError):
+                photos = self.with_splits(seed=seed, validation=validation, test=share).photos
+            if not photos and not listed_sides:
+                dealt = splits.assign_photos(own, seed=seed, validation=validation, test=share)
+                photos = tuple(replace(photo, split=dealt[path]) for photo, path in placed) if dealt else ()
+            if photos:
                 return replace(self, photos=photos, shares={"validation": validation, "test": test})
         several = sorted((len(paths) for paths in own.values()), reverse=True)
         raise DataError(

@@ -83,7 +83,7 @@ def assign_photos(
     side; None where fewer than two people have enough.
     """
     _check_fractions(validation=validation, test=test)
-    needed = photos_to_deal(validation=validation, test=test)
+    needed = _PHOTOS_FOR_A_PAIR * (1 + (validation > 0) + (test > 0))
     if sum(len(own) >= needed for own in photos.values()) < _PEOPLE_A_SIDE:
         return None
     sides = {}
@@ -97,11 +97,6 @@ def assign_photos(
         for rank, path in enumerate(ranked):
             sides[path] = "test" if rank < tested else "validation" if rank < tested + validated else "train"
     return sides
-
-
-def photos_to_deal(*, validation: float, test: float) -> int:
-    """Return how many photos of a person it takes to hold some out and learn from the others."""
-    return _PHOTOS_FOR_A_PAIR * (1 + (validation > 0) + (test > 0))
 
 
 def _side_at(at: float, *, validation: float, test: float) -> str:

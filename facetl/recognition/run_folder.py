@@ -17,7 +17,7 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -53,7 +53,7 @@ LOGS = "logs"
 # Side → people.
 SplitPeople = Mapping[str, frozenset[str]]
 # Side → person → photos, as paths below the folder of the training.
-HeldOutPhotos = Mapping[str, Mapping[str, frozenset[str]]]
+HeldOutPhotos = Mapping[str, Mapping[str, Collection[str]]]
 
 
 @dataclass(frozen=True)
@@ -279,13 +279,12 @@ class RunFolder:
 
     def write_sides(self, manifest: Manifest) -> None:
         """Write who, and of few people which photos, training held out."""
-        held_out: dict[str, dict[str, set[str]]] = {"validation": {}, "test": {}}
+        held_out: dict[str, dict[str, list[str]]] = {"validation": {}, "test": {}}
         for photo, path in zip(manifest.photos, manifest.relative_paths, strict=True):
             if photo.split in held_out:
-                held_out[photo.split].setdefault(photo.identity, set()).add(path)
-        frozen = {side: {person: frozenset(paths) for person, paths in own.items()} for side, own in held_out.items()}
+                held_out[photo.split].setdefault(photo.identity, []).append(path)
         people = {side: manifest.subset(side).identities for side in SIDES}
-        self.write_people(people, frozen if manifest.same_people else None)
+        self.write_people(people, held_out if manifest.same_people else None)
 
     def gallery(self) -> GalleryFile:
         """Read who is enrolled, nobody at first; RunError for a gallery that this run's head does not answer for."""

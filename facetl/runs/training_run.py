@@ -131,8 +131,13 @@ def train_run(
 def _methods(collection: Collection, baselines: Baselines, fitted: FittedHead) -> Iterator[Method]:
     held_out, tested = collection.side("validation")[0], collection.side("test")[0]
     for name, embedder in embedders(baselines, fitted).items():
-        chosen = embedder(held_out)
-        yield name, chosen, embedder(tested) if len(tested) else chosen[:0]
+        yield name, *_both(embedder, held_out, tested)
+
+
+def _both(embedder: Callable[[Any], np.ndarray], held_out: Any, tested: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the validation side and the test side, which few people may have left empty."""
+    chosen = embedder(held_out)
+    return chosen, embedder(tested) if len(tested) else chosen[:0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,10 +257,8 @@ def _checked(trained: TrainedNet) -> int:
 def _net_methods(collection: Collection, head: keras.Model, baselines: Mapping[str, Embedder]) -> Iterator[Method]:
     (held_out, _, chosen), (tested, _, measured) = collection.side("validation"), collection.side("test")
     for name, embedder in baselines.items():
-        known = embedder(chosen)
-        yield name, known, embedder(measured) if len(measured) else known[:0]
-    trained = embed(head, held_out)
-    yield "trained", trained, embed(head, tested) if len(tested) else trained[:0]
+        yield name, *_both(embedder, chosen, measured)
+    yield "trained", embed(head, held_out), embed(head, tested)
 
 
 def _card_of_net(collection: Collection, trained: TrainedNet) -> CardText:
