@@ -47,6 +47,14 @@ class CollapseError(TrainingError):
     """The head maps everyone to one point."""
 
 
+class DivergedError(CollapseError):
+    """The loss or the embeddings are no numbers any more."""
+
+
+class FacetlWarning(UserWarning):
+    """Something ended otherwise than it was asked for, and its result is kept."""
+
+
 class RunError(FacetlError):
     """A run folder is missing, incomplete or in the way."""
 

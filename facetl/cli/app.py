@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 import facetl
-from facetl.errors import FacetlError
+from facetl.cli.output import notify
+from facetl.errors import FacetlError, FacetlWarning
 from facetl.io.text import given_path, printable, use_any_terminal
 
 # Name → where the command or the group of commands lies, and a line on it: `facetl --help` imports none of them.
@@ -101,6 +103,7 @@ def _arguments() -> list[str]:
 def main() -> None:
     """Run the command line and exit with its code."""
     use_any_terminal()
+    warnings.showwarning = _show_warning
     interrupted = False
 
     def interrupt(*_: object) -> None:
@@ -121,6 +124,23 @@ def main() -> None:
         code = _exit_code(KeyboardInterrupt() if interrupted and not isinstance(error, SystemExit) else error)
         _end_at_once()
         sys.exit(code)
+
+
+_show_others = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, FacetlWarning):
+        notify(f"warning: {message}")
+    else:
+        _show_others(message, category, filename, lineno, file, line)
 
 
 def _end_at_once() -> None:

@@ -216,7 +216,7 @@ def known_people(
     named = library.named()
     rows = [row for row, face in enumerate(faces.tolist()) if face in named]
     if not rows:
-        raise LibraryError(f"{library.folder}: nobody is named yet. Name a stack first.")
+        raise LibraryError(f"{library.folder}: nobody is named yet. Run facetl people name first.")
     return Identifier(
         embeddings[rows],
         [named[face] for face in faces[rows].tolist()],

@@ -64,7 +64,10 @@ def _found(library: Library, setting: str) -> Path | None:
     # A run of the library's own is written as seen from there, so that the library can be moved.
     folder = library.folder / stored
     if not RunFolder(folder).is_run:
-        raise LibraryError(f"{folder}: the run that this library uses is gone. Restore it, or choose one by --run.")
+        raise LibraryError(
+            f"{folder}: the run that this library uses is gone. Restore it, or choose one by facetl people import "
+            "--run."
+        )
     return folder
 
 
@@ -108,5 +111,8 @@ def library_detector(library: Library) -> DetectorSpec:
     """Return how faces are found in this library; LibraryError where its weights are gone."""
     weights = library.setting(_WEIGHTS)
     if weights is not None and not os.path.isfile(weights):
-        raise LibraryError(f"{weights}: the weights of this library's detector are gone. Restore them, or name others.")
+        raise LibraryError(
+            f"{weights}: the weights of this library's detector are gone. Restore them, or choose another one by "
+            "facetl people import --detector."
+        )
     return detector_spec(library.setting(_DETECTOR) or _USUAL, None if weights is None else Path(weights))

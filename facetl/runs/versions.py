@@ -98,10 +98,11 @@ def _roll_back(run: RunFolder, to: int | None) -> Version:
     wanted = to if to is not None else (before[-1] if before else None)
     chosen = next((version for version in versions if version.number == wanted and not version.in_use), None)
     if chosen is None:
-        others = ", ".join(str(version.number) for version in versions if not version.in_use) or "none"
+        others = ", ".join(str(version.number) for version in versions if not version.in_use)
         raise RunError(
-            f"{folder}: version {now.number} is in use, and can be exchanged for another one: {others}; got "
-            f"{'none before it' if wanted is None else wanted}."
+            f"{folder}: version {now.number} is in use, and can be exchanged for another one; got "
+            f"{'none before it' if wanted is None else wanted}. "
+            + (f"Name one by --to: {others}." if others else "There is none yet: facetl update makes one.")
         )
     with RunFolder.new(folder) as partial:
         _copy(chosen.folder, partial.path)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from facetl.errors import CollapseError, TrainingError
+from facetl.errors import CollapseError, DivergedError, TrainingError
 from facetl.io.arrays import Rows
 from facetl.metrics.linalg import as_unit
 from facetl.metrics.pairs import Pairs, sample_pairs
@@ -70,7 +70,7 @@ class VerifyPairs(keras.callbacks.Callback):
         seed: of these.
         loss: see above.
 
-    Raises CollapseError in an epoch whose loss or embeddings are not finite.
+    Raises DivergedError in an epoch whose loss or embeddings are not finite.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class VerifyPairs(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not (np.isfinite(loss) and np.isfinite(embeddings).all()):
             what = "the embeddings are no numbers any more" if np.isfinite(loss) else f"the loss is {loss}"
-            raise CollapseError(f"training diverged in epoch {epoch + 1}: {what}. Try a lower --learning-rate.")
+            raise DivergedError(f"training diverged in epoch {epoch + 1}: {what}. Try a lower --learning-rate.")
         self.embeddings = as_unit(embeddings)
         self.distances = pair_distances(self.embeddings, self.pairs)
         if logs is not None:

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 import tensorflow as tf
 
 from facetl.backbones.photo_net import FeatureMap
-from facetl.errors import RunError
+from facetl.errors import DivergedError, FacetlWarning, RunError
 from facetl.io.arrays import Rows
 from facetl.io.files import stored_arrays, write_arrays
 from facetl.io.json import parse_json
@@ -297,6 +298,9 @@ class Fit:
     ) -> None:
         """Train to the last epoch, or until patience runs out.
 
+        A training that diverges ends with the best epoch before and a FacetlWarning; with DivergedError where every
+        epoch was worse than the start.
+
         Args:
             sampler, features: of the batches.
             dataset: the batches, where they are not the sampler's.
@@ -347,6 +351,14 @@ class Fit:
                 shuffle=False,
                 verbose=0,
             )
+        except DivergedError as error:
+            best = self.stopping.best_epoch + 1
+            if not any(logs["val_auc"] >= self.stopping.best for logs in self.history):
+                raise
+            # Keras puts the best weights back only where its own fit ends.
+            self.trainer.set_weights(self.stopping.best_weights)
+            kept = f"Epoch {best}, the best before, is kept." if best else "The start is kept: no epoch was better."
+            warnings.warn(f"{error} {kept}", FacetlWarning, stacklevel=2)
         except tf.errors.OpError:
             if sampler.error is not None:
                 raise sampler.error from None

@@ -16,7 +16,7 @@ import pytest
 from fit_in_child import SETTINGS, fit
 from gaussians import gaussian_people, small_settings
 
-from facetl.errors import CacheCorruptError, CollapseError, DataError, RunError, TrainingError
+from facetl.errors import CacheCorruptError, CollapseError, DataError, FacetlWarning, RunError, TrainingError
 from facetl.metrics.pairs import sample_pairs
 from facetl.metrics.roc import accuracy_at, auc, best_threshold, squared_distances
 from facetl.training.fit import Checkpoint, FittedHead, fit_head
@@ -357,6 +357,15 @@ class TestRefusing:
     def test_a_learning_rate_beyond_all_numbers_is_reported(self) -> None:
         with pytest.raises(CollapseError, match=r"diverged in epoch 1: .*--learning-rate"):
             fitted_with(small_settings(learning_rate=1e30))
+
+    def test_a_late_divergence_keeps_the_best_epoch_before(self) -> None:
+        rate = {"schedule": "decay", "learning_rate": 1e-3, "epochs": 12, "patience": 12}
+        with pytest.warns(FacetlWarning, match=r"diverged in epoch 4: .* Epoch 1, the best before, is kept\.$"):
+            fitted = fitted_with(small_settings(**rate, decay=1e10))
+        assert (len(fitted.history), fitted.best_epoch) == (3, 1)
+        # Its first epoch is that of a training that goes well.
+        well = fitted_with(small_settings(**rate | {"epochs": 1}, decay=1.0))
+        np.testing.assert_allclose(embed(fitted.head, TEST[0]), embed(well.head, TEST[0]), atol=1e-6)
 
     @pytest.mark.parametrize(
         "changes",

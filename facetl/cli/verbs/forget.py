@@ -60,7 +60,10 @@ def _in_run(folder: Path, name: str, cache: Path | None) -> dict[str, Any]:
     layout = config.get("layout", FOLDERS)
     done = forget_in_run(folder, name, photos=photos, cache=cache_folder(cache), layout=layout)
     if done is None:
-        raise RunError(f"{folder}: somebody is forgotten by a name that is there, got {name!r}, whom this run lacks.")
+        raise RunError(
+            f"{folder}: somebody is forgotten by a name that is there, got {name!r}, whom this run lacks. Check its "
+            "spelling."
+        )
     return done.to_json()
 
 

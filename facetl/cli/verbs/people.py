@@ -189,7 +189,7 @@ def prune(
         drop = command("people", "prune", library, folder)
         put(f"kept      {count:,} below {folder}, which is not there: {drop}")
     if not apply and (report.photos or report.places):
-        notify(f"nothing is changed yet: {command('people', 'prune', library, '--apply')}")
+        notify(f"nothing is changed yet: {command('people', 'prune', library, *(folders or ()), '--apply')}")
 
 
 @app.command()

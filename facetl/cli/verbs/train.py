@@ -66,7 +66,7 @@ def train_people(
         layout = layout if "layout" in given.options else repeated.layout
         if "extractor" not in given.options:
             base, stored = repeated.extractor()
-            if weights is None and stored.source == "file":
+            if weights is None and stored.source == "file" and base.family.takes_weights:
                 weights = stored.path
     shares = shares_of(repeated, given, validation=validation, test=test)
     # What cannot be split is refused before weights are fetched and features computed.

@@ -199,7 +199,8 @@ def run_faces(
         root = Path(config["data"])
         if known is None or not os.path.isdir(root):
             raise DataError(
-                f"{folder}: the run's photos are needed, and {root} is gone or its people are not known. Name a folder."
+                f"{folder}: the run's photos are needed, and {root} is gone or its people are not known. Name a folder "
+                f"of photos by {'--representative' if side == 'train' else '--images'}."
             )
         manifest = read_layout(root, str(config.get("layout", "folders")))
         manifest = run.on_sides(manifest).subset(side)
