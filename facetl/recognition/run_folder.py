@@ -342,7 +342,7 @@ def extractor_record(spec: ExtractorSpec, weights: Weights, dim: int, *, inside:
     inside: the folder that the run is written into; a net that lies in it is named from there, so that the run can be
     moved.
     """
-    own = inside is not None and weights.path.parent == inside
+    own = inside is not None and weights.path.absolute().parent == inside.absolute()
     stored = replace(spec, name=weights.path.name) if own else spec
     return {
         "spec": stored.to_json(),

@@ -11,8 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from facetl.backbones.spec import ExtractorSpec, Weights
 from facetl.errors import FacetlError, RunError
-from facetl.recognition.run_folder import CALIBRATION, CHECKPOINT, CONFIG, GALLERY, HEAD, PEOPLE, RunFolder
+from facetl.recognition.run_folder import (
+    CALIBRATION,
+    CHECKPOINT,
+    CONFIG,
+    GALLERY,
+    HEAD,
+    PEOPLE,
+    RunFolder,
+    extractor_record,
+)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
@@ -159,3 +169,15 @@ def test_people_that_cannot_be_read_are_refused(tmp_path: Path, content: bytes) 
     (tmp_path / PEOPLE).write_bytes(content)
     with pytest.raises(RunError, match="expected the people of train, validation, test"):
         RunFolder(tmp_path).people()
+
+
+def test_a_net_of_its_own_is_named_from_the_run_by_relative_paths_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = ExtractorSpec.of("inception_v3")
+    for path in (Path("models/net.keras"), tmp_path / "models" / "net.keras"):
+        record = extractor_record(spec, Weights("file", "0" * 64, path), 8, inside=Path("models"))
+        assert record["weights"]["path"] == "net.keras"
+    record = extractor_record(spec, Weights("file", "0" * 64, tmp_path / "net.keras"), 8, inside=Path("models"))
+    assert record["weights"]["path"] == str((tmp_path / "net.keras").resolve())
