@@ -1,11 +1,12 @@
 """Faces in photos that lie on their side, and in photos without a face: what looking four ways up finds, and its cost.
 
 Run: python benchmarks/faces.py [PHOTOS] [--photos 300] [--detector mtcnn] [--detector-weights FILE]. PHOTOS is a folder
-of upright photos of one person each, at any depth, by default FACETL_LFW_DEV; so many are drawn, but the spread of
-grey values is of all. The rival, in the same run, is the same detector
-that looks at photos upright alone. Landmarks are right where all five lie within half the distance of the eyes of those
-in the upright photo. Background is the upper corners of each photo, a quarter of its sides, doubled. Costs are seconds
-of processor time a photo of 1600 × 1067. Prints a table and a JSON line.
+of upright photos of one person each, at any depth, by default FACETL_LFW_DEV; so many are drawn, but the spread of grey
+values is of all. The rival, in the same run, is the same detector that looks at photos upright alone. Landmarks are
+right where all five lie within half the distance of the eyes of those in the upright photo. A cut photo lacks what lies
+left of a share of the face; a small one is shrunk until the face is so many pixels high; the group is all faces in one
+photo, 180 pixels each. Background is the upper corners of each photo, a quarter of its sides, doubled. Costs are
+seconds of processor time a photo of 1600 × 1067. Prints a table and a JSON line.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from facetl.faces.detectors import AnyWayUp, Detector, Face, choose, detector_sp
 from facetl.images.decode import read_photo
 
 TIMED = 20
+SMALL = (24, 20, 16, 12)
 WIDE, HIGH = 1600, 1067
 
 
@@ -69,6 +71,13 @@ def main() -> None:
             "none": cost([large(piece) for piece in background[:TIMED]], upright, every),
         },
     }
+    hard = {
+        "cut by a third": sum(bool(every.detect([cut(*one, 1 / 3)])[0]) for one in shown),
+        "cut by half": sum(bool(every.detect([cut(*one, 1 / 2)])[0]) for one in shown),
+        **{f"{high} pixels high": sum(bool(every.detect([small(*one, high)])[0]) for one in shown) for high in SMALL},
+        "together in one photo": len(every.detect([group(shown)])[0]),
+    }
+    result |= {"hard": hard}
     print(f"{len(photos)} of {len(paths):,} photos; the least spread of grey values of all {spread:.1f}")
     print(f"{'':44s}{'upright alone':>16s}{'any way up':>16s}")
     for degrees, (alone, any_way) in turned.items():
@@ -76,6 +85,8 @@ def main() -> None:
     print(f"{f'upright photos of {len(photos)} with other faces':44s}{'':>16s}{result['other_faces']:16d}")
     alone, any_way = result["false"]
     print(f"{f'faces in {len(background)} pieces of background':44s}{alone:16d}{any_way:16d}")
+    for what, count in hard.items():
+        print(f"{f'of {len(shown)} faces, {what}':44s}{'':>16s}{count:16d}")
     for what, (first, second) in result["seconds"].items():
         print(f"{f'processor s, {what}':44s}{first:16.3f}{second:16.3f}  x {second / first:.2f}")
     print(json.dumps(result))
@@ -90,6 +101,30 @@ def right(net: Detector, photo: np.ndarray, face: Face, turns: int) -> bool:
     there = turned_back(found, turns, photo.shape[:2])
     eyes = float(np.linalg.norm(face.landmarks[0] - face.landmarks[1]))
     return float(np.linalg.norm(there.landmarks - face.landmarks, axis=1).max()) <= eyes / 2
+
+
+def cut(photo: np.ndarray, face: Face, share: float) -> np.ndarray:
+    """Return a photo without what lies left of a share of the face's box."""
+    return np.ascontiguousarray(photo[:, round(face.box[0] + share * face.width) :])
+
+
+def small(photo: np.ndarray, face: Face, high: int) -> np.ndarray:
+    """Return a photo shrunk until the face's box is so many pixels high."""
+    factor = high / face.height
+    return np.asarray(cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
+
+
+def group(shown: list[tuple[np.ndarray, Face]]) -> np.ndarray:
+    """Return a photo of all faces, with a margin of a quarter, 20 in a row."""
+    canvas = np.full((200 * -(-len(shown) // 20), 4000, 3), 110, np.uint8)
+    for place, (photo, face) in enumerate(shown):
+        left, top, right, bottom = face.box
+        wide, high = face.width / 4, face.height / 4
+        rows = slice(max(0, round(top - high)), round(bottom + high))
+        columns = slice(max(0, round(left - wide)), round(right + wide))
+        down, across = 200 * (place // 20) + 10, 200 * (place % 20) + 10
+        canvas[down : down + 180, across : across + 180] = cv2.resize(photo[rows, columns], (180, 180))
+    return canvas
 
 
 def same(first: list[Face], second: list[Face]) -> bool:

@@ -113,13 +113,16 @@ def test_odd_photos_have_no_faces(detector: MtcnnDetector) -> None:
     assert detector.detect([]) == []
 
 
-def test_a_cut_off_face_keeps_its_box_inside(detector: MtcnnDetector) -> None:
-    photo = np.ascontiguousarray(ONE[:, 130:])
-    (faces,) = detector.detect([photo])
-    for face in faces:
-        left, top, right, bottom = face.box
-        assert 0 <= left < right <= photo.shape[1] - 1
-        assert 0 <= top < bottom <= photo.shape[0] - 1
+def test_a_face_that_the_border_cuts_is_found_and_its_box_lies_inside(detector: MtcnnDetector) -> None:
+    # Of the face, 55 pixels wide, 17 are gone, and the left eye.
+    photo = np.ascontiguousarray(ONE[:, 140:])
+    [[face]] = detector.detect([photo])
+    left, top, right, bottom = face.box
+    assert 0 == left < right <= photo.shape[1] - 1
+    assert 0 <= top < bottom <= photo.shape[0] - 1
+    np.testing.assert_allclose(face.landmarks, landmarks((10, 120), 100), atol=5)
+    assert face.landmarks[0, 0] < 0
+    assert detector.detect([np.ascontiguousarray(ONE[:, 150:])]) == [[]]
 
 
 def test_grey_photos_have_faces_too(detector: MtcnnDetector) -> None:
@@ -134,8 +137,8 @@ def test_what_is_no_photo_is_refused(detector: MtcnnDetector, photo: np.ndarray)
 
 
 def test_a_crowd_is_found_and_bounded(detector: MtcnnDetector, monkeypatch: pytest.MonkeyPatch) -> None:
-    crowd = np.tile(picture(90, 76, ((38, 44), 70)), (6, 7, 1))
-    assert len(detector.detect([crowd])[0]) == 42
+    crowd = np.tile(picture(90, 76, ((38, 44), 70)), (8, 9, 1))
+    assert len(detector.detect([crowd])[0]) == 72
     monkeypatch.setattr(mtcnn_module, "_PROPOSALS", 5)
     assert 0 < len(detector.detect([crowd])[0]) <= 5
 

@@ -20,6 +20,7 @@ from facetl.embeddings import shards
 from facetl.embeddings.maintenance import verify
 from facetl.errors import LibraryError
 from facetl.faces.landmark_store import LandmarkStore, packed
+from facetl.io.files import checksum
 from facetl.people import library_erasure
 from facetl.people.byte_search import Trace, Wanted, trace
 from facetl.people.library import Library
@@ -146,6 +147,21 @@ def test_found_faces_go_from_shared_photos_too(family: Family) -> None:
     report = import_photos(library, [family.album], detector=Reader())
     assert (report.added, report.known) == (2, 5)
     assert set(library.named().values()) == {"Ann", "Bobby", "Bob"}, "the sidecar still has the name"
+
+
+def test_a_photo_that_an_earlier_facetl_saw_upright_alone_stays_to_be_searched(family: Family) -> None:
+    library = family.library
+    shared = next(photo for photo in library.photos() if photo.paths[0].name == "two 0.png")
+    sha = bytes.fromhex(shared.sha)
+    store = sqlite3.connect(library.cache_folder / "landmarks.sqlite")
+    with store:
+        store.execute("UPDATE searched SET faces = ?, checksum = ? WHERE sha = ?", (b"", checksum(sha, b""), sha))
+    store.close()
+    forget(library, "Bob")
+    with LandmarkStore.open(library.cache_folder, write=False) as landmarks:
+        for detector in landmarks.detectors():
+            assert landmarks.find(detector.fingerprint, [shared.sha]) == {shared.sha: ()}
+            assert landmarks.find(detector.fingerprint, [shared.sha], doubt=0.0) == {}
 
 
 def test_nobody_of_the_name(family: Family) -> None:
