@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from facetl.embeddings.index import FILE_NAME, CachedExtractor, Index, MissingCacheError, turned_key
 from facetl.embeddings.shards import Shard, Slot, Tail
 from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
-from facetl.faces.landmark_store import DetectorInfo, LandmarkStore
+from facetl.faces.landmark_store import DetectorInfo, existing_store
 from facetl.io.files import WriterLock, checksum, digests, disk_bytes, sync_folder, translate_disk_errors
 from facetl.io.json import JsonFields
 
@@ -95,7 +95,7 @@ class GcReport(JsonFields):
 
 def info(folder: Path) -> InfoReport:
     """Return the extractors, rows, photos and bytes of the cache in `folder`; CacheError where there is none."""
-    with Index.open(folder, write=False) as index, _landmarks(index.folder, write=False) as landmarks:
+    with Index.open(folder, write=False) as index, existing_store(index.folder, write=False) as landmarks:
         extractors = tuple(_extractor_info(index, extractor) for extractor in index.extractors())
         detectors = tuple(landmarks.detectors()) if landmarks else ()
         return InfoReport(extractors, index.count_photos(), _bytes(index), detectors)
@@ -106,7 +106,7 @@ def verify(folder: Path) -> VerifyReport:
 
     Raises `CacheError` where there is no cache, `CacheCorruptError` where its index cannot be read.
     """
-    with Index.open(folder, write=False) as index, _landmarks(index.folder, write=False) as landmarks:
+    with Index.open(folder, write=False) as index, existing_store(index.folder, write=False) as landmarks:
         damage: list[str] = []
         if not index.sound():
             damage.append(f"{FILE_NAME}: SQLite finds it damaged")
@@ -137,7 +137,7 @@ def gc(folder: Path, *, faces: Collection[str] = (), photos: Collection[str] = (
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file() and not (folder / LANDMARKS).is_file():
         raise MissingCacheError(folder)
-    with _locked_index(folder) as index, _landmarks(folder, write=True) as landmarks:
+    with _locked_index(folder) as index, existing_store(folder, write=True) as landmarks:
         index.settle()
         before = _bytes(index)
         seen = index.photos()
@@ -290,11 +290,6 @@ def _damaged(shard: Shard | None, entries: list[tuple[bytes, Slot]]) -> list[tup
         return []
     present = ((key, slot) for key, slot in entries if slot.row < len(shard))
     return [(key, slot) for key, slot in present if checksum(key, shard.table[slot.row]) != slot.checksum]
-
-
-def _landmarks(folder: Path, *, write: bool) -> AbstractContextManager[LandmarkStore | None]:
-    """Open the found faces beside an index, None where nobody has looked for faces."""
-    return LandmarkStore.open(folder, write=write) if (folder / LANDMARKS).is_file() else nullcontext()
 
 
 def _open(extractor: CachedExtractor, index: Index, number: int) -> Shard | None:

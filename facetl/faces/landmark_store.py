@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,14 @@ class LandmarkStore(PhotoPathsFile):
         # The file and its log would keep what was dropped, people's names in paths among it.
         self.vacuum()
         return len({sha for _, sha in dead})
+
+
+def existing_store(folder: Path, *, write: bool) -> AbstractContextManager[LandmarkStore | None]:
+    """Open the found faces beside an index; None where nobody has looked for faces, or was killed before the first."""
+    if (folder / FILE_NAME).is_file():
+        with suppress(MissingLandmarksError):
+            return LandmarkStore.open(folder, write=write)
+    return nullcontext()
 
 
 def packed(face: Face) -> bytes:

@@ -105,8 +105,8 @@ def forget(library: Library, name: str) -> ForgetReport:
     with suppress(MissingCacheError):
         rows = keep(library.cache_folder, living)
     thumbnails = _drop_thumbnails(library, living)
-    library.set_setting(_UNDER_WAY, None)
     library.database.vacuum()
+    library.set_setting(_UNDER_WAY, None)
     remains = trace(library.folder, _wanted(library, name, held, windows))
     return ForgetReport(
         faces=len(held.faces),

@@ -12,8 +12,7 @@ from facetl.data.manifest import person_name
 from facetl.embeddings.index import Index, MissingCacheError, turned_key
 from facetl.embeddings.maintenance import keep
 from facetl.errors import DataError
-from facetl.faces.landmark_store import FILE_NAME as LANDMARKS
-from facetl.faces.landmark_store import LandmarkStore
+from facetl.faces.landmark_store import existing_store
 from facetl.io.json import JsonFields
 from facetl.methods.continual.exemplars import Exemplars
 from facetl.people.byte_search import Trace, Wanted, trace
@@ -85,6 +84,12 @@ def _forget(folder: Path, name: str, photos: Path | None, cache: Path | None, la
     earlier = [one for one in (_forget(path, name, None, None, layout) for path in versions) if one]
     if not (rows or side or shown or known or earlier or kept):
         return None
+    # Before the lists that tell that somebody is on them, for the next call to go on after this one was killed.
+    deleted = tuple(
+        one for one in PICTURES if (shown or name in (people or {}).get("test", ())) and (folder / one).exists()
+    )
+    for one in deleted:
+        (folder / one).unlink()
     if exemplars is not None and kept:
         exemplars.without([name]).write(folder)
     if rows:
@@ -95,11 +100,6 @@ def _forget(folder: Path, name: str, photos: Path | None, cache: Path | None, la
             {one: names - {name} for one, names in people.items()},
             kept_photos and {one: {who: own[who] for who in own if who != name} for one, own in kept_photos.items()},
         )
-    deleted = tuple(
-        one for one in PICTURES if (shown or name in (people or {}).get("test", ())) and (folder / one).exists()
-    )
-    for one in deleted:
-        (folder / one).unlink()
     dropped = _drop_features(known, cache)
     remains = tuple(trace(folder, wanted))
     return RunForgotten(
@@ -136,9 +136,8 @@ def _features_of(name: str, photos: Path | None, cache: Path | None, layout: str
             seen = index.photos()
     except MissingCacheError:
         return set(), []
-    if (cache / LANDMARKS).is_file():
-        with LandmarkStore.open(cache, write=False) as store:
-            seen += store.photos()
+    with existing_store(cache, write=False) as store:
+        seen += store.photos() if store else []
     try:
         is_own = _ownership(name, photos, layout)
     except DataError as error:
@@ -166,8 +165,8 @@ def _drop_features(gone: Collection[bytes], cache: Path | None) -> int:
     if not gone or cache is None:
         return 0
     dropped = 0
-    if (cache / LANDMARKS).is_file():
-        with LandmarkStore.open(cache, write=True) as store:
+    with existing_store(cache, write=True) as store:
+        if store:
             seen = store.photos()
             store.forget([path for path, sha in seen if sha in gone])
             dropped += store.keep({sha for _, sha in seen} - set(gone))

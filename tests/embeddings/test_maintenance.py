@@ -240,3 +240,10 @@ def test_digests_are_those_of_hashlib(tmp_path: Path) -> None:
     assert digests(paths) == expected
     assert digests([tmp_path / "gone", tmp_path, paths[3]]) == [None, None, expected[3]]
     assert digests([]) == []
+
+
+def test_a_file_of_faces_whose_writer_was_killed_before_its_tables_is_no_damage(tmp_path: Path) -> None:
+    cache, _, _ = make(tmp_path)
+    (cache / "landmarks.sqlite").touch()
+    assert verify(cache).sound
+    assert info(cache).detectors == ()

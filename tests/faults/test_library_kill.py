@@ -25,7 +25,7 @@ from facetl.people.store.resolve import resolve_answers
 
 NURSERY = Path(__file__).parents[1] / "support" / "library_nursery.py"
 PHOTOS = 24
-KILLS = 100
+KILLS = int(os.environ.get("FACETL_KILLS", "24")) // 4
 KILLS_A_LIBRARY = 5
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
@@ -146,7 +146,7 @@ def _check_derived(library: Library) -> None:
         assert names == ({stack.name} if stack.name else set())
 
 
-def test_a_hundred_kills_at_random_moments(quick_path: Path, album: Path, run: Any) -> None:
+def test_kills_at_random_moments(quick_path: Path, album: Path, run: Any) -> None:
     clean = quick_path / "clean"
     began = time.perf_counter()
     assert run(do="import", library=str(clean), album=str(album), log=str(quick_path / "clean.log")) == 0
