@@ -6,6 +6,7 @@ The layout of the input, NCHW or NHWC, and its size are read from the graph. Pix
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,9 +106,17 @@ class OnnxExtractor:
         return np.asarray(vector)
 
 
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, which writes a number of this machine into HOME."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
 def _session(weights: Weights) -> Any:
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise WeightsError("extractor: onnx needs onnxruntime. Run pip install facetl[onnx].") from error
     options = onnxruntime.SessionOptions()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from typer.core import TyperGroup
 import facetl
 from facetl.cli.output import notify
 from facetl.errors import FacetlError, FacetlWarning
+from facetl.io.files import FULL
 from facetl.io.text import given_path, printable, use_any_terminal
 
 # Name → where the command or the group of commands lies, and a line on it: `facetl --help` imports none of them.
@@ -163,10 +165,19 @@ def _exit_code(error: BaseException) -> int | str | None:
         case BrokenPipeError():
             # The reader of a pipe (head, less) has gone.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        case OSError():
-            where = f"{printable(error.filename)}: " if error.filename else ""
-            reason = printable(error.strerror or error)
-            print(f"facetl: {where}{reason}. Check the path, its permissions and the disk.", file=sys.stderr)
+        case OSError() if error.strerror:
+            _print_disk_error(error.filename, error.strerror, full=error.errno in FULL)
         case _:
-            raise error
+            # TensorFlow and HDF5 put the system's reason into errors of their own.
+            reasons = {os.strerror(code): code in FULL for code in (*FULL, errno.EROFS, errno.EACCES, errno.EIO)}
+            reason = next((reason for reason in reasons if reason in str(error)), None)
+            if reason is None and not isinstance(error, OSError):
+                raise error
+            _print_disk_error(None, reason or str(error), full=reasons.get(reason or "", False))
     return 1
+
+
+def _print_disk_error(path: object, reason: str, *, full: bool) -> None:
+    where = f"{printable(path)}: " if path else ""
+    remedy = "Make room and run the same command again" if full else "Check the path, its permissions and the disk"
+    print(f"facetl: {where}{printable(reason)}. {remedy}.", file=sys.stderr)

@@ -181,14 +181,20 @@ def open_known(run: str, models: Path, detector: DetectorSpec | None) -> tuple[R
     return recognizer if detector is None else replace(recognizer, detector=detector), identifier
 
 
-def find_run(run: str, models: Path) -> Path:
-    """Find a run by its folder, or by its name below `models`."""
+def find_run(run: str, models: Path, *, change: bool = False) -> Path:
+    """Find a run by its folder, or by its name below `models`.
+
+    change: whether it is to be changed; RunError, before any work, where its folder cannot be written.
+    """
     places = [RunFolder(Path(run).expanduser()), RunFolder(models / run)]
     if not any(place.is_run for place in places):
         for place in places:
             place.recover()
     for place in places:
         if place.is_run:
+            if change:
+                _check_writable(place.path)
+                _check_writable(place.path.resolve().parent)  # where the lock lies
             return place.path
     raise RunError(f"RUN: expected a run's folder, or its name below {models}, got {run!r}. Run facetl train first.")
 
@@ -199,7 +205,15 @@ def new_run(run: str, models: Path) -> Path:
         raise RunError(
             f"--run: expected a plain name, at most {LONGEST_NAME} bytes, got {run!r}. The folder above it is --models."
         )
+    _check_writable(models)
     return models / run
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise RunError unless files can be made in a folder, or in that in which it would be made."""
+    there = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    if not os.access(there, os.W_OK):
+        raise RunError(f"{there}: a run is written here, but the folder cannot be. Check its permissions and the disk.")
 
 
 def cache_folder(cache: Path | None) -> Path:

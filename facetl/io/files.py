@@ -149,9 +149,11 @@ def atomic_file(path: Path, *, mode: int = 0o600, sync: Sync = "folder") -> Iter
             if sync != "none":
                 os.fsync(stream.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(name)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = str(path)  # which a write does not tell
         raise
     if sync == "folder":
         sync_folder(path.parent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,16 @@ class TestNet:
         with pytest.raises(WeightsError, match=r"net\.onnx: expected an ONNX file\.") as caught:
             open_net(tmp_path / "net.onnx")
         assert "\n" not in str(caught.value)
+
+
+def test_onnx_runtime_keeps_no_number_of_this_machine(tmp_path: Path) -> None:
+    corner_net(tmp_path / "net.onnx", WEIGHTS)
+    code = (
+        "import os; from facetl.backbones.onnx_net import import_onnxruntime\n"
+        "import_onnxruntime().InferenceSession('net.onnx')"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
+        environment.pop(name, None)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

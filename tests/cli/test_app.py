@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from rich.console import Console
 from typer.testing import CliRunner
 
 from facetl.cli import app as app_module
-from facetl.cli import output
+from facetl.cli import inputs, output
 from facetl.cli.output import put_table
-from facetl.errors import FacetlError
+from facetl.errors import FacetlError, RunError
 
 VERBS = (
     ("quickstart",),
@@ -271,3 +273,47 @@ def test_a_bar_of_progress_shows_its_numbers_on_any_terminal(width: int, monkeyp
     with output.photo_progress("faces") as progress:
         progress(1204, 5678)
     assert "1204/5678" in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.csv"), "x.csv: No space left on device. Make room and"),
+        (OSError(errno.EACCES, "Permission denied", "x.csv"), "x.csv: Permission denied. Check the path"),
+        (
+            OSError("Unable to write (errno 28, error message = 'No space left on device')"),
+            "No space left on device. ",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "a.tmp; No space left on device"),
+            "No space left on device. Make",
+        ),
+        (tf.errors.UnknownError(None, None, "a.tmp; Read-only file system"), "Read-only file system. Check the path"),
+    ],
+)
+def test_errors_of_the_disk_are_one_line_whoever_raises_them(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(app_module, "app", verb)
+    with pytest.raises(SystemExit) as ended:
+        app_module.main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"facetl: {line}")
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "models" / "family"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # as on a disk mounted read-only
+    assert inputs.find_run("family", tmp_path / "models") == run
+    with pytest.raises(RunError, match=rf"{run}: a run is written here, but the folder cannot be"):
+        inputs.find_run("family", tmp_path / "models", change=True)
+    with pytest.raises(RunError, match=rf"{tmp_path / 'models'}: a run is written here"):
+        inputs.new_run("new", tmp_path / "models" / "none")

@@ -88,7 +88,7 @@ def apply(order: dict[str, Any]) -> None:
     for name in [name for name in os.environ if name.startswith(("FACETL", "XDG", "KERAS_HOME"))]:
         del os.environ[name]
     os.environ |= {"HOME": str(folder), "FACETL_CACHE": str(folder / "cache")}
-    printed = os.open(folder / "err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    printed = os.open(order.get("printed", folder / "err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(printed, number)
     sys.argv = ["facetl", *order["command"]]

@@ -34,7 +34,7 @@ def calibrate(
         raise typer.BadParameter("give one of --far, --fpir and --f1")
     from facetl.calibration.calibration import Target
 
-    folder = find_run(run, models)
+    folder = find_run(run, models, change=True)
     kind = "far" if far is not None else "fpir" if fpir is not None else "f1" if f1 else "accuracy"
     target = Target(kind, fpir if far is None else far)
     start_tensorflow()

@@ -34,7 +34,9 @@ def forget(
     to train anew.
     """
     folder = Path(run).expanduser()
-    content = _in_library(folder, name) if is_library(folder) else _in_run(find_run(run, models), name, cache)
+    content = (
+        _in_library(folder, name) if is_library(folder) else _in_run(find_run(run, models, change=True), name, cache)
+    )
     if json:
         put_json(content)
         return

@@ -80,7 +80,7 @@ def enroll(
     """
     if face is not None and largest:
         raise typer.BadParameter("give one of --face and --largest")
-    folder = find_run(run, models)
+    folder = find_run(run, models, change=True)
     # Before minutes are spent on photos.
     person_name(name)
     in_run = RunFolder(folder)

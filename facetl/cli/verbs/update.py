@@ -48,7 +48,7 @@ def update(
     They can be named at once. The new head takes the old one's place only if it is no worse on people whom neither was
     trained on; the old one is kept, see `facetl runs`. People enrolled before stay enrolled.
     """
-    folder = find_run(run, models)
+    folder = find_run(run, models, change=True)
     start_tensorflow()
     from facetl.methods.continual.run_update import WITHOUT_SETTINGS, update_run
 
@@ -145,7 +145,7 @@ def rollback(
     People stay enrolled as long as the version's head answers for the gallery; else their gallery waits with the
     version that made it.
     """
-    folder = find_run(run, models)
+    folder = find_run(run, models, change=True)
     done = roll_back(folder, to)
     put_json_or_line(json, {"run": str(folder), **done.to_json()}, f"version      {done.number} in use")
     if not json:

@@ -23,6 +23,7 @@ from keras import ops
 from facetl._tensorflow import held_back_stderr
 from facetl.backbones import keras_applications, model_file
 from facetl.backbones.extractor import Extractor, make_extractor
+from facetl.backbones.onnx_net import import_onnxruntime
 from facetl.backbones.photo_net import PhotoNet, formed
 from facetl.backbones.spec import AVERAGE, InputForm
 from facetl.data.manifest import Manifest
@@ -304,9 +305,7 @@ class OnnxNet:
     """Runs an ONNX file of one input: photos [n, side, side, 3] float32 → [n, width] float32; needs facetl[onnx]."""
 
     def __init__(self, file: Path) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        self._session = import_onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, photos: np.ndarray) -> np.ndarray:
