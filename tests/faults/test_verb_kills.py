@@ -227,7 +227,7 @@ def test_a_killed_verb_goes_on(quick_path: Path, scene: Path, run: Run, place: i
             assert WHO not in _text_of(folder / command.split()[1] if "library" in command else folder / "models"), (
                 where
             )
-        else:
+        elif not (command.startswith("people export") and found.files == after.files):  # it takes no folder twice
             assert status == 0, f"{where}: {(folder / 'err').read_text()}"
         again = look(folder, scene)
         if command.startswith("people undo"):
