@@ -33,6 +33,7 @@ _LONGEST = 120  # characters of a folder's name
 _LONGEST_BYTES = 240  # of a folder's name, with room for a number
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 _UNFINISHED = f"{PARTIAL}export"
+_MOVED = ".moved"  # within it: the names that move out of it, each ended by a zero byte
 
 
 @dataclass(frozen=True)
@@ -124,24 +125,39 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     unfinished = folder / _UNFINISHED
     try:
         made = not folder.exists()
-        if not made and (not folder.is_dir() or any(path != unfinished for path in folder.iterdir())):
+        own = {_UNFINISHED, *_moved_by_a_killed_export(unfinished)}
+        if not made and (not folder.is_dir() or any(path.name not in own for path in folder.iterdir())):
             raise DataError(f"{folder}: an export needs a folder that is empty or not there yet. Name another one.")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in own - {_UNFINISHED}:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
     except OSError as error:
         raise DataError(f"{folder}: an export cannot be written here ({error.strerror}). Name another one.") from error
     try:
         yield unfinished
+        made_paths = list(unfinished.iterdir())
+        write_atomic(unfinished / _MOVED, b"".join(os.fsencode(path.name) + b"\0" for path in made_paths))
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         if made:
             with suppress(OSError):
                 folder.rmdir()
         raise
-    for path in unfinished.iterdir():
+    for path in made_paths:
         os.replace(path, folder / path.name)
-    unfinished.rmdir()
+    shutil.rmtree(unfinished)
+
+
+def _moved_by_a_killed_export(unfinished: Path) -> set[str]:
+    """Return the names of what an export that was killed had begun to move out of its folder."""
+    try:
+        names = (unfinished / _MOVED).read_bytes().split(b"\0")[:-1]
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {name for name in map(os.fsdecode, names) if name not in ("", ".", "..") and "/" not in name}
 
 
 @dataclass

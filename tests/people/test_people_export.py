@@ -219,6 +219,28 @@ def test_an_export_that_stops_leaves_nothing_in_the_way(
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"Ann", JOSE}
 
 
+def test_an_export_killed_between_its_moves_is_made_again(
+    library: Library, faces: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if (tmp_path / "new/Ann").exists() or (tmp_path / "new/people.csv").exists():
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export(library, tmp_path / "new", kinds=["folders", "csv"])
+    (tmp_path / "new/thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="empty or not there yet"):
+        export(library, tmp_path / "new", kinds=["folders"])
+    (tmp_path / "new/thesis.txt").unlink()
+    export(library, tmp_path / "new", kinds=["folders"])
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"Ann", JOSE}
+
+
 def test_what_cannot_be_is_refused(library: Library, faces: dict[str, list[int]], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("years of work")
