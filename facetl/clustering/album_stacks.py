@@ -18,8 +18,7 @@ from facetl.faces.detection import detect_all
 from facetl.images.decode import read_photo
 from facetl.io.files import csv_bytes, digests, write_atomic
 from facetl.recognition.embedded_face import own_detector
-from facetl.recognition.photo_embeddings import refuse_other_weights
-from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.recognizer import Recognizer, refuse_other_weights
 from facetl.training.head import embed
 
 COLUMNS = ("path", "face", "stack", "confidence")

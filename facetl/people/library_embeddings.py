@@ -24,8 +24,7 @@ from facetl.metrics.linalg import normalised
 from facetl.people.library import Library
 from facetl.people.store.photos import photos_of
 from facetl.recognition.identifier import Identifier
-from facetl.recognition.photo_embeddings import refuse_other_weights
-from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.recognizer import Recognizer, refuse_other_weights
 from facetl.training.head import embed
 
 

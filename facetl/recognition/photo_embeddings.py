@@ -9,12 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from facetl.backbones.extractor import make_extractor
-from facetl.backbones.spec import ExtractorSpec, Weights
-from facetl.backbones.weights import resolve
 from facetl.data.manifest import Manifest
 from facetl.embeddings.fill import PhotoFeatures, photo_features
-from facetl.errors import RunError
-from facetl.recognition.recognizer import Recognizer
+from facetl.recognition.recognizer import Recognizer, refuse_other_weights
 from facetl.training.head import embed
 
 
@@ -62,13 +59,3 @@ def embed_manifest(
         on_faces=on_progress,
     )
     return Embedded(**vars(found), embeddings=embed(recognizer.head, found.features))
-
-
-def refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
-    """Raise RunError unless what lies under the weights' path today is what the run was trained with."""
-    found = resolve(spec, given=weights.path if spec.family.takes_weights else None)
-    if found.sha256 != weights.sha256:
-        raise RunError(
-            f"{found.path}: the run was trained with weights of sha256 {weights.sha256[:12]}, found "
-            f"{found.sha256[:12]}. Restore them, or train again."
-        )

@@ -19,6 +19,8 @@ from facetl._tensorflow import path_for_tensorflow
 from facetl.backbones.backbone import Backbone, Source
 from facetl.backbones.extractor import Extractor, make_extractor
 from facetl.backbones.photo_net import PhotoNet
+from facetl.backbones.spec import ExtractorSpec, Weights
+from facetl.backbones.weights import resolve
 from facetl.calibration.calibration import Calibration
 from facetl.embeddings.face_features import face_image
 from facetl.errors import DataError, PhotoError, RunError
@@ -246,7 +248,7 @@ class Recognizer:
 
     @classmethod
     def load(cls, folder: Path | str) -> Recognizer:
-        """Load a run folder; RunError when it is none, WeightsError when the extractor's weights have changed."""
+        """Load a run folder; RunError when it is none, or when the extractor's weights are gone or others now."""
         run = RunFolder(Path(folder))
         spec, weights = run.extractor()
         # A net as its authors left it has their threshold, and nobody to be calibrated on.
@@ -256,6 +258,7 @@ class Recognizer:
             raise RunError(
                 f"{folder}: the extractor's weights are gone from {weights.path}. Restore them, or train again."
             )
+        refuse_other_weights(spec, weights)
         threshold = math.nan if published is None else published
         return cls(make_extractor(spec, weights), run.head(), calibration, threshold=threshold)
 
@@ -276,6 +279,16 @@ class VerifiedPair(JsonFields):
     threshold: float
     probability: float | None
     faces: tuple[int, int]
+
+
+def refuse_other_weights(spec: ExtractorSpec, weights: Weights) -> None:
+    """Raise RunError unless what lies under the weights' path today is what the run was trained with."""
+    found = resolve(spec, given=weights.path if spec.family.takes_weights else None)
+    if found.sha256 != weights.sha256:
+        raise RunError(
+            f"{found.path}: the run was trained with weights of sha256 {weights.sha256[:12]}, found "
+            f"{found.sha256[:12]}. Restore them, or train again."
+        )
 
 
 def signatures_of(extractor: PhotoNet) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from machine import Trained
@@ -83,6 +85,7 @@ def test_what_holds_faces_is_for_its_owner_alone(trained: Trained) -> None:
 
 SERVE = """
 import sys
+import keras
 import numpy as np
 import tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -226,8 +229,6 @@ def test_a_run_is_replaced_only_by_a_complete_one(trained: Trained) -> None:
 
 @pytest.mark.parametrize("broken", ["config.json", "head.keras"])
 def test_an_incomplete_run_is_refused(trained: Trained, tmp_path: Path, broken: str) -> None:
-    import shutil
-
     from facetl.errors import RunError
     from facetl.recognition.recognizer import Recognizer
 
@@ -236,3 +237,22 @@ def test_an_incomplete_run_is_refused(trained: Trained, tmp_path: Path, broken: 
     (copy / broken).unlink()
     with pytest.raises(RunError, match="complete run folder"):
         Recognizer.load(copy)
+
+
+def test_a_run_of_other_weights_under_the_same_name_is_refused(
+    trained: Trained, small_net_weights: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "family"
+    shutil.copytree(trained.folder, folder)
+    weights = tmp_path / "other.weights.h5"
+    net = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(224, 224, 3))
+    net.load_weights(small_net_weights)
+    net.set_weights([2 * array for array in net.get_weights()])
+    net.save_weights(weights)
+    config = json.loads((folder / "config.json").read_text())
+    config["extractor"]["weights"]["path"] = str(weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    photos = sorted(trained.photos.rglob("*.png"))[:2]
+    done = trained.machine.run_here("verify", folder, *photos)
+    assert done.returncode == 1
+    assert f"{weights}: the run was trained with weights of sha256" in done.stderr
