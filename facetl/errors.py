@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+# How the system calls a disk, a quota or a file that takes no more.
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 class FacetlError(Exception):
     """Anything that a user can mend; the command line prints it as one line and exits with 1."""

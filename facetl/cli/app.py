@@ -15,9 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import facetl
-from facetl.cli.output import notify
-from facetl.errors import FacetlError, FacetlWarning
-from facetl.io.files import FULL
+from facetl.errors import FULL_DISK, FacetlError, FacetlWarning
 from facetl.io.text import given_path, printable, use_any_terminal
 
 # Name → where the command or the group of commands lies, and a line on it: `facetl --help` imports none of them.
@@ -140,6 +138,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, FacetlWarning):
+        from facetl.cli.output import notify
+
         notify(f"warning: {message}")
     else:
         _show_others(message, category, filename, lineno, file, line)
@@ -166,10 +166,12 @@ def _exit_code(error: BaseException) -> int | str | None:
             # The reader of a pipe (head, less) has gone.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         case OSError() if error.strerror:
-            _print_disk_error(error.filename, error.strerror, full=error.errno in FULL)
+            _print_disk_error(error.filename, error.strerror, full=error.errno in FULL_DISK)
         case _:
             # TensorFlow and HDF5 put the system's reason into errors of their own.
-            reasons = {os.strerror(code): code in FULL for code in (*FULL, errno.EROFS, errno.EACCES, errno.EIO)}
+            reasons = {
+                os.strerror(code): code in FULL_DISK for code in (*FULL_DISK, errno.EROFS, errno.EACCES, errno.EIO)
+            }
             reason = next((reason for reason in reasons if reason in str(error)), None)
             if reason is None and not isinstance(error, OSError):
                 raise error

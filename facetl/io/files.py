@@ -26,7 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from facetl.errors import CacheError, CacheFullError, CacheLockedError, DataError, RunError, first_line
+from facetl.errors import FULL_DISK, CacheError, CacheFullError, CacheLockedError, DataError, RunError, first_line
 from facetl.io.system import usable_processors
 from facetl.io.text import LONGEST_NAME, cut
 
@@ -34,7 +34,6 @@ from facetl.io.text import LONGEST_NAME, cut
 PARTIAL = ".partial-"
 _CHUNK = 64  # files a thread takes at a time
 Sync = Literal["folder", "file", "none"]
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SQLITE_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 
 
@@ -45,7 +44,7 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
-        raise _disk_error(folder, reason, full=error.errno in FULL) from error
+        raise _disk_error(folder, reason, full=error.errno in FULL_DISK) from error
     except sqlite3.OperationalError as error:
         name = getattr(error, "sqlite_errorname", "")
         raise _disk_error(folder, f"index: {error}", full=name in _SQLITE_FULL) from error
@@ -152,7 +151,7 @@ def atomic_file(path: Path, *, mode: int = 0o600, sync: Sync = "folder") -> Iter
     except BaseException as error:
         with suppress(OSError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
             error.filename = str(path)  # which a write does not tell
         raise
     if sync == "folder":

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from facetl.data.metadata.regions import Region
 from facetl.data.metadata.sidecar import new_sidecar, sidecar_content, write_sidecar
-from facetl.errors import DataError, LibraryError
-from facetl.io.files import FULL, PARTIAL, csv_bytes, write_atomic
+from facetl.errors import FULL_DISK, DataError, LibraryError
+from facetl.io.files import PARTIAL, csv_bytes, write_atomic
 from facetl.io.json import JsonFields
 from facetl.io.text import LONGEST_NAME, cut, no_device
 from facetl.people.library import Library
@@ -237,7 +237,7 @@ class _Export:
             else:
                 os.link(path, target)
         except OSError as error:
-            full = error.errno in FULL
+            full = error.errno in FULL_DISK
             what = "copy" if self.links == "copy" else f"{self.links} link"
             other = (
                 "Make room, or take another folder." if full or what == "copy" else "Take copies, or symbolic links."
@@ -268,7 +268,7 @@ class _Export:
         except DataError:
             return "sidecar-refused"
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in FULL_DISK:
                 raise
             return "not-written"
         self.sidecars += 1

@@ -53,6 +53,7 @@ VERBS = (
     ("people", "import"),
     ("people", "cluster"),
     ("people", "learn"),
+    ("people", "prune"),
     ("people", "export"),
     ("people", "stacks"),
     ("people", "name"),

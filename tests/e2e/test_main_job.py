@@ -24,7 +24,7 @@ METHODS = ("raw", "whitened", "lda", "untrained", "trained")
 def test_the_first_fill_computes_and_counts_what_it_skips(trained: Trained) -> None:
     assert trained.first_fill["computed"] == 100
     assert trained.first_fill["reused"] == 0
-    assert trained.first_fill["skipped"] == {"broken": 1, "not-an-image": 1}
+    assert trained.first_fill["skipped"] == {"truncated": 1, "not-an-image": 1}
 
 
 def test_a_second_fill_computes_nothing(trained: Trained) -> None:

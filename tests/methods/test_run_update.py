@@ -270,7 +270,7 @@ def test_rolling_back_restores_every_file_and_keeps_what_came_after(updated, tra
     assert RunFolder(folder).gallery().counts() == RunFolder(room.folder).gallery().counts()
     assert roll_back(folder, 2).number == 2
     assert files(folder)["head.keras"] == second["head.keras"]
-    with pytest.raises(RunError, match=r"version 2 is in use.*: 1; got 7"):
+    with pytest.raises(RunError, match=r"version 2 is in use.*got 7\. Name one by --to: 1"):
         roll_back(folder, 7)
 
 
@@ -285,7 +285,7 @@ def test_a_gallery_of_the_new_version_answers_for_the_old_one_too(updated, tmp_p
 
 def test_a_run_that_was_never_updated_has_one_version(room: Room) -> None:
     assert [version.number for version in history(room.folder)] == [1]
-    with pytest.raises(RunError, match=r"version 1 is in use.*none; got none before it"):
+    with pytest.raises(RunError, match=r"version 1 is in use.*got none before it.*facetl update makes one"):
         roll_back(room.folder)
 
 

@@ -300,8 +300,8 @@ def bomb() -> bytes:
         (bomb(), "pixels"),
         (b"", "empty"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "expected one of"),
-        (b"GIF89a" + b"\0" * 50, "expected one of"),
-        (b"\xff\xd8\xff\xe0 cut", "truncated"),
+        (b"GIF89a" + b"\0" * 50, "damaged"),
+        (b"\xff\xd8\xff\xe0 cut", "ends too early"),
         (b"root:x:0:0:root", "expected one of"),
     ],
 )

@@ -48,13 +48,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(pretrained, "resolve", lambda spec: weights)
     monkeypatch.setattr(pretrained, "make_extractor", Vectors)
     monkeypatch.setattr(recognizer_module, "make_extractor", Vectors)
+    monkeypatch.setattr(recognizer_module, "resolve", lambda spec, given: weights)
     pretrained.write_pretrained_run(tmp_path / "models" / "dlib")
     return tmp_path / "models" / "dlib"
 
 
 def test_two_photos_are_as_far_apart_as_their_vectors(run: Path) -> None:
     recognizer = Recognizer.load(run)
-    photos = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    photos = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3), np.uint8)
     one, other = recognizer.backbone.extract(photos).astype(np.float64)
     distance = np.sum((one - other) ** 2)
     assert recognizer.distance(*photos) / recognizer.threshold == pytest.approx(distance / 0.36, rel=0.01)
