@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from light_runs import make_runs_light
 from machine import Machine
+from sparse import copy_with_holes
 
 import facetl
 from facetl.cli import app
@@ -142,7 +143,7 @@ class Room:
         elif words[0] == "mkdir":
             Path(words[1]).mkdir()
         elif words[0] == "cp":
-            shutil.copytree(words[1], words[2])
+            shutil.copytree(words[1], words[2], copy_function=copy_with_holes)
         elif words[0] == "mv":
             shutil.move(words[1], words[2])
         elif words[0] == "damage":
@@ -192,7 +193,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, make_people: Callable[..., Pa
 @pytest.fixture
 def room(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     make_runs_light(monkeypatch)
-    here = shutil.copytree(made, tmp_path / "room")
+    here = shutil.copytree(made, tmp_path / "room", copy_function=copy_with_holes)
     # The run names the folder of its photos.
     config = here / "models" / "mine" / "config.json"
     config.write_text(config.read_text().replace(str(made), str(here)))

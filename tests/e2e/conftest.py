@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from machine import Machine, Trained
 from shared import shared_folder
+from sparse import copy_with_holes
 
 from facetl.data.fetch import sources
 from facetl.errors import DataError
@@ -51,7 +52,7 @@ def trained(
     made = shared_folder(tmp_path_factory.getbasetemp(), "trained", fill)
     room = tmp_path_factory.mktemp("machine")
     for name in ("home", "models"):
-        shutil.copytree(made / name, room / name)
+        shutil.copytree(made / name, room / name, copy_function=copy_with_holes)
     first, report, second = json.loads((made / "told.json").read_text())
     return Trained(Machine(room / "home"), made / "photos", net(made), room / "models", first, report, second)
 

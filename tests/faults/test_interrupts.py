@@ -14,6 +14,7 @@ import psutil
 import pytest
 from light_runs import make_runs_light
 from machine import Machine
+from sparse import copy_with_holes
 
 from facetl.embeddings import shards
 
@@ -112,7 +113,7 @@ def test_an_interrupted_verb_goes_on(
     command, made = VERBS[verb]
 
     def fresh(name: str) -> Machine:
-        shutil.copytree(scene, tmp_path / name)
+        shutil.copytree(scene, tmp_path / name, copy_function=copy_with_holes)
         monkeypatch.chdir(tmp_path / name)
         return Machine(tmp_path / name)
 
@@ -144,7 +145,7 @@ def test_a_training_interrupted_while_its_run_is_written_is_resumed(
     def stop(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    shutil.copytree(scene, tmp_path / "here")
+    shutil.copytree(scene, tmp_path / "here", copy_function=copy_with_holes)
     monkeypatch.chdir(tmp_path / "here")
     machine = Machine(tmp_path / "here")
     with monkeypatch.context() as patch:

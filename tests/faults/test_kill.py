@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import nursery
 import pytest
+from sparse import copy_with_holes
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.maintenance import verify
@@ -174,7 +175,7 @@ def test_gc_killed_before_every_single_step(quick_path: Path, nursery_process: N
     alive = {sha: row for i, (sha, row) in enumerate(right.items()) if i not in dead}
     for step in range(1, 1000):
         folder = quick_path / f"c{step}"
-        shutil.copytree(full, folder)
+        shutil.copytree(full, folder, copy_function=copy_with_holes)
         status = nursery_process.run(do="gc", cache=str(folder), die_at=step)
         assert look(folder, quick_path / "none", alive) == (0, 0, 22), f"killed at step {step}"
         assert nursery_process.run(do="gc", cache=str(folder)) == 0

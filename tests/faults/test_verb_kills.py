@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sparse import copy_with_holes
 from tiny_onnx import corner_net
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
@@ -188,7 +189,7 @@ def test_a_killed_verb_goes_on(quick_path: Path, scene: Path, run: Run, place: i
 
     def fresh(folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(scene, folder)
+        shutil.copytree(scene, folder, copy_function=copy_with_holes)
         return folder
 
     counted = quick_path / "steps"

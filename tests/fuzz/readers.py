@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from mutation import Mutate, mutated, mutated_json, mutated_photo, mutated_sqlite, mutated_zip
+from sparse import copy_with_holes
 
 
 @dataclass(frozen=True)
@@ -449,7 +450,7 @@ def _use_cache(folder: Path) -> object:
 def _index(room: Path, data: bytes) -> object:
     folder = room / "cache"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(room / "kept", folder)
+    shutil.copytree(room / "kept", folder, copy_function=copy_with_holes)
     _open_anew(folder / "index.sqlite", data)
     return _use_cache(folder)
 
@@ -462,7 +463,7 @@ def _shard_samples(room: Path) -> list[bytes]:
 def _shard(room: Path, data: bytes) -> object:
     folder = room / "cache"
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(room / "kept", folder)
+    shutil.copytree(room / "kept", folder, copy_function=copy_with_holes)
     (folder / _FINGERPRINT[:16] / "shard-00000.npy").write_bytes(data)
     return _use_cache(folder)
 
