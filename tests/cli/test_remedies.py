@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from light_runs import make_runs_light
 from machine import Machine
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 import facetl
 from facetl.cli import app
@@ -162,8 +162,10 @@ class Room:
 def tiny_net() -> keras.Model:
     keras.utils.set_random_seed(5)
     photos = keras.Input((16, 16, 3))
-    maps = keras.layers.Conv2D(4, 5, strides=3, activation="relu")(keras.layers.Rescaling(1 / 127.5, -1)(photos))
-    embeddings = keras.layers.Dense(6)(keras.layers.Flatten()(maps))
+    maps = keras.layers.Conv2D(4, 5, strides=3, activation="relu", name="conv2d")(
+        keras.layers.Rescaling(1 / 127.5, -1)(photos)
+    )
+    embeddings = keras.layers.Dense(6, name="dense")(keras.layers.Flatten()(maps))
     return keras.Model(photos, keras.layers.UnitNormalization()(embeddings))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from machine import Machine, Trained
 from shared import shared_folder
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 from facetl.data.fetch import sources
 from facetl.errors import DataError

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from light_runs import make_runs_light
 from machine import Machine
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 from facetl.embeddings import shards
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import nursery
 import pytest
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 from facetl.embeddings.embedding_cache import EmbeddingCache
 from facetl.embeddings.maintenance import verify

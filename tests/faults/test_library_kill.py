@@ -19,7 +19,7 @@ import cv2
 import library_nursery as nursery
 import numpy as np
 import pytest
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store.resolve import resolve_answers

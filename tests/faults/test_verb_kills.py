@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 from tiny_onnx import corner_net
 
 from facetl.embeddings.embedding_cache import EmbeddingCache

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from mutation import Mutate, mutated, mutated_json, mutated_photo, mutated_sqlite, mutated_zip
-from sparse import copy_with_holes
+from sparse_copy import copy_with_holes
 
 
 @dataclass(frozen=True)
