@@ -1,12 +1,14 @@
 """Faces in photos that lie on their side, and in photos without a face: what looking four ways up finds, and its cost.
 
-Run: python benchmarks/faces.py [PHOTOS] [--photos 300] [--detector mtcnn] [--detector-weights FILE]. PHOTOS is a folder
-of upright photos of one person each, at any depth, by default FACETL_LFW_DEV; so many are drawn, but the spread of grey
-values is of all. The rival, in the same run, is the same detector that looks at photos upright alone. Landmarks are
-right where all five lie within half the distance of the eyes of those in the upright photo. A cut photo lacks what lies
-left of a share of the face; a small one is shrunk until the face is so many pixels high; the group is all faces in one
-photo, 180 pixels each. Background is the upper corners of each photo, a quarter of its sides, doubled. Costs are
-seconds of processor time a photo of 1600 × 1067. Prints a table and a JSON line.
+Run: python benchmarks/faces.py [PHOTOS] [--photos 300] [--detector mtcnn] [--detector-weights FILE] [--run RUN].
+PHOTOS is a folder of upright photos of one person each, at any depth, by default FACETL_LFW_DEV; so many are drawn,
+but the spread of grey values is of all. The rival, in the same run, is the same detector that looks at photos upright
+alone. Landmarks are right where all five lie within half the distance of the eyes of those in the upright photo. A
+cut photo lacks what lies left of a share of the face; a small one is shrunk until the face is so many pixels high;
+the group is all faces in one photo, 180 pixels each. Background is the upper corners of each photo, a quarter of its
+sides, doubled. Costs are seconds of processor time a photo of 1600 × 1067. With a run that was trained without
+--align: the share of pairs of different people that it takes for one person, of 160 photos shrunk to a few sides.
+Prints a table and a JSON line.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from facetl.images.decode import read_photo
 
 TIMED = 20
 SMALL = (24, 20, 16, 12)
+SHRUNK, SIDES = 160, (0, 64, 24)  # photos, and the sides they are shrunk to, 0 for not at all
 WIDE, HIGH = 1600, 1067
 
 
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=300)
     parser.add_argument("--detector", default="mtcnn")
     parser.add_argument("--detector-weights", type=Path)
+    parser.add_argument("--run", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.folder is None:
@@ -89,6 +94,10 @@ def main() -> None:
         print(f"{f'of {len(shown)} faces, {what}':44s}{'':>16s}{count:16d}")
     for what, (first, second) in result["seconds"].items():
         print(f"{f'processor s, {what}':44s}{first:16.3f}{second:16.3f}  x {second / first:.2f}")
+    if given.run is not None:
+        result["taken_for_one"] = taken_for_one(given.run, [paths[place] for place in drawn[:SHRUNK]])
+        for side, share in result["taken_for_one"].items():
+            print(f"{f'different people taken for one at {side} pixels':44s}{share:16.1%}")
     print(json.dumps(result))
 
 
@@ -125,6 +134,26 @@ def group(shown: list[tuple[np.ndarray, Face]]) -> np.ndarray:
         down, across = 200 * (place // 20) + 10, 200 * (place % 20) + 10
         canvas[down : down + 180, across : across + 180] = cv2.resize(photo[rows, columns], (180, 180))
     return canvas
+
+
+def taken_for_one(run: Path, paths: Sequence[Path]) -> dict[str, float]:
+    """Return side → share of the pairs of different people, by their folders, that a run takes for one person."""
+    from facetl.recognition.recognizer import Recognizer
+    from facetl.training.head import embed
+
+    recognizer = Recognizer.load(run)
+    people = np.array([path.parent.name for path in paths])
+    first, second = np.triu_indices(len(paths), 1)
+    different = people[first] != people[second]
+    shares = {}
+    for side in SIDES:
+        photos = [read_photo(path) for path in paths]
+        if side:
+            photos = [cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in photos]
+        rows = embed(recognizer.head, recognizer.backbone.extract(photos))
+        distances = np.sum((rows[first] - rows[second])[different] ** 2, axis=1)
+        shares[str(side or "full")] = float(np.mean(distances <= recognizer.threshold))
+    return shares
 
 
 def same(first: list[Face], second: list[Face]) -> bool:

@@ -110,6 +110,8 @@ def choose_run(library: Library, run: str | None, extractor: str | None, models:
     In this order: the run that is named; the net without training that is named; the run in use; the only one below
     `models`. Raises RunError where there is none, or more than one; LibraryError, WeightsError.
     """
+    if run is not None and extractor is not None:
+        raise RunError(f"--run, --extractor: a library uses one net, got {run} and {extractor}. Leave one out.")
     if run is not None:
         folder = find_run(run, models)
     elif extractor is not None:

@@ -85,6 +85,11 @@ def put_held_out(manifest: Manifest) -> None:
         notify("warning: nothing is held out to measure by; the run will have a threshold, but no figures")
 
 
+def measured_on(held_out: str | None, people: int, photos: int) -> str:
+    """Return whom a run is measured on, as a phrase; `held_out` as `Manifest.held_out` has it."""
+    return f"{people:,} test people" if held_out == "people" else f"{photos:,} held-out photos"
+
+
 def put_verification(report: RunReport, titles: Mapping[str, str] | None = None) -> None:
     """Print how each method verifies a run's test side, by its own name or by that of `titles`."""
     if not report.verifications:
@@ -96,8 +101,8 @@ def put_verification(report: RunReport, titles: Mapping[str, str] | None = None)
     trained = report.verifications["trained"]
     folds = f"{trained.folds} folds" if trained.folds > 1 else "one fold"
     people, photos = report.split["test"]["people"], report.split["test"]["photos"]
-    what = f"{people} test people" if report.held_out["test"] == "people" else f"{photos} held-out photos"
-    put_table([heading, *rows], title=f"Verification of {what}, {trained.pairs:,} pairs in {folds}")
+    measured = measured_on(report.held_out["test"], people, photos)
+    put_table([heading, *rows], title=f"Verification of {measured}, {trained.pairs:,} pairs in {folds}")
     if report.rank_1:
         put(
             f"rank-1     {report.rank_1['trained']:.3f} of {photos} held-out photos have the right one of {people} "

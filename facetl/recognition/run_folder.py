@@ -18,7 +18,7 @@ import os
 import platform
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -100,10 +100,13 @@ class RunFolder:
             remove_partial(partial)
 
     def recover(self) -> None:
-        """Put a run back whose replacement was cut short between its two renames."""
+        """Put a run back whose replacement was cut short between its two renames, and is not under way."""
         old = RunFolder(beside(self.path, ".old"))
-        if not self.path.exists() and old.is_run:
-            os.replace(old.path, self.path)
+        if self.path.exists() or not old.is_run:
+            return
+        with suppress(RunError), self._lock():
+            if not self.path.exists() and old.is_run:
+                os.replace(old.path, self.path)
 
     def config(self) -> dict[str, Any]:
         """Read config.json."""
@@ -313,9 +316,17 @@ class RunFolder:
         head: digest of the head that made what is enrolled; RunError where the run has one by now that cannot be
         compared with it.
         """
+        with self._lock():
+            if head is not None and head not in {self.head_digest(), *self.compatible_heads()}:
+                raise RunError(
+                    f"{self.path}: the run was changed by another process meanwhile. Nobody was enrolled; try again."
+                )
+            yield
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
         # Beside the folder, which an update renames meanwhile: Windows renames none that a file is open in.
-        place = self.path.resolve()
-        lock = WriterLock(beside(place, ".lock"))
+        lock = WriterLock(beside(self.path.resolve(), ".lock"))
         try:
             lock.acquire()
         except CacheLockedError as error:
@@ -324,10 +335,6 @@ class RunFolder:
                 "it ends."
             ) from error
         try:
-            if head is not None and head not in {self.head_digest(), *self.compatible_heads()}:
-                raise RunError(
-                    f"{self.path}: the run was changed by another process meanwhile. Nobody was enrolled; try again."
-                )
             yield
         finally:
             lock.release()

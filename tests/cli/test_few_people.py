@@ -39,13 +39,18 @@ def test_what_cannot_be_trained_is_refused_before_any_work(
         call("train", folder, "--run", "few", "--models", tmp_path)
 
 
+def trained_from_scratch(folder: Path) -> tuple[str, str]:
+    """Return what a short training prints, and its notes."""
+    room = folder.parent
+    small = ("--size", 32, "--width", 8, "--epochs", 1)
+    return call("scratch", folder, "--run", "mine", "--models", room, "--cache", room / "cache", *small)
+
+
 @pytest.mark.usefixtures("light_runs")
 def test_a_family_trains_and_the_figures_are_called_what_they_are(
     tmp_path: Path, make_people: Callable[..., Path]
 ) -> None:
-    folder = make_people(tmp_path / "photos", people=5, photos=6, side=36, noise=40.0)
-    options = ("--models", tmp_path, "--cache", tmp_path / "cache", "--size", 32, "--width", 8, "--epochs", 1)
-    shown, noted = call("scratch", folder, "--run", "mine", *options)
+    shown, noted = trained_from_scratch(make_people(tmp_path / "photos", people=5, photos=6, side=36, noise=40.0))
     assert "5 people are too few to hold some out: photos of the same people are held out instead" in noted
     assert "Verification of 10 held-out photos" in shown
     assert "test people" not in shown
@@ -54,9 +59,7 @@ def test_a_family_trains_and_the_figures_are_called_what_they_are(
 
 @pytest.mark.usefixtures("light_runs")
 def test_a_run_that_is_not_measured_says_so(tmp_path: Path, make_people: Callable[..., Path]) -> None:
-    folder = make_people(tmp_path / "photos", people=4, photos=2, side=36, noise=40.0)
-    options = ("--models", tmp_path, "--cache", tmp_path / "cache", "--size", 32, "--width", 8, "--epochs", 1)
-    shown, noted = call("scratch", folder, "--run", "mine", *options)
+    shown, noted = trained_from_scratch(make_people(tmp_path / "photos", people=4, photos=2, side=36, noise=40.0))
     assert "nothing is held out to measure by" in noted
     assert "not measured" in shown
     assert "AUC" not in shown

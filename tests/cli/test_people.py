@@ -105,6 +105,8 @@ def test_without_a_run_both_ways_are_reported_before_a_photo_is_read(room: Path)
     assert answer("people", "import", "album", "--library", "lib", "--run", "two")["run"].endswith("two")
     # From now on the library knows its run.
     assert answer("people", "import", "album", "--library", "lib")["run"].endswith("two")
+    both = ("people", "import", "album", "--library", "lib", "--run", "two", "--extractor", "dlib")
+    assert "a library uses one net, got two and dlib. Leave one out." in refused(*both)
     assert "only a net that was trained on faces" in refused(
         "people", "import", "album", "--library", "lib", "--extractor", "inception_v3"
     )

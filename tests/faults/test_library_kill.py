@@ -6,11 +6,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,6 @@ from sparse_copy import copy_with_holes
 from facetl.people.library import FILE_NAME, Library
 from facetl.people.store.resolve import resolve_answers
 
-NURSERY = Path(__file__).parents[1] / "support" / "library_nursery.py"
 PHOTOS = 24
 KILLS = int(os.environ.get("FACETL_KILLS", "24")) // 4
 KILLS_A_LIBRARY = 5
@@ -33,39 +29,14 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked pr
 
 
 @pytest.fixture(scope="module")
-def quick_path() -> Iterator[Path]:
-    """A folder in memory where there is one: SIGKILL spares the page cache, so a disk adds only waiting."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Any]:
+def run(start_nursery: Callable[[str], Callable[..., int]]) -> Callable[..., int]:
     """A function that carries out an order in a process of its own; returns its exit status, -9 when it was killed."""
-    process = subprocess.Popen(
-        [sys.executable, str(NURSERY)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def order(**words: object) -> int:
-        process.stdin.write(json.dumps(words) + "\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-        return int(process.stdout.readline())  # type: ignore[union-attr]
-
-    yield order
-    process.stdin.close()
-    process.wait(10)
+    return start_nursery("library_nursery.py")
 
 
 @pytest.fixture(scope="module")
-def album(quick_path: Path) -> Path:
-    folder = quick_path / "album"
+def album(quick_room: Path) -> Path:
+    folder = quick_room / "album"
     folder.mkdir()
     rng = np.random.default_rng(3)
     for place in range(PHOTOS):
@@ -147,17 +118,17 @@ def _check_derived(library: Library) -> None:
         assert names == ({stack.name} if stack.name else set())
 
 
-def test_kills_at_random_moments(quick_path: Path, album: Path, run: Any) -> None:
-    clean = quick_path / "clean"
+def test_kills_at_random_moments(quick_room: Path, album: Path, run: Any) -> None:
+    clean = quick_room / "clean"
     began = time.perf_counter()
-    assert run(do="import", library=str(clean), album=str(album), log=str(quick_path / "clean.log")) == 0
+    assert run(do="import", library=str(clean), album=str(album), log=str(quick_room / "clean.log")) == 0
     whole = time.perf_counter() - began
     right = contents(clean)
     assert len(right) == PHOTOS
     rng = np.random.default_rng(2026)
     killed = answers = lost = in_import = 0
     while killed < KILLS:
-        folder = quick_path / f"lib{killed}"
+        folder = quick_room / f"lib{killed}"
         promised = Promised()
         for turn in range(KILLS_A_LIBRARY):
             log = folder.with_suffix(f".{killed}.log")
@@ -191,9 +162,9 @@ def contents(folder: Path) -> dict[str, list[str]]:
         return {photo.sha: sorted(face.key for face in library.faces_of(photo.id)) for photo in photos}
 
 
-def test_killed_before_every_statement_of_an_answer(quick_path: Path, album: Path, run: Any) -> None:
-    full = quick_path / "full"
-    assert run(do="import", library=str(full), album=str(album), log=str(quick_path / "full.log")) == 0
+def test_killed_before_every_statement_of_an_answer(quick_room: Path, album: Path, run: Any) -> None:
+    full = quick_room / "full"
+    assert run(do="import", library=str(full), album=str(album), log=str(quick_room / "full.log")) == 0
     with Library.open(full) as library:
         faces = library.face_ids(None).tolist()
         library.write_stacks(nursery.clustering(faces, np.random.default_rng(1)))
@@ -201,7 +172,7 @@ def test_killed_before_every_statement_of_an_answer(quick_path: Path, album: Pat
         before = library.named()
     seen = set()
     for step in range(1, 1000):
-        folder, log = quick_path / f"step{step}", quick_path / f"step{step}.log"
+        folder, log = quick_room / f"step{step}", quick_room / f"step{step}.log"
         shutil.copytree(full, folder, copy_function=copy_with_holes)
         status = run(do="name", library=str(folder), log=str(log), faces=faces[:4], die_at=step)
         promised = Promised()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +23,6 @@ from facetl.embeddings.maintenance import verify
 from facetl.people.library import Library
 from facetl.recognition.run_folder import RunFolder
 
-NURSERY = Path(__file__).parents[1] / "support" / "verb_nursery.py"
 KILLS = int(os.environ.get("FACETL_KILLS", "24")) // 2  # the other half is the cache's and the library's own
 NET = "--extractor onnx:net.onnx"
 WHO = "Annegret"
@@ -58,43 +53,20 @@ VERBS = (
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
 
-@pytest.fixture(scope="module")
-def quick_path() -> Iterator[Path]:
-    """A folder in memory where there is one: SIGKILL spares the page cache, so a disk adds only waiting."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
 Run = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run(start_nursery: Callable[[str], Callable[..., int]]) -> Run:
     """A function that carries out a command line in a process of its own; returns its exit status, -9 when killed."""
-    process = subprocess.Popen(
-        [sys.executable, str(NURSERY)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        text=True,
-    )
-
-    def order(command: str, folder: Path, **words: object) -> int:
-        line = json.dumps({"command": command.split(), "folder": str(folder), **words})
-        process.stdin.write(line + "\n")  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
-        return int(process.stdout.readline())  # type: ignore[union-attr]
-
-    yield order
-    process.stdin.close()  # type: ignore[union-attr]
-    process.wait(10)
+    order = start_nursery("verb_nursery.py")
+    return lambda command, folder, **words: order(command=command.split(), folder=str(folder), **words)
 
 
 @pytest.fixture(scope="module")
-def scene(quick_path: Path, run: Run, make_people: Callable[..., Path]) -> Path:
+def scene(quick_room: Path, run: Run, make_people: Callable[..., Path]) -> Path:
     """Return a folder with photos, a run with a gallery, and a library with answers and a photo that is gone."""
-    folder = quick_path / "scene"
+    folder = quick_room / "scene"
     make_people(folder / "photos", people=10, photos=4, noise=60)
     make_people(folder / "late", people=6, photos=4, seed=9)
     for number, path in enumerate(sorted((folder / "late").iterdir())):
@@ -180,26 +152,26 @@ def _cached(index: Path) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("place", range(len(VERBS)), ids=lambda place: VERBS[place].replace(" --", "-").split("/")[0])
-def test_a_killed_verb_goes_on(quick_path: Path, scene: Path, run: Run, place: int) -> None:
+def test_a_killed_verb_goes_on(quick_room: Path, scene: Path, run: Run, place: int) -> None:
     command = VERBS[place]
     kills = (KILLS + place) // len(VERBS)  # so that they sum to KILLS
     if not kills:
         pytest.skip("FACETL_KILLS=1000 kills every verb")
-    clean = quick_path / "clean"
+    clean = quick_room / "clean"
 
     def fresh(folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(scene, folder, copy_function=copy_with_holes)
         return folder
 
-    counted = quick_path / "steps"
+    counted = quick_room / "steps"
     assert run(command, fresh(clean), steps=str(counted)) == 0, (clean / "err").read_text()
     steps = int(counted.read_text())
     before, after = look(scene, scene), look(clean, scene)
     erases = command.startswith(("forget", "people prune"))
     rng, killed = np.random.default_rng(place), 0
     for moment in np.linspace(0, 1, kills, endpoint=False) + rng.uniform(0, 1 / max(kills, 1), kills):
-        folder = fresh(quick_path / "killed")
+        folder = fresh(quick_room / "killed")
         at = 1 + int(moment * steps)
         if run(command, folder, die_at=at) != -signal.SIGKILL:
             continue  # a call may need a step or two less than the other

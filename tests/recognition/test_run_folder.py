@@ -67,6 +67,9 @@ def test_a_replacement_that_was_cut_short_is_undone(tmp_path: Path) -> None:
     assert not run.path.exists()
     old.path.mkdir()
     old.write_config({"name": "first"})
+    with run.changing_gallery():  # another process puts a new one in its place
+        run.recover()
+    assert not run.path.exists()
     run.recover()
     assert run.config() == {"name": "first"}
     assert not old.path.exists()

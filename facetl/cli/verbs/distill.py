@@ -11,7 +11,16 @@ import typer
 from facetl._tensorflow import start_tensorflow
 from facetl.cli import options
 from facetl.cli.inputs import Models, cache_folder, find_run, new_run
-from facetl.cli.output import EpochTable, notify, photo_progress, put_json, put_run, put_table
+from facetl.cli.output import (
+    EpochTable,
+    measured_on,
+    notify,
+    photo_progress,
+    put_held_out,
+    put_json,
+    put_run,
+    put_table,
+)
 from facetl.cli.settings_options import Config, Given, RunConfig, shares_of, takes_options
 from facetl.errors import RunError
 from facetl.methods.distillation.distillation_settings import DistillationSettings
@@ -86,6 +95,7 @@ def distill(
                 on_faces=progress,
                 notify=notify,
             )
+    put_held_out(taught.manifest)
     counts = {side: taught.manifest.subset(side) for side in ("train", "validation", "test")}
     notify(
         "people (photos): "
@@ -98,5 +108,7 @@ def distill(
     if json:
         put_json({**report.to_json(), "teacher": teacher_json, "student": student_json})
         return
-    put_table(table(compared), title=f"On {len(counts['test'].identities):,} test people")
+    side = counts["test"]
+    measured = measured_on(taught.manifest.held_out["test"], len(side.identities), len(side))
+    put_table(table(compared), title=f"On {measured}")
     put_run(report)

@@ -216,7 +216,7 @@ def cluster(
     out: Annotated[Path, typer.Option(help="CSV with the columns path, face (from the left), stack, confidence.")],
     detector: DetectorName = None,
     detector_weights: DetectorWeights = None,
-    seed: options.Seed = 0,  # kept for scripts that pass one: nothing here is random
+    seed: Annotated[int, typer.Option(hidden=True, help="No effect, since nothing here is random: for scripts.")] = 0,
     models: Models = Path("models"),
     cache: options.Cache = None,
     json: options.Json = False,
